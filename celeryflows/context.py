@@ -1,0 +1,80 @@
+"""What a handler is given: the event, the run, and the step tools."""
+
+import logging
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from celeryflows.model.events import Event
+from celeryflows.steps import AsyncSteps, Steps
+
+_logger = logging.getLogger("celeryflows.run")
+
+
+class Replay(Protocol):
+    """Tells whether the handler is repeating what it did in an earlier turn."""
+
+    @property
+    def replaying(self) -> bool:
+        """True until the first step that is not remembered."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """0-based attempt of the step at hand, else of the body."""
+        ...
+
+
+class RunLogger(logging.LoggerAdapter[logging.Logger]):
+    """Silent while replaying, so that a line appears once over all turns of a run."""
+
+    def __init__(self, replay: Replay, run_id: str) -> None:
+        super().__init__(_logger, {"run_id": run_id})
+        self._replay = replay
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+        """False while replaying."""
+        return not self._replay.replaying and super().isEnabledFor(level)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Name the run in front of each line."""
+        return f"[run {(self.extra or {})['run_id']}] {msg}", kwargs
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """The fixed facts of a run."""
+
+    run_id: str
+    flow: str
+    version: str | None
+    max_attempts: int
+
+
+class Context:
+    """The handler's one argument.
+
+    `event` is the trigger and `events` all of a batch; `run_id`, `flow` and `version` name the run (the version it
+    started under); `attempt` is 0-based, the step's inside a step, else the body's; `max_attempts` is retries + 1;
+    `step` holds the step tools; `logger` is silent while replaying.
+    """
+
+    def __init__(self, event: Event, info: RunInfo, replay: Replay, step: Any) -> None:
+        self.event = event
+        self.events = [event]
+        self.run_id = info.run_id
+        self.flow = info.flow
+        self.flow_id = info.flow
+        self.version = info.version
+        self.max_attempts = info.max_attempts
+        self.step: Any = step
+        self.logger = RunLogger(replay, info.run_id)
+        self._replay = replay
+
+    @property
+    def attempt(self) -> int:
+        """0-based: the attempt of the step at hand, else of the body."""
+        return self._replay.attempt
+
+
+__all__ = ["AsyncSteps", "Context", "RunInfo", "RunLogger", "Steps"]

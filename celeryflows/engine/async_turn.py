@@ -1,0 +1,74 @@
+"""Running an async handler for one turn: until it returns, or until all that is left waits for a later turn.
+
+Nothing is raised into the user's coroutines: what is parked is simply not resumed in this turn."""
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any
+
+from celeryflows.engine.conclusion import Conclusion
+from celeryflows.engine.journal import TurnJournal
+from celeryflows.errors import LostTurn, Suspend, TurnCancelled
+
+# Beside parked steps a handler may await a short timer or a socket of its own: this long the turn waits for them.
+GRACE = 1.0
+
+
+class _Quiet(BaseException):
+    """The loop has nothing left to do but wait for what is parked."""
+
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    """Tells quiet: it is asked to block while steps are parked and none runs."""
+
+    journal: TurnJournal
+    is_armed = False
+
+    def select(self, timeout: float | None = None) -> Any:
+        """Wait for I/O, or leave the loop when only parked steps are left."""
+        parked = self.journal.paused or self.journal.yielding or bool(self.journal.pending)
+        if not self.is_armed or not parked or self.journal.running or timeout == 0:
+            return super().select(timeout)
+        # The loop's own wake-up pipe is always registered.
+        alone = timeout is None and len(self.get_map()) <= 1
+        events = super().select(0 if alone else min(GRACE, GRACE if timeout is None else timeout))
+        if events or (timeout is not None and timeout <= GRACE):
+            return events
+        raise _Quiet
+
+
+def run_async(handler: Coroutine[Any, Any, Any], journal: TurnJournal) -> Conclusion:
+    """Run the handler's coroutine on a loop of its own."""
+    selector = _Selector()
+    selector.journal = journal
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.set_exception_handler(lambda _loop, _context: None)
+    task = loop.create_task(handler)
+    try:
+        selector.is_armed = True
+        return Conclusion(value=loop.run_until_complete(task))
+    except (_Quiet, Suspend):
+        return Conclusion(parked=True)
+    except Exception as error:
+        return Conclusion(error=error)
+    finally:
+        selector.is_armed = False
+        # From here on no step of this turn runs, whatever the coroutines' finally blocks do.
+        ended, journal.paused = task.done(), True
+        _drop(loop)
+        journal.paused = not ended
+
+
+def _drop(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        try:
+            task.get_coro().close()  # type: ignore[union-attr]
+        except (Exception, Suspend, LostTurn, TurnCancelled, asyncio.CancelledError):
+            continue
+    try:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    except (Exception, Suspend, _Quiet):
+        pass
+    finally:
+        loop.close()

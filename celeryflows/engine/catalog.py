@@ -1,0 +1,48 @@
+"""The declared flows as the store has them, read again when their version changes."""
+
+from dataclasses import dataclass, field
+
+from celeryflows.engine.matching import LIFECYCLE, TriggerIndex
+from celeryflows.model.flows import FlowDefinition, read_definition
+from celeryflows.store.connection import Connection
+
+FRESH_FOR = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The flows of one version, and those of our own events that waits look for."""
+
+    version: str
+    flows: dict[str, FlowDefinition] = field(default_factory=dict)
+    index: TriggerIndex = field(default_factory=TriggerIndex)
+    awaited: frozenset[str] = frozenset()
+
+    def listens(self, name: str) -> bool:
+        """True when a flow starts at events of the name."""
+        return self.index.listens(name)
+
+
+class Catalog:
+    """A cache of the stored flows for one process."""
+
+    def __init__(self) -> None:
+        self._snapshot = Snapshot(version="")
+        self._looked = float("-inf")
+
+    def read(self, connection: Connection) -> Snapshot:
+        """The flows as they stand now: one look at their version."""
+        version = connection.flows.version()
+        if version != self._snapshot.version:
+            stored = [f for f in connection.flows.all() if f.removed_at is None]
+            flows = {f.name: read_definition(f.name, f.definition) for f in stored}
+            awaited = frozenset(connection.waits.shapes(LIFECYCLE))
+            self._snapshot = Snapshot(version, flows, TriggerIndex.of(flows.values()), awaited)
+        return self._snapshot
+
+    def recent(self, connection: Connection, monotonic: float) -> Snapshot:
+        """The flows as they stood within the last second."""
+        if monotonic - self._looked > FRESH_FOR:
+            self.read(connection)
+            self._looked = monotonic
+        return self._snapshot

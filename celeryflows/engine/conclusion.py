@@ -1,0 +1,233 @@
+"""How a turn's outcome is written: suspend, finish, fail, hand back. Each in one transaction, messages after it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celeryflows.codec import dumps
+from celeryflows.engine.failures import FINAL, failure_of, failure_text
+from celeryflows.engine.finish import completed_event, failed_event, route_ended, told
+from celeryflows.engine.matching import LIFECYCLE, answers
+from celeryflows.engine.recording import Recorder
+from celeryflows.engine.runtime import Flow, Runtime
+from celeryflows.engine.waiting import Pending
+from celeryflows.errors import BoundExceeded, FlowsError, LostTurn, RetryAfterError, TurnCancelled
+from celeryflows.ids import derived_id
+from celeryflows.model.events import RUN_COMPLETED, RUN_FAILED, StoredEvent
+from celeryflows.model.retries import retry_after
+from celeryflows.model.runs import Status
+from celeryflows.model.waits import OpenWait, WaitSpec
+from celeryflows.store.connection import Connection
+from celeryflows.store.runs import Claim
+from celeryflows.store.waits import SHAPES_BOUND, NewWait
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """How the handler left: with a value, an error, or parked."""
+
+    value: Any = None
+    error: BaseException | None = None
+    parked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What was written: an output, an error, or (the body is tried again) a suspension."""
+
+    output: str | None = None
+    error: BaseException | None = None
+    suspended: bool = False
+
+
+def hand_back(runtime: Runtime, connection: Connection, claim: Claim) -> None:
+    """running -> queued; another turn goes on from the same point."""
+    delivery = connection.repeat(lambda: connection.runs.hand_back(claim))
+    if delivery is not None:
+        runtime.dispatcher.send_runs([delivery])
+
+
+def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) -> bool:
+    """running -> suspended until the first of what is pending; False when a wait is answered already."""
+    claim = recorder.claim
+    wake = min((p.row.due for p in pending if p.row.due is not None), default=None)
+    fresh = [p.wait for p in pending if p.wait is not None and not p.armed]
+    armed = [p.row.key for p in pending if p.armed]
+
+    def work(tx: Connection) -> bool:
+        _lock_waits(tx, fresh)
+        if not tx.runs.suspend(claim, wake, claim.attempt):
+            return _suspended_before(tx, claim)
+        tx.steps.put([p.row for p in pending])
+        answered = _arm(runtime, tx, claim, pending)
+        if answered or (armed and tx.waits.settled(claim.run_id, armed)):
+            # The event came first: the run stays ours, and the handler goes on at once.
+            tx.runs.resume_own(claim)
+            return False
+        return True
+
+    suspended = recorder.connection.transact(work)
+    if suspended:
+        runtime.dispatcher.run_suspended(claim.run_id)
+    return suspended
+
+
+def _lock_waits(tx: Connection, waits: Sequence[WaitSpec]) -> None:
+    """Names and stripes before either side looks. A path that nobody waited on before takes its name alone."""
+    if not waits:
+        return
+    known = tx.waits.shapes([w.name for w in waits])
+    new = {(w.name, w.path) for w in waits if w.path not in known.get(w.name, ())}
+    alone = sorted({name for name, _ in new})
+    shared = sorted({w.name for w in waits} - set(alone))
+    tx.locks.hold_names_and_stripes(shared, alone, [w.hash for w in waits])
+    for name, path in sorted(new):
+        paths = tx.waits.shapes([name]).get(name, [])
+        if len(paths) >= SHAPES_BOUND and path not in paths:
+            raise BoundExceeded(
+                f"match paths of event {name!r}",
+                SHAPES_BOUND,
+                len(paths) + 1,
+                "Use one fixed path, not a computed one.",
+            )
+        tx.waits.add_shape(name, path)
+        if name in LIFECYCLE:
+            # From now on the ends of runs are told: every process has to know.
+            tx.flows.touch()
+
+
+def _arm(runtime: Runtime, tx: Connection, claim: Claim, pending: Sequence[Pending]) -> bool:
+    """Open the waits, then look for what arrived before: a later statement than the locks."""
+    answered = False
+    taken: set[str] = set()
+    for one in pending:
+        if one.wait is None or one.armed or one.row.due is None:
+            continue
+        wait = NewWait(derived_id("wait", claim.run_id, one.wait.key), claim.run_id, one.wait, one.row.due)
+        tx.waits.arm(wait)
+        event = _arrived(runtime, tx, claim, wait, taken)
+        if event is not None and tx.waits.answer(wait.id, event.id):
+            taken.add(event.id)
+            answered = True
+    return answered
+
+
+def _arrived(runtime: Runtime, tx: Connection, claim: Claim, wait: NewWait, taken: set[str]) -> StoredEvent | None:
+    spec, most = wait.spec, runtime.settings.lookback_candidates
+    found = tx.events.arrivals(spec.name, spec.began, claim.run_id, most + 1)
+    if len(found) > most:
+        raise BoundExceeded(
+            f"events {spec.name!r} to look back over", most, len(found), "Use lookback='wait' or a shorter one."
+        )
+    as_open = OpenWait(wait.id, claim.run_id, spec.key, spec.name, spec.path, spec.value, spec.if_exp, claim.event)
+    for event in found:
+        if event.id in taken:
+            continue
+        truth, problem = answers(event, as_open)
+        if problem:
+            tx.waits.note_problem(wait.id, problem)
+        if truth:
+            return event
+    return None
+
+
+def _suspended_before(tx: Connection, claim: Claim) -> bool:
+    """The fence took no row: our own commit whose reply was lost, a cancelled run, or a lost turn."""
+    found = tx.runs.outcome(claim.run_id)
+    if found is not None and (found.turn, found.token) == (claim.turn, claim.token):
+        if found.status == Status.CANCELLED:
+            raise TurnCancelled
+        if found.status != Status.RUNNING:
+            return True
+    raise LostTurn
+
+
+def ended(runtime: Runtime, flow: Flow, recorder: Recorder, conclusion: Conclusion) -> Ended:
+    """Write how the handler ended: completed, failed, or tried again."""
+    if conclusion.error is None:
+        try:
+            return _complete(runtime, recorder, conclusion.value)
+        except FlowsError as error:
+            if not isinstance(error, FINAL):
+                raise
+            return _fail(runtime, recorder, error)
+    error = conclusion.error
+    if isinstance(error, FINAL) or recorder.claim.attempt >= flow.policy.retries:
+        return _fail(runtime, recorder, error)
+    return _try_again(runtime, flow, recorder, error)
+
+
+def _complete(runtime: Runtime, recorder: Recorder, value: Any) -> Ended:
+    claim, connection = recorder.claim, recorder.connection
+    output = dumps(value, what="the flow's value")
+    most = runtime.settings.max_value_bytes
+    if len(output) * 4 > most and (size := len(output.encode())) > most:
+        raise BoundExceeded(
+            "the flow's value in bytes", most, size, "Return a key instead, or raise flows_max_value_bytes."
+        )
+    if not told(runtime, connection, RUN_COMPLETED):
+        # Nobody listens: one statement, one commit.
+        if not connection.repeat(lambda: connection.runs.finish(claim, Status.COMPLETED, output, None)):
+            _check_own_end(connection, claim)
+        return Ended(output=output)
+    event = completed_event(runtime, claim, output)
+    _finish(runtime, recorder, Status.COMPLETED, output, None, event)
+    return Ended(output=output)
+
+
+def _fail(runtime: Runtime, recorder: Recorder, error: BaseException) -> Ended:
+    failure = failure_of(error)
+    event = failed_event(runtime, recorder.claim.run_id, recorder.claim.flow, recorder.claim.event, failure)
+    _finish(runtime, recorder, Status.FAILED, None, failure_text(failure), event)
+    return Ended(error=error)
+
+
+def _finish(
+    runtime: Runtime, recorder: Recorder, status: Status, output: str | None, error: str | None, event: StoredEvent
+) -> None:
+    claim = recorder.claim
+    listened = told(runtime, recorder.connection, RUN_COMPLETED if status is Status.COMPLETED else RUN_FAILED)
+
+    def work(tx: Connection) -> None:
+        if not tx.runs.finish(claim, status, output, error):
+            _check_own_end(tx, claim)
+        tx.waits.close(claim.run_id)
+        if listened:
+            tx.events.add_unrouted([event])
+
+    recorder.connection.transact(work)
+    if listened:
+        route_ended(runtime, event)
+
+
+def _check_own_end(connection: Connection, claim: Claim) -> None:
+    """The fence took no row: fine when it was our own commit, whose reply was lost."""
+    found = connection.runs.outcome(claim.run_id)
+    if found is None or (found.turn, found.token) != (claim.turn, claim.token):
+        raise LostTurn
+    if found.status == Status.CANCELLED:
+        raise TurnCancelled
+    if found.status == Status.RUNNING:
+        raise LostTurn
+
+
+def _try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseException) -> Ended:
+    claim, now = recorder.claim, recorder.now()
+    attempt = claim.attempt + 1
+    try:
+        delay = (
+            retry_after(error, now)
+            if isinstance(error, RetryAfterError)
+            else flow.policy.delay(attempt, runtime.dice())
+        )
+    except (FlowsError, TypeError) as bad:
+        return _fail(runtime, recorder, bad)
+
+    def work(tx: Connection) -> None:
+        if not tx.runs.suspend(claim, now + delay, attempt):
+            _suspended_before(tx, claim)
+        tx.runs.note_error(claim.run_id, failure_text(failure_of(error)))
+
+    recorder.connection.transact(work)
+    runtime.dispatcher.run_suspended(claim.run_id)
+    return Ended(suspended=True)

@@ -1,0 +1,82 @@
+"""An exception as it is stored and shown: its name, its text, and the user's part of the traceback."""
+
+import json
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from celeryflows.errors import (
+    BoundExceeded,
+    ExpressionError,
+    InvalidDuration,
+    NondeterminismError,
+    NonRetriableError,
+    NotStorable,
+    StepError,
+    StepMisuse,
+)
+from celeryflows.model.steps import Failure
+
+_OURS = str(Path(__file__).resolve().parent.parent) + "/"
+TEXT_BOUND = 64_000
+# Trying these again cannot help.
+FINAL = (
+    NonRetriableError,
+    NotStorable,
+    BoundExceeded,
+    ExpressionError,
+    InvalidDuration,
+    StepMisuse,
+    NondeterminismError,
+    StepError,
+)
+
+
+def failure_of(error: BaseException, step_id: str | None = None) -> Failure:
+    """The error's stored form; of a StepError the original's."""
+    if isinstance(error, StepError):
+        return Failure(error.name, error.message, error.stack, error.step_id)
+    return Failure(type(error).__name__, _clean(_text(error)), _clean(_stack(error)), step_id)
+
+
+def failure_text(failure: Failure) -> str:
+    """As JSON."""
+    return json.dumps(failure.json(), ensure_ascii=False, separators=(",", ":"))
+
+
+def read_failure(text: str | None) -> Failure:
+    """The failure again."""
+    return Failure(**json.loads(text)) if text else Failure("Unknown", "")
+
+
+def step_error(step_id: str, text: str | None) -> StepError:
+    """The error that a handler gets for a step whose attempts are spent."""
+    failure = read_failure(text)
+    return StepError(step_id, failure.name, failure.message, failure.stack)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"<{type(error).__name__} whose text cannot be made: {type(broken).__name__}>"
+
+
+def _stack(error: BaseException) -> str:
+    try:
+        shown = traceback.TracebackException(type(error), error, _users_part(error.__traceback__))
+        return "".join(shown.format())
+    except Exception as broken:
+        return f"<no traceback: {type(broken).__name__}>"
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    return trace
+
+
+def _clean(text: str) -> str:
+    """Storable on every database: no lone surrogates, no NUL, within a bound."""
+    text = text if len(text) <= TEXT_BOUND else text[:TEXT_BOUND] + " ... (cut)"
+    return text.encode("utf-8", "replace").decode().replace("\0", "\\0")

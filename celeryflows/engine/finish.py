@@ -1,0 +1,85 @@
+"""The end of a run told to others: our own events, and cancelling by hand."""
+
+import json
+from typing import Any
+
+from celeryflows.codec import loads
+from celeryflows.engine.routing import route_stored
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import UnknownRun
+from celeryflows.ids import derived_id
+from celeryflows.model.events import RUN_CANCELLED, RUN_COMPLETED, RUN_FAILED, StoredEvent
+from celeryflows.model.runs import Status
+from celeryflows.model.steps import Failure
+from celeryflows.store.connection import Connection
+from celeryflows.store.runs import Claim
+
+
+def told(runtime: Runtime, connection: Connection, name: str) -> bool:
+    """True when a flow starts at such events of ours, or a wait may look for them."""
+    snapshot = runtime.catalog.recent(connection, runtime.clock.monotonic())
+    return snapshot.listens(name) or name in snapshot.awaited
+
+
+def completed_event(runtime: Runtime, claim: Claim, output: str) -> StoredEvent:
+    """`flows/run.completed` of the run."""
+    return _own(runtime, RUN_COMPLETED, claim.run_id, claim.flow, claim.event, {"output": _plain(output)})
+
+
+def failed_event(runtime: Runtime, run_id: str, flow: str, trigger: StoredEvent, failure: Failure) -> StoredEvent:
+    """`flows/run.failed` of the run."""
+    return _own(runtime, RUN_FAILED, run_id, flow, trigger, {"error": failure.json()})
+
+
+def _own(
+    runtime: Runtime, name: str, run_id: str, flow: str, trigger: StoredEvent, more: dict[str, Any]
+) -> StoredEvent:
+    shown = trigger.scope()
+    data = {"run_id": run_id, "flow": flow, "event": shown, "events": [shown], **more}
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # Its id follows from the run, so that it is stored once whoever tries.
+    return StoredEvent(derived_id(name, run_id), None, name, text, data, runtime.clock.now(), None)
+
+
+def _plain(text: str) -> Any:
+    return json.loads(text)
+
+
+def route_ended(runtime: Runtime, event: StoredEvent) -> None:
+    """Route an event of ours right after its commit; what is missed, recovery routes."""
+    route_stored(runtime, event.id)
+
+
+def cancel(runtime: Runtime, run_id: str, reason: str) -> bool:
+    """Cancel a run; False when it had ended. Raises UnknownRun.
+
+    At once for what sleeps, waits or is queued; a running turn stops at its next boundary.
+    """
+
+    def work(tx: Connection) -> tuple[str | None, StoredEvent | None]:
+        found = tx.runs.outcome(run_id)
+        if found is None:
+            raise UnknownRun(f"No run {run_id!r} in the store {runtime.store.shown_url()}.")
+        left = tx.runs.cancel(run_id, reason)
+        if left is None:
+            return None, None
+        tx.waits.close(run_id)
+        trigger = tx.events.get(found.event_id)
+        event = None
+        if trigger is not None and told(runtime, tx, RUN_CANCELLED):
+            event = _own(runtime, RUN_CANCELLED, run_id, found.flow, trigger, {"reason": reason})
+            tx.events.add_unrouted([event])
+        return left, event
+
+    left, event = runtime.store.transact(work)
+    if left is None:
+        return False
+    runtime.dispatcher.run_cancelled(run_id, reason)
+    if event is not None:
+        route_ended(runtime, event)
+    return True
+
+
+def read_output(status: str, output: str | None) -> Any:
+    """The value of a completed run."""
+    return loads(output) if status == Status.COMPLETED and output is not None else None

@@ -1,0 +1,319 @@
+"""The journal of one turn: what is remembered is given back, what is fresh is run and recorded under the fence."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
+from datetime import datetime
+from typing import Any
+
+from celeryflows.codec import loads, roundtrip
+from celeryflows.durations import Duration, parse_bounded, parse_moment
+from celeryflows.engine.failures import FINAL, failure_of, failure_text, step_error
+from celeryflows.engine.recording import Recorder
+from celeryflows.engine.runtime import Flow, Runtime
+from celeryflows.engine.waiting import Pending, wait_spec
+from celeryflows.errors import (
+    BoundExceeded,
+    FlowsError,
+    NondeterminismError,
+    RetryAfterError,
+    StepMisuse,
+    Suspend,
+)
+from celeryflows.ids import derived_id
+from celeryflows.model.events import Event
+from celeryflows.model.retries import retry_after
+from celeryflows.model.steps import Kind, Memo, State, check_step_id
+from celeryflows.steps import Failed, Parked, Result, Value, WaitRequest
+from celeryflows.store.steps import StepRow
+
+_inside: ContextVar["Slot | None"] = ContextVar("celeryflows_step", default=None)
+FLOW_FAULTS = (StepMisuse, NondeterminismError)
+
+
+class Slot:
+    """One use of a step id in this turn. `attempts` are those that failed before this one."""
+
+    __slots__ = ("_token", "attempts", "began", "id", "journal", "key", "kind", "memo", "result", "started")
+
+    def __init__(self, journal: "TurnJournal", id: str, key: str, kind: Kind, memo: Memo | None, began: int) -> None:
+        self.journal = journal
+        self.id = id
+        self.key = key
+        self.kind = kind
+        self.memo = memo
+        self.began = memo.began if memo else began
+        self.attempts = memo.attempts if memo else 0
+        self.result: Result | None = None
+        self.started = 0.0
+        self._token: Token[Slot | None] | None = None
+
+    def __enter__(self) -> "Slot":
+        self._token = _inside.set(self)
+        self.started = self.journal.runtime.clock.monotonic()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._token is not None:
+            _inside.reset(self._token)
+
+    def row(self, state: State, attempts: int, value: str | None, due: int | None = None) -> StepRow:
+        """The step as a row of this turn."""
+        claim = self.journal.recorder.claim
+        took = int((self.journal.runtime.clock.monotonic() - self.started) * 1e6) if self.started else None
+        return StepRow(
+            claim.run_id, claim.turn, claim.token, self.key, self.kind, state, attempts, value, self.began, took, due
+        )
+
+
+class TurnJournal:
+    """Implements the step tools' Journal for one turn of one run."""
+
+    def __init__(self, runtime: Runtime, flow: Flow, recorder: Recorder, memos: dict[str, Memo]) -> None:
+        self.runtime = runtime
+        self.flow = flow
+        self.recorder = recorder
+        self.memos = memos
+        self.pending: list[Pending] = []
+        self.doom: FlowsError | None = None
+        self.paused = False
+        self.yielding = False
+        self.running = 0
+        self._uses: Counter[str] = Counter()
+        self._in_flight: set[str] = set()
+        self._previous_began = recorder.claim.started_at
+        self._charge = max(0, recorder.claim.lost - 1)
+        self._fresh = not memos
+        self._bytes = sum(len(m.value) for m in memos.values() if m.value)
+
+    # -- what a context asks
+
+    @property
+    def replaying(self) -> bool:
+        """True until the first step that is not remembered."""
+        return not self._fresh
+
+    @property
+    def attempt(self) -> int:
+        """0-based attempt of the step at hand, else of the body."""
+        slot = _inside.get()
+        return slot.attempts if slot is not None and slot.journal is self else self.recorder.claim.attempt
+
+    # -- the step tools
+
+    def open(self, id: str, fn: Callable[..., Any]) -> Slot:
+        """Look a step up, or open it for its attempt; one that lost its worker too often fails unrun."""
+        _check_callable(id, fn)
+        slot = self._enter(id, Kind.RUN)
+        memo = slot.memo
+        if memo is not None and memo.state == State.DONE:
+            slot.result = Value(loads(memo.value) if memo.value is not None else None)
+        elif memo is not None and memo.state == State.FAILED:
+            slot.result = Failed(step_error(slot.key, memo.value))
+        elif memo is not None and memo.due_at is not None and memo.due_at > self.recorder.now():
+            slot.result = self._park(Pending(slot.row(State.RETRYING, memo.attempts, memo.value, memo.due_at)))
+        else:
+            self._open_fresh(slot)
+        return slot
+
+    def succeeded(self, slot: Slot, raw: Any) -> Result:
+        """Record the attempt's value: one statement, one commit."""
+        self._leave(slot)
+        try:
+            text, value = roundtrip(raw)
+            self._check_size(slot, text)
+        except FlowsError as error:
+            return self._fail(slot, error)
+        stored = self.recorder.record(slot.row(State.DONE, slot.attempts + 1, text))
+        self._bytes += len(text)
+        return Value(value if stored is None else loads(stored))
+
+    def failed(self, slot: Slot, error: Exception) -> Result:
+        """Plan the next attempt, or record that they are spent."""
+        self._leave(slot)
+        if isinstance(error, FLOW_FAULTS):
+            self._doom(error)
+        if isinstance(error, FINAL) or slot.attempts >= self.flow.policy.retries:
+            return self._fail(slot, error)
+        now, attempts = self.recorder.now(), slot.attempts + 1
+        if isinstance(error, RetryAfterError):
+            try:
+                delay = retry_after(error, now)
+            except (FlowsError, TypeError) as bad:
+                return self._fail(slot, bad)
+        else:
+            delay = self.flow.policy.delay(attempts, self.runtime.dice())
+        row = slot.row(State.RETRYING, attempts, failure_text(failure_of(error, slot.key)), now + delay)
+        if self.flow.is_async:
+            # Other branches may run for long: the count must survive a crash until they park too.
+            self.recorder.record(row)
+        return self._park(Pending(row))
+
+    def sleep(self, id: str, duration: Duration) -> Result:
+        """Sleep for a duration, counted from the first time the handler came here."""
+        most = self.runtime.settings.max_wait
+        return self._sleep(id, lambda now: now + parse_bounded(duration, what=f"sleep {id!r}", least=1000, most=most))
+
+    def sleep_until(self, id: str, when: datetime | str) -> Result:
+        """Sleep until a moment."""
+
+        def due(now: int) -> int:
+            at, most = parse_moment(when, f"sleep_until {id!r}"), self.runtime.settings.max_wait
+            if at - now > most:
+                raise BoundExceeded("sleep (microseconds)", most, at - now, "Sleep in a loop (flows_max_wait).")
+            return at
+
+        return self._sleep(id, due)
+
+    def wait(self, id: str, request: WaitRequest) -> Result:
+        """Wait for an event: remembered, or parked until it comes or the time is out."""
+        previous = self._previous_began
+        slot = self._enter(id, Kind.WAIT)
+        memo, now = slot.memo, self.recorder.now()
+        if memo is not None and memo.wait == "answered" and memo.event is not None:
+            return Value(self.runtime.schemas.read(memo.event))
+        if memo is not None and memo.wait in ("expired", "closed"):
+            return Value(None)
+        self._check_fresh(slot)
+        spec = wait_spec(
+            slot.key, request, self.recorder.claim, previous=previous, now=now, settings=self.runtime.settings
+        )
+        due = memo.due_at if memo is not None and memo.due_at is not None else now + spec.timeout
+        return self._park(Pending(slot.row(State.WAITING, 0, None, due), spec, armed=memo is not None))
+
+    def send(self, id: str, events: Sequence[Event]) -> Result:
+        """Send events and record the step in one transaction: once, and never by a zombie."""
+        slot = self._enter(id, Kind.SEND)
+        if slot.memo is not None and slot.memo.value is not None:
+            return Value(loads(slot.memo.value))
+        self._check_fresh(slot)
+        if slot.result is not None:
+            return slot.result
+        slot.started = self.runtime.clock.monotonic()
+        ids = [derived_id("send", self.recorder.claim.run_id, slot.key, str(i)) for i in range(len(events))]
+        text, value = roundtrip(ids)
+        self.recorder.send(events, ids, slot.row(State.DONE, 1, text))
+        return Value(value)
+
+    def pause(self) -> None:
+        """Leave a sync handler. From here on no step of this turn runs."""
+        self.paused = True
+        raise Suspend
+
+    async def park(self) -> Any:
+        """Stay in an async handler for the rest of the turn: nothing is raised, the coroutine is not resumed."""
+        if self.paused:
+            raise Suspend
+        await asyncio.get_running_loop().create_future()
+
+    # -- inside
+
+    def _enter(self, id: str, kind: Kind) -> Slot:
+        if self.paused:
+            raise Suspend
+        try:
+            check_step_id(id)
+            outer = _inside.get()
+            if outer is not None and outer.journal is self:
+                raise StepMisuse(f"step {id!r} was called inside step {outer.key!r}; call it after, or in the handler")
+            if self.flow.is_async and id in self._in_flight:
+                raise StepMisuse(f"step id {id!r} is in flight twice at once; give each its own id")
+            key = self._key(id)
+            memo = self.memos.get(key)
+            if memo is not None and memo.kind != kind:
+                raise NondeterminismError(
+                    f"step {key!r} was recorded as a {memo.kind!r} step and is now a {kind.value!r} step; give the new one "
+                    "another id"
+                )
+        except FLOW_FAULTS as error:
+            self._doom(error)
+        slot = Slot(self, id, key, kind, memo, self.recorder.heard)
+        self._previous_began = slot.began
+        return slot
+
+    def _key(self, id: str) -> str:
+        used = self._uses[id]
+        self._uses[id] = used + 1
+        if sum(self._uses.values()) > self.runtime.settings.max_steps:
+            raise BoundExceeded(
+                "steps in a run", self.runtime.settings.max_steps, sum(self._uses.values()), "Raise flows_max_steps."
+            )
+        return id if used == 0 else f"{id}:{used}"
+
+    def _open_fresh(self, slot: Slot) -> None:
+        self._check_fresh(slot)
+        if slot.result is not None:
+            return
+        if self._charge:
+            # It was lost with its worker, more than once at this point: each loss after the first counts as an attempt.
+            slot.attempts, self._charge = slot.attempts + self._charge, 0
+            if slot.attempts > self.flow.policy.retries:
+                lost = RuntimeError("the worker died each time while this step ran (out of memory, kill, crash)")
+                slot.result = self._fail(slot, lost, attempts=slot.attempts)
+                return
+        self.running += 1
+        self._in_flight.add(slot.id)
+
+    def _check_fresh(self, slot: Slot) -> None:
+        """At a step that is not remembered: hand the turn back when the worker stops or the turn has had its time."""
+        self._fresh = True
+        if self.recorder.must_yield():
+            self.yielding = True
+            if not self.flow.is_async:
+                self.pause()
+            slot.result = Parked()
+
+    def _sleep(self, id: str, due_of: Callable[[int], int]) -> Result:
+        slot = self._enter(id, Kind.SLEEP)
+        now = self.recorder.now()
+        due = slot.memo.due_at if slot.memo is not None and slot.memo.due_at is not None else due_of(now)
+        if due <= now:
+            return Value(None)
+        self._check_fresh(slot)
+        return self._park(Pending(slot.row(State.WAITING, 0, None, due)))
+
+    def _leave(self, slot: Slot) -> None:
+        self.running -= 1
+        self._in_flight.discard(slot.id)
+        if self.paused:
+            raise Suspend
+
+    def _fail(self, slot: Slot, error: BaseException, attempts: int | None = None) -> Result:
+        text = failure_text(failure_of(error, slot.key))
+        stored = self.recorder.record(slot.row(State.FAILED, attempts or slot.attempts + 1, text))
+        failed = step_error(slot.key, stored or text)
+        failed.__cause__ = error
+        return Failed(failed)
+
+    def _park(self, pending: Pending) -> Result:
+        self.pending.append(pending)
+        return Parked()
+
+    def _doom(self, error: FlowsError) -> None:
+        """The handler's own mistake ends the run, whatever it catches."""
+        self.doom = self.doom or error
+        self.paused = True
+        raise Suspend from error
+
+    def _check_size(self, slot: Slot, text: str) -> None:
+        settings = self.runtime.settings
+        size = len(text) if len(text) * 4 <= settings.max_value_bytes else len(text.encode())
+        remedy = "Store large data elsewhere and return its key, or raise "
+        if size > settings.max_value_bytes:
+            raise BoundExceeded(
+                f"step {slot.key!r}: value bytes", settings.max_value_bytes, size, remedy + "flows_max_value_bytes."
+            )
+        if self._bytes + size > settings.max_run_bytes:
+            raise BoundExceeded(
+                "a run's values in bytes", settings.max_run_bytes, self._bytes + size, remedy + "flows_max_run_bytes."
+            )
+
+
+def _check_callable(id: str, fn: object) -> None:
+    if isinstance(fn, dict):
+        raise TypeError(
+            f"step {id!r} was given a signature; pass the task itself: step.run({id!r}, task, ...), called in place"
+        )
+    if not callable(fn):
+        raise TypeError(f"step {id!r}: {fn!r} is not callable; pass the function and its arguments, not its value")

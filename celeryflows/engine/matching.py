@@ -1,0 +1,108 @@
+"""Which flows an event starts and which waits it answers. Pure: no I/O, no time, no dice."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from celeryflows.expressions import Expression, compile_expression, condition
+from celeryflows.model.events import RUN_CANCELLED, RUN_COMPLETED, RUN_FAILED, StoredEvent
+from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.triggers import EVENT_NAMES, OnEvent
+from celeryflows.model.waits import OpenWait, match_hash, match_value
+
+WAIT_NAMES = frozenset({"event", "async"})
+LIFECYCLE = frozenset({RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """The flows that an event starts, and why conditions could not be judged."""
+
+    flows: tuple[FlowDefinition, ...]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    flow: FlowDefinition
+    trigger: OnEvent
+    condition: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerIndex:
+    """Triggers by event name; patterns apart."""
+
+    exact: dict[str, list[_Entry]] = field(default_factory=dict)
+    patterns: list[_Entry] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, flows: Iterable[FlowDefinition]) -> "TriggerIndex":
+        """The index of these flows."""
+        index = cls()
+        for flow in flows:
+            for trigger in flow.events:
+                compiled = (
+                    compile_expression(trigger.if_exp, names=EVENT_NAMES, what=f"if_exp of flow {flow.name!r}")
+                    if trigger.if_exp is not None
+                    else None
+                )
+                entry = _Entry(flow, trigger, compiled)
+                if trigger.is_pattern:
+                    index.patterns.append(entry)
+                else:
+                    index.exact.setdefault(trigger.name, []).append(entry)
+        return index
+
+    def listens(self, name: str) -> bool:
+        """True when some trigger asks for events of the name."""
+        return name in self.exact or any(e.trigger.matches(name) for e in self.patterns)
+
+    def starts(self, event: StoredEvent) -> Starts:
+        """The flows to start; one with two matching triggers starts once."""
+        entries = self.exact.get(event.name, [])
+        if self.patterns:
+            entries = entries + [e for e in self.patterns if e.trigger.matches(event.name)]
+        flows: dict[str, FlowDefinition] = {}
+        problems: list[str] = []
+        for entry in entries:
+            if entry.flow.name in flows or not _concerns(entry.flow, event):
+                continue
+            truth, problem = _judge(entry.condition, {"event": event})
+            if problem:
+                problems.append(f"flow {entry.flow.name}: {problem}")
+            if truth:
+                flows[entry.flow.name] = entry.flow
+        return Starts(tuple(flows.values()), tuple(problems))
+
+
+def _concerns(flow: FlowDefinition, event: StoredEvent) -> bool:
+    """A flow is not started by its own end, and a failure handler only by its own flow's failure."""
+    if flow.failure_of is not None:
+        return event.data.get("flow") == flow.failure_of
+    return not (event.name in LIFECYCLE and event.data.get("flow") == flow.name)
+
+
+def _judge(expression: Expression | None, events: dict[str, StoredEvent]) -> tuple[bool, str | None]:
+    if expression is None:
+        return True, None
+    scope: dict[str, Any] = {name: event.scope() for name, event in events.items()}
+    return condition(expression, scope)
+
+
+def wait_hashes(event: StoredEvent, paths: Iterable[str]) -> list[int]:
+    """The hashes under which waits on this event may stand, one for each path it has a value at."""
+    found = [(path, match_value(event.data, path)) for path in paths]
+    return [match_hash(event.name, path, value) for path, value in found if value is not None]
+
+
+def answers(event: StoredEvent, wait: OpenWait) -> tuple[bool, str | None]:
+    """Does the event answer the wait: the value itself is compared, then the condition judged."""
+    if match_value(event.data, wait.path) != wait.value:
+        return False, None
+    if wait.if_exp is None:
+        return True, None
+    scopes = {"async": event}
+    if wait.trigger is not None:
+        scopes["event"] = wait.trigger
+    return _judge(compile_expression(wait.if_exp, names=WAIT_NAMES, what="if_exp of a wait"), scopes)

@@ -1,0 +1,77 @@
+"""The turn's pen: writes under the fence of turn and token, and learns the store's clock from each reply."""
+
+from collections.abc import Callable, Sequence
+
+from celeryflows.engine.intake import accept
+from celeryflows.engine.routing import deliver
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import LostTurn, TurnCancelled
+from celeryflows.model.events import Event
+from celeryflows.model.runs import Status
+from celeryflows.model.steps import State
+from celeryflows.store.connection import Connection
+from celeryflows.store.runs import Claim
+from celeryflows.store.steps import StepRow
+
+
+class Recorder:
+    """Records steps of one claimed turn over one held connection.
+
+    `heard` is the store's clock in its last reply; `looked` that the turn found its wait answered and replays. `must_yield` says when the turn has to go back to the queue.
+    """
+
+    def __init__(self, runtime: Runtime, connection: Connection, claim: Claim, must_yield: Callable[[], bool]) -> None:
+        self.runtime = runtime
+        self.connection = connection
+        self.claim = claim
+        self.must_yield = must_yield
+        self.looked = False
+        self.heard = claim.at
+        self._heard_at = runtime.clock.monotonic()
+
+    def now(self) -> int:
+        """The store's clock, without asking it: its last word and the time since."""
+        return self.heard + int((self.runtime.clock.monotonic() - self._heard_at) * 1e6)
+
+    def record(self, row: StepRow) -> str | None:
+        """Record a step: None when it was taken, else the value that was there first.
+
+        Raises LostTurn for a zombie, TurnCancelled when the run was cancelled.
+        """
+        at = self.connection.repeat(lambda: self.connection.steps.record(row))
+        if at is None:
+            return self._adopt(row)
+        self.hear(at)
+        return None
+
+    def send(self, events: Sequence[Event], ids: Sequence[str], row: StepRow) -> None:
+        """Route events and record the step that sent them, in one transaction."""
+
+        def fence(tx: Connection) -> None:
+            at = tx.steps.record(row)
+            if at is None:
+                self._adopt(row)
+            else:
+                self.hear(at)
+
+        deliver(self.runtime, accept(self.runtime, events, ids), also=fence)
+
+    def hear(self, at: int) -> None:
+        """Take the store's clock from a reply."""
+        self.heard, self._heard_at = at, self.runtime.clock.monotonic()
+
+    def _adopt(self, row: StepRow) -> str | None:
+        """A write that took no row: our own commit whose reply was lost, a cancelled run, or a turn that is no longer ours."""
+        found = self.connection.steps.read_back(row.run, row.key)
+        if found is None:
+            raise LostTurn
+        mine = (found.turn, found.token) == (row.turn, row.token)
+        if mine and found.status == Status.RUNNING and found.state in (State.DONE, State.FAILED):
+            if found.ended_at is not None:
+                self.hear(found.ended_at)
+            return found.value
+        if found.status == Status.CANCELLED:
+            if mine and row.state == State.DONE:
+                self.connection.steps.put_late(row)
+            raise TurnCancelled
+        raise LostTurn

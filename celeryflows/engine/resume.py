@@ -1,0 +1,88 @@
+"""Resume: runs whose time has come, and runs whose worker or message was lost, go back to the queue."""
+
+from dataclasses import dataclass
+
+from celeryflows.engine.failures import failure_text
+from celeryflows.engine.finish import cancel, failed_event, route_ended, told
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import UnknownRun
+from celeryflows.model.events import RUN_FAILED, StoredEvent
+from celeryflows.model.runs import Delivery
+from celeryflows.model.steps import Failure
+from celeryflows.store.connection import Connection
+from celeryflows.store.runs import Held
+
+BATCH = 200
+
+
+def wake_due(runtime: Runtime) -> int:
+    """Queue the runs whose time has come, a batch a transaction; how many. Of timeout and event one wins."""
+    with runtime.store.connection() as connection:
+        due = connection.runs.due(BATCH)
+        if not due:
+            return 0
+
+        def work(tx: Connection) -> list[Delivery]:
+            tx.runs.lock(due)
+            woken = tx.runs.queue_due(due)
+            tx.waits.expire([delivery.run_id for delivery in woken])
+            return woken
+
+        woken = connection.transact(work)
+    if woken:
+        runtime.dispatcher.send_runs(woken)
+    return len(due)
+
+
+def expire_unstarted(runtime: Runtime) -> int:
+    """Cancel the runs that were not started before they expired."""
+    with runtime.store.connection() as connection:
+        late = connection.runs.expired(BATCH)
+    for run_id in late:
+        cancel(runtime, run_id, "expired before it started")
+    return len(late)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What became of a lost run."""
+
+    delivery: Delivery | None = None
+    failed: StoredEvent | None = None
+
+
+def requeue(runtime: Runtime, held: Held) -> bool:
+    """running -> queued after its worker was lost; after too many losses at one point it fails. False: it moved on."""
+
+    def work(tx: Connection) -> Recovered | None:
+        back = tx.runs.requeue(held.id, held.turn)
+        if back is None:
+            return None
+        delivery, lost = back
+        if lost < runtime.settings.max_lost:
+            return Recovered(delivery)
+        return Recovered(failed=_fail_lost(runtime, tx, delivery, lost))
+
+    recovered = runtime.store.transact(work)
+    if recovered is None:
+        return False
+    if recovered.delivery is not None:
+        runtime.dispatcher.send_runs([recovered.delivery])
+    if recovered.failed is not None:
+        route_ended(runtime, recovered.failed)
+    return True
+
+
+def _fail_lost(runtime: Runtime, tx: Connection, delivery: Delivery, lost: int) -> StoredEvent | None:
+    failure = Failure("WorkerLost", f"its worker died {lost} times at the same point of the handler")
+    found = tx.runs.outcome(delivery.run_id)
+    if found is None:
+        raise UnknownRun(f"No run {delivery.run_id!r}.")
+    tx.runs.fail_lost(delivery.run_id, failure_text(failure))
+    tx.waits.close(delivery.run_id)
+    trigger = tx.events.get(found.event_id)
+    if trigger is None or not told(runtime, tx, RUN_FAILED):
+        return None
+    event = failed_event(runtime, delivery.run_id, delivery.flow, trigger, failure)
+    tx.events.add_unrouted([event])
+    return event

@@ -1,0 +1,217 @@
+"""Routing: in the transaction that stores an event, the runs it starts and the waits it answers.
+
+Locks in the order of store/schema: names, stripes, once, runs, waits. Each look is a later statement than its lock."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from celeryflows.engine.catalog import Snapshot
+from celeryflows.engine.matching import answers, wait_hashes
+from celeryflows.engine.runtime import Runtime
+from celeryflows.ids import derived_id, new_id
+from celeryflows.model.events import StoredEvent
+from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.runs import Delivery, NewRun, Status
+from celeryflows.model.waits import OpenWait
+from celeryflows.store.connection import Connection
+
+Also = Callable[[Connection], None]
+
+
+@dataclass(slots=True)
+class Routed:
+    """What a routing left to do after its commit: messages to send, wide fan-outs to go on with."""
+
+    deliveries: list[Delivery] = field(default_factory=list)
+    pieces: dict[str, str] = field(default_factory=dict)
+
+
+def deliver(runtime: Runtime, events: Sequence[StoredEvent], also: Also | None = None) -> None:
+    """Store and route new events, then send the messages. `also` writes in the same transaction, after the routing.
+
+    A reply that was lost is recognised by the events' ids, so that nothing is routed twice.
+    """
+    tried: list[Routed] = []
+
+    def work(tx: Connection) -> Routed:
+        if tried and tx.events.known([event.id for event in events]):
+            return tried[-1]
+        tried.append(_route_new(runtime, tx, events))
+        if also is not None:
+            also(tx)
+        return tried[-1]
+
+    _after(runtime, runtime.store.transact(work))
+
+
+def route_stored(runtime: Runtime, event_id: str) -> bool:
+    """Route an event that was stored without: an outbox's, or what a crash left. False when it was routed before."""
+
+    def work(tx: Connection) -> Routed | None:
+        event = tx.events.get(event_id)
+        if event is None:
+            return None
+        catalog, hashes = _prepare(runtime, tx, [event])
+        waits = _waits(runtime, tx, event, hashes[event.id])
+        if not tx.events.arrive(event_id, "" if waits is None else None):
+            return None
+        routed = Routed()
+        _start_runs(runtime, tx, catalog, [event], routed)
+        _answer(tx, [(event, wait) for wait in waits or ()], routed)
+        if waits is None:
+            routed.pieces[event.id] = ""
+        return routed
+
+    routed = runtime.store.transact(work)
+    if routed is None:
+        return False
+    _after(runtime, routed)
+    return True
+
+
+def route_pieces(runtime: Runtime, event_id: str, piece: str) -> None:
+    """Go on with a wide fan-out, a bounded piece a transaction, until all waits armed before the event are answered."""
+    at: str | None = piece
+    while at is not None:
+        at = _route_piece(runtime, event_id, at)
+
+
+def _route_piece(runtime: Runtime, event_id: str, piece: str) -> str | None:
+    most = runtime.settings.fan_out_piece
+
+    def work(tx: Connection) -> tuple[Routed, str | None]:
+        event, arrived = tx.events.get(event_id), tx.events.arrived_at(event_id)
+        if event is None or arrived is None:
+            return Routed(), None
+        hashes = wait_hashes(event, tx.waits.shapes([event.name]).get(event.name, ()))
+        # A wait armed later has looked for itself, and must not be answered by a piece.
+        waits = tx.waits.open_for(event.name, hashes, after=piece, armed_before=arrived, limit=most)
+        rest = waits[-1].id if len(waits) == most else None
+        if not tx.events.move_piece(event_id, piece, rest):
+            return Routed(), None
+        routed = Routed()
+        _answer(tx, [(event, wait) for wait in _judged(tx, event, waits)], routed)
+        return routed, rest
+
+    routed, rest = runtime.store.transact(work)
+    _after(runtime, routed)
+    return rest
+
+
+def _after(runtime: Runtime, routed: Routed) -> None:
+    if routed.deliveries:
+        runtime.dispatcher.send_runs(routed.deliveries)
+    for event_id, piece in routed.pieces.items():
+        route_pieces(runtime, event_id, piece)
+
+
+def _route_new(runtime: Runtime, tx: Connection, events: Sequence[StoredEvent]) -> Routed:
+    catalog, hashes = _prepare(runtime, tx, events)
+    routed = Routed()
+    answered: list[tuple[StoredEvent, OpenWait]] = []
+    for event in events:
+        waits = _waits(runtime, tx, event, hashes[event.id])
+        if waits is None:
+            routed.pieces[event.id] = ""
+        else:
+            answered += [(event, wait) for wait in waits]
+    tx.events.add(events, routed.pieces)
+    _start_runs(runtime, tx, catalog, events, routed)
+    _answer(tx, answered, routed)
+    return routed
+
+
+def _prepare(runtime: Runtime, tx: Connection, events: Sequence[StoredEvent]) -> tuple[Snapshot, dict[str, list[int]]]:
+    names = sorted({event.name for event in events})
+    tx.locks.share_names(names)
+    catalog = runtime.catalog.read(tx)
+    shapes = tx.waits.shapes(names)
+    hashes = {event.id: wait_hashes(event, shapes.get(event.name, ())) for event in events}
+    tx.locks.share_stripes(h for found in hashes.values() for h in found)
+    return catalog, hashes
+
+
+def _waits(runtime: Runtime, tx: Connection, event: StoredEvent, hashes: Sequence[int]) -> list[OpenWait] | None:
+    """The waits that the event answers; None when they are too many for one transaction."""
+    if not hashes:
+        return []
+    candidates = runtime.settings.lookback_candidates
+    waits = tx.waits.open_for(event.name, hashes, limit=candidates + 1)
+    if len(waits) > candidates:
+        return None
+    found = _judged(tx, event, waits)
+    return None if len(found) > runtime.settings.fan_out_at_once else found
+
+
+def _judged(tx: Connection, event: StoredEvent, waits: Iterable[OpenWait]) -> list[OpenWait]:
+    found = []
+    for wait in waits:
+        truth, problem = answers(event, wait)
+        if problem:
+            tx.waits.note_problem(wait.id, problem)
+        if truth:
+            found.append(wait)
+    return found
+
+
+def _start_runs(
+    runtime: Runtime, tx: Connection, catalog: Snapshot, events: Sequence[StoredEvent], routed: Routed
+) -> None:
+    now = runtime.clock.now()
+    starts: list[tuple[StoredEvent, FlowDefinition]] = []
+    for event in events:
+        found = catalog.index.starts(event)
+        starts += [(event, flow) for flow in found.flows]
+        if found.problems:
+            tx.events.note_problem(event.id, "; ".join(found.problems))
+    runs = [_new_run(event, flow, now) for event, flow in starts]
+    runs = _without_duplicates(runtime, tx, starts, runs)
+    if runs:
+        tx.runs.add(runs)
+    routed.deliveries += [run.delivery for run in runs if run.status is Status.QUEUED]
+
+
+def _new_run(event: StoredEvent, flow: FlowDefinition, now: int) -> NewRun:
+    later = event.ts > now
+    return NewRun(
+        id=new_id(),
+        flow=flow.name,
+        version=flow.version,
+        status=Status.SCHEDULED if later else Status.QUEUED,
+        event_id=event.id,
+        wake_at=event.ts if later else None,
+    )
+
+
+def _without_duplicates(
+    runtime: Runtime, tx: Connection, starts: Sequence[tuple[StoredEvent, FlowDefinition]], runs: Sequence[NewRun]
+) -> list[NewRun]:
+    """A sender's event id starts each flow once; a repeat becomes a skipped run that names the first."""
+    keyed = [
+        (derived_id("event", flow.name, event.ext_id), i)
+        for i, (event, flow) in enumerate(starts)
+        if event.ext_id is not None
+    ]
+    checked = list(runs)
+    for key, i in sorted(keyed):
+        run = runs[i]
+        if not tx.once.take(key, run.id, runtime.settings.dedupe):
+            first = tx.once.holder(key)
+            checked[i] = NewRun(
+                id=run.id,
+                flow=run.flow,
+                version=run.version,
+                status=Status.SKIPPED,
+                event_id=run.event_id,
+                reason=f"duplicate: event id {starts[i][0].ext_id!r} has started run {first}",
+            )
+    return checked
+
+
+def _answer(tx: Connection, answered: Sequence[tuple[StoredEvent, OpenWait]], routed: Routed) -> None:
+    """One event answers every wait that matches; of several events the first to match consumes a wait."""
+    if not answered:
+        return
+    tx.runs.lock(sorted({wait.run_id for _, wait in answered}))
+    woken = {run for event, wait in answered if (run := tx.waits.answer(wait.id, event.id)) is not None}
+    routed.deliveries += tx.runs.queue_answered(sorted(woken))

@@ -1,0 +1,78 @@
+"""What the engine is given: store, clock, settings, the declared flows, and the socket that Celery plugs into."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from celeryflows.clock import Clock, SystemClock
+from celeryflows.engine.catalog import Catalog
+from celeryflows.engine.settings import Settings
+from celeryflows.ids import new_id
+from celeryflows.model.events import Event, StoredEvent
+from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.retries import RetryPolicy
+from celeryflows.model.runs import Delivery
+from celeryflows.store.database import Store
+
+Handler = Callable[[Any], Any]
+
+
+class Dispatcher(Protocol):
+    """The way to Celery. Nothing here raises: what does not get through, recovery sends again."""
+
+    def send_runs(self, deliveries: Sequence[Delivery]) -> None:
+        """One message for each run that may start."""
+        ...
+
+    def run_suspended(self, run_id: str) -> None:
+        """Tell who asks for the Celery result that the run sleeps or waits."""
+        ...
+
+    def run_cancelled(self, run_id: str, reason: str) -> None:
+        """Tell who asks for the Celery result that none will come."""
+        ...
+
+
+class Schemas(Protocol):
+    """Registered payload models."""
+
+    def check(self, event: Event, index: int) -> Any:
+        """The data to store; raises InvalidEvent with the field errors."""
+        ...
+
+    def read(self, event: StoredEvent) -> Event:
+        """The event as handlers see it, its data as the registered model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A flow that this process can run: its definition, handler and retry policy."""
+
+    definition: FlowDefinition
+    handler: Handler
+    policy: RetryPolicy
+    is_async: bool = False
+    output_type: Any = None
+
+    @property
+    def name(self) -> str:
+        """The flow's identity."""
+        return self.definition.name
+
+
+@dataclass(slots=True)
+class Runtime:
+    """One process's engine. `app` names the Celery app; `worker` is new at each process start, never a host's name."""
+
+    app: str
+    store: Store
+    dispatcher: Dispatcher
+    schemas: Schemas
+    flows: Mapping[str, Flow]
+    settings: Settings = field(default_factory=Settings)
+    clock: Clock = field(default_factory=SystemClock)
+    worker: str = field(default_factory=new_id)
+    dice: Callable[[], float] = random.random
+    catalog: Catalog = field(default_factory=Catalog)

@@ -1,0 +1,109 @@
+"""Starting a run by its flow's name: `.delay()`, the command line, a message from a plain Celery client."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celeryflows.engine.intake import checked_data
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import InvalidEvent, UnknownFlow
+from celeryflows.durations import from_datetime
+from celeryflows.ids import derived_id, new_id
+from celeryflows.model.events import FLOW_INVOKED, Event, StoredEvent, check_id, check_name, check_ts
+from celeryflows.model.runs import NewRun, Status
+from celeryflows.store.connection import Connection
+
+RUN_ID_BOUND = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a flow. Times in microseconds; `message` holds the caller's own sending options as JSON."""
+
+    flow: str
+    event: Event
+    run_id: str | None = None
+    start_at: int | None = None
+    expires_at: int | None = None
+    message: str | None = None
+
+
+def call_event(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Event:
+    """What a call's arguments mean: an Event, a mapping or model, any other value as `data["value"]`; kwargs on top."""
+    if len(args) > 1:
+        raise TypeError(f"a flow takes one mapping, model or Event and keyword arguments; got {len(args)} arguments")
+    first = args[0] if args else None
+    if isinstance(first, Event):
+        if kwargs:
+            raise TypeError("a flow called with an Event takes no keyword arguments")
+        return first
+    if first is None or isinstance(first, Mapping):
+        return Event(FLOW_INVOKED, {**(first or {}), **kwargs})
+    if hasattr(type(first), "model_dump"):
+        return Event(FLOW_INVOKED, {**first.model_dump(mode="json"), **kwargs} if kwargs else first)
+    return Event(FLOW_INVOKED, {"value": first, **kwargs})
+
+
+def start(runtime: Runtime, call: Call) -> str:
+    """Store the call's event and its run, then send the message; the run's id. The same id twice is one run.
+
+    Raises UnknownFlow, InvalidEvent or StoreUnavailable; nothing is stored then.
+    """
+    run, stored = plan(runtime, call)
+
+    def work(tx: Connection) -> None:
+        tx.events.add([stored])
+        tx.runs.add([run])
+
+    runtime.store.transact(work)
+    if run.status is Status.QUEUED:
+        runtime.dispatcher.send_runs([run.delivery])
+    return run.id
+
+
+def plan(runtime: Runtime, call: Call) -> tuple[NewRun, StoredEvent]:
+    """The run and the event of a call, checked but not stored."""
+    run_id = _check_run_id(call.run_id) if call.run_id is not None else new_id()
+    now = runtime.clock.now()
+    stored = _event(runtime, call.event, run_id, now)
+    start_at = call.start_at if call.start_at is not None else stored.ts
+    later = start_at > now
+    run = NewRun(
+        id=run_id,
+        flow=call.flow,
+        version=_version(runtime, call.flow),
+        status=Status.SCHEDULED if later else Status.QUEUED,
+        event_id=stored.id,
+        message=call.message,
+        wake_at=start_at if later else None,
+        expires_at=call.expires_at,
+    )
+    return run, stored
+
+
+def _event(runtime: Runtime, event: Event, run_id: str, now: int) -> StoredEvent:
+    name = event.name if event.name == FLOW_INVOKED else check_name(event.name)
+    text, data = checked_data(runtime, event)
+    ts = check_ts(event.ts)
+    at = now if ts is None else from_datetime(ts)
+    return StoredEvent(derived_id("call", run_id), check_id(event.id), name, text, data, at, event.v)
+
+
+def _version(runtime: Runtime, flow: str) -> str | None:
+    mine = runtime.flows.get(flow)
+    if mine is not None:
+        return mine.definition.version
+    with runtime.store.connection() as connection:
+        known = runtime.catalog.read(connection).flows
+    if flow not in known:
+        names = ", ".join(sorted({*known, *runtime.flows})) or "none yet"
+        raise UnknownFlow(f"No flow {flow!r}. Known: {names}. Is its module imported by the worker?")
+    return known[flow].version
+
+
+def _check_run_id(value: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= RUN_ID_BOUND or not value.isprintable():
+        raise InvalidEvent(
+            f"a run id (task_id) is a printable text of 1 to {RUN_ID_BOUND} characters, got {value!r:.80}"
+        )
+    return value

@@ -1,0 +1,132 @@
+"""A turn: claim, read memos, run the handler over them, then suspend, finish or hand back.
+
+One Celery delivery moves a run on by one turn; a doubled or late message finds nothing to claim."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from celeryflows.codec import loads
+from celeryflows.context import Context, RunInfo
+from celeryflows.engine.async_turn import run_async
+from celeryflows.engine.conclusion import Conclusion, ended, hand_back, suspend
+from celeryflows.engine.journal import TurnJournal
+from celeryflows.engine.recording import Recorder
+from celeryflows.engine.runtime import Flow, Runtime
+from celeryflows.errors import BoundExceeded, LostTurn, Suspend, TurnCancelled, UnknownFlow
+from celeryflows.model.runs import Status
+from celeryflows.steps import AsyncSteps, Steps
+from celeryflows.store.connection import Connection
+from celeryflows.store.runs import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """How a turn ended. `error` is the exception that failed the run, for Celery to record."""
+
+    status: Status | None
+    value: Any = None
+    error: BaseException | None = None
+    reason: str | None = None
+
+
+NOT_CLAIMED = TurnEnd(None)
+
+
+def never() -> bool:
+    """A turn that nobody asks to stop."""
+    return False
+
+
+def take_turn(runtime: Runtime, run_id: str, must_yield: Callable[[], bool] = never) -> TurnEnd:
+    """Take the run's next turn, if there is one to take.
+
+    `must_yield` is asked at each step boundary: True hands the run back to the queue. Returns NOT_CLAIMED when there
+    is nothing to claim; `status` CANCELLED or None (lost) tells that this turn changed nothing.
+    """
+    with runtime.store.connection() as connection:
+        claim = _claim(runtime, connection, run_id)
+        if claim is None:
+            return NOT_CLAIMED
+        return _run_claimed(runtime, connection, claim, must_yield)
+
+
+def _claim(runtime: Runtime, connection: Connection, run_id: str) -> Claim | None:
+    token = random.getrandbits(62)  # noqa: S311 - a fence against ourselves, no secret
+    tries = 0
+
+    def claim() -> Claim | None:
+        nonlocal tries
+        tries += 1
+        # A reply that was lost may have been a claim that was made.
+        mine = connection.runs.claimed(run_id, runtime.worker, token) if tries > 1 else None
+        return mine or connection.runs.claim(run_id, runtime.worker, token)
+
+    return connection.repeat(claim)
+
+
+def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yield: Callable[[], bool]) -> TurnEnd:
+    flow = runtime.flows.get(claim.flow)
+    if flow is None:
+        hand_back(runtime, connection, claim)
+        known = ", ".join(sorted(runtime.flows)) or "none"
+        raise UnknownFlow(f"No flow {claim.flow!r}. Known: {known}. Is its module imported by the worker?")
+    recorder = Recorder(runtime, connection, claim, must_yield)
+    try:
+        while True:
+            # The first turn has nothing to remember; its memos need no reading.
+            memos = (
+                connection.repeat(lambda: connection.steps.memos(claim.run_id))
+                if claim.turn > 1 or recorder.looked
+                else {}
+            )
+            journal = TurnJournal(runtime, flow, recorder, memos)
+            conclusion = _call_handler(runtime, flow, claim, journal)
+            end = _conclude(runtime, flow, journal, conclusion)
+            if end is not None:
+                return end
+            recorder.looked = True
+    except TurnCancelled:
+        return TurnEnd(Status.CANCELLED)
+    except LostTurn:
+        return NOT_CLAIMED
+
+
+def _call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJournal) -> Conclusion:
+    step = AsyncSteps(journal) if flow.is_async else Steps(journal)
+    info = RunInfo(claim.run_id, claim.flow, claim.version, flow.policy.retries + 1)
+    ctx = Context(runtime.schemas.read(claim.event), info, journal, step)
+    try:
+        if flow.is_async:
+            return run_async(flow.handler(ctx), journal)
+        return Conclusion(value=flow.handler(ctx))
+    except Suspend:
+        return Conclusion(parked=True)
+    except Exception as error:
+        return Conclusion(error=error)
+
+
+def _conclude(runtime: Runtime, flow: Flow, journal: TurnJournal, conclusion: Conclusion) -> TurnEnd | None:
+    """Write the outcome; None when a wait is answered already and the handler goes on at once."""
+    recorder = journal.recorder
+    if journal.doom is not None:
+        return _ended(runtime, flow, journal, Conclusion(error=journal.doom))
+    if journal.yielding:
+        hand_back(runtime, recorder.connection, recorder.claim)
+        return TurnEnd(Status.QUEUED)
+    if journal.paused or conclusion.parked:
+        try:
+            return TurnEnd(Status.SUSPENDED) if suspend(runtime, recorder, journal.pending) else None
+        except BoundExceeded as error:
+            return _ended(runtime, flow, journal, Conclusion(error=error))
+    return _ended(runtime, flow, journal, conclusion)
+
+
+def _ended(runtime: Runtime, flow: Flow, journal: TurnJournal, conclusion: Conclusion) -> TurnEnd:
+    end = ended(runtime, flow, journal.recorder, conclusion)
+    if end.suspended:
+        return TurnEnd(Status.SUSPENDED)
+    if end.error is not None:
+        return TurnEnd(Status.FAILED, error=end.error)
+    return TurnEnd(Status.COMPLETED, value=loads(end.output) if end.output is not None else None)

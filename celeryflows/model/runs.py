@@ -1,0 +1,71 @@
+"""A run's states and the only table of moves between them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where a run stands. `skipped` is a run too, so that a page can show why nothing happened."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.SCHEDULED: frozenset({Status.QUEUED, Status.CANCELLED, Status.SKIPPED}),
+    Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED}),
+    Status.RUNNING: frozenset({Status.SUSPENDED, Status.QUEUED, Status.COMPLETED, Status.FAILED, Status.CANCELLED}),
+    Status.SUSPENDED: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
+    Status.COMPLETED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+    Status.SKIPPED: frozenset(),
+}
+
+ENDED = frozenset(status for status, moves in MOVES.items() if not moves)
+OPEN = frozenset(MOVES) - ENDED
+
+
+def may_move(old: Status, new: Status) -> bool:
+    """True when the table allows the move."""
+    return new in MOVES[old]
+
+
+def sources(new: Status) -> frozenset[Status]:
+    """The states from which a run may come to `new`."""
+    return frozenset(old for old, moves in MOVES.items() if new in moves)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one Celery message needs: the run, its flow, and the run's own sending options as JSON."""
+
+    run_id: str
+    flow: str
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to write. Times in microseconds; `wake_at` of a scheduled one is its start."""
+
+    id: str
+    flow: str
+    version: str | None
+    status: Status
+    event_id: str
+    message: str | None = None
+    wake_at: int | None = None
+    expires_at: int | None = None
+    reason: str | None = None
+
+    @property
+    def delivery(self) -> Delivery:
+        """Its message."""
+        return Delivery(self.id, self.flow, self.message)

@@ -1,0 +1,74 @@
+"""A step's kinds, ids and memo: what a run remembers of it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from celeryflows.errors import BoundExceeded, StepMisuse
+from celeryflows.model.events import StoredEvent
+
+ID_BOUND = 256
+
+
+class Kind(StrEnum):
+    """What kind of step it is; a memo of another kind under the same id is an error."""
+
+    RUN = "run"
+    SLEEP = "sleep"
+    WAIT = "wait"
+    SEND = "send"
+
+
+class State(StrEnum):
+    """How far a step came. `late`: it ended after its run was cancelled; recorded, without effect."""
+
+    RETRYING = "retrying"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Memo:
+    """What is recorded of one step. `value` is JSON; of a failed or retrying step the error as JSON."""
+
+    key: str
+    kind: str
+    state: str
+    attempts: int
+    value: str | None
+    began: int
+    due_at: int | None = None
+    wait: str | None = None
+    event: StoredEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it is stored and shown: the class's name, its text, the user's part of the traceback."""
+
+    name: str
+    message: str
+    stack: str = ""
+    step_id: str | None = None
+
+    def json(self) -> dict[str, Any]:
+        """As kept in the store and in `flows/run.failed`."""
+        return {"name": self.name, "message": self.message, "stack": self.stack, "step_id": self.step_id}
+
+
+def check_step_id(value: object) -> str:
+    """Return the step id, or raise StepMisuse / BoundExceeded."""
+    if not isinstance(value, str) or not value:
+        raise StepMisuse(f"a step id is a text that is not empty, got {value!r}")
+    if len(value) > ID_BOUND:
+        raise BoundExceeded("step id", ID_BOUND, len(value), "Give the step a shorter id.")
+    if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        raise StepMisuse("a step id holds NUL or a lone surrogate, which cannot be stored")
+    head, colon, count = value.rpartition(":")
+    if colon and head and count.isdecimal():
+        raise StepMisuse(
+            f"step id {value!r} ends in ':{count}', which is how repeated ids are numbered; choose another"
+        )
+    return value

@@ -1,0 +1,91 @@
+"""A whole world in one process: messages in a list, turns taken in order, time turned by hand. No broker, no threads."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from celeryflows.clock import TurnedClock
+from celeryflows.engine.resume import expire_unstarted, wake_due
+from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.turn import TurnEnd, take_turn
+from celeryflows.errors import FlowsError
+from celeryflows.model.runs import Delivery
+from celeryflows.scheduler.crons import fire_due
+from celeryflows.scheduler.sweeper import route_left
+
+TURNS_BOUND = 100_000
+Turn = Callable[[Runtime, str], TurnEnd]
+
+
+class InlineDispatcher:
+    """Keeps messages in a list instead of a broker."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Delivery] = deque()
+
+    def send_runs(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep the messages."""
+        self.waiting.extend(deliveries)
+
+    def run_suspended(self, run_id: str) -> None:
+        """Nobody asks."""
+
+    def run_cancelled(self, run_id: str, reason: str) -> None:
+        """Nobody asks."""
+
+
+class InlineWorld:
+    """Moves runs on in place. `turn` takes one turn; a test kit puts its own around it."""
+
+    def __init__(
+        self, runtime: Runtime, dispatcher: InlineDispatcher, clock: TurnedClock, turn: Turn = take_turn
+    ) -> None:
+        self.runtime = runtime
+        self.dispatcher = dispatcher
+        self.clock = clock
+        self.turn = turn
+        self._draining = False
+
+    def drain(self) -> None:
+        """Take turns until no message is left."""
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            for _ in range(TURNS_BOUND):
+                if not self.dispatcher.waiting:
+                    return
+                self.turn(self.runtime, self.dispatcher.waiting.popleft().run_id)
+        finally:
+            self._draining = False
+        raise FlowsError(f"{TURNS_BOUND:,} turns and no end: does a flow start itself?")
+
+    def run_due(self) -> None:
+        """Do all that is due at this moment, and what follows from it."""
+        self.drain()
+        while (
+            wake_due(self.runtime)
+            + fire_due(self.runtime)
+            + route_left(self.runtime, 0)
+            + expire_unstarted(self.runtime)
+        ):
+            self.drain()
+
+    def next_due(self) -> int | None:
+        """The next moment at which something is due, None when nothing ever is."""
+        with self.runtime.store.connection() as connection:
+            return connection.runs.next_due()
+
+    def turn_to(self, moment: int, most: int = TURNS_BOUND) -> None:
+        """Turn the clock to the moment, stopping at everything due on the way."""
+        self.run_due()
+        for _ in range(most):
+            due = self.next_due()
+            if due is None or due > moment:
+                break
+            self.clock.set(max(due, self.clock.now()))
+            self.run_due()
+        else:
+            raise FlowsError(f"more than {most:,} things are due on the way; advance by smaller pieces")
+        if moment > self.clock.now():
+            self.clock.set(moment)
+        self.run_due()

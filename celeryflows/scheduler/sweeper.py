@@ -1,0 +1,134 @@
+"""The sweeper: what crashes, restarts and lost messages left behind is put right. Each repair is a compare-and-set."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from celeryflows.durations import MINUTE, SECOND
+from celeryflows.engine.resume import requeue
+from celeryflows.engine.routing import route_pieces, route_stored
+from celeryflows.engine.runtime import Runtime
+from celeryflows.model.runs import Delivery
+from celeryflows.store.messages import Unclaimed
+
+logger = logging.getLogger("celeryflows")
+
+OUTBOX_AGE = SECOND // 4
+RESEND_AGE = 5 * SECOND
+OVERTAKEN_BY = 30 * SECOND
+GIVE_UP_AGE = 10 * MINUTE
+RESEND_BATCH = 500
+
+
+class Broker(Protocol):
+    """What the sweeper asks of the broker. An answer of None means: cannot tell."""
+
+    def epoch(self) -> str | None:
+        """A random word that the broker forgets when it loses everything."""
+        ...
+
+    def queue_of(self, delivery: Delivery) -> str:
+        """The queue that the run's message goes to."""
+        ...
+
+    def length(self, queue: str) -> int | None:
+        """Messages in the queue that no worker has taken."""
+        ...
+
+
+class NoBroker:
+    """A process without a broker: nothing can be lost on the way."""
+
+    def epoch(self) -> str | None:
+        """Nothing to forget."""
+        return None
+
+    def queue_of(self, delivery: Delivery) -> str:
+        """One queue for all."""
+        return ""
+
+    def length(self, queue: str) -> int | None:
+        """Cannot tell."""
+        return None
+
+
+def adopt_orphans(runtime: Runtime) -> int:
+    """Queue again what silent or unknown workers were running; how many."""
+    with runtime.store.connection() as connection:
+        orphans = connection.runs.orphans(runtime.settings.dead_after)
+    return sum(requeue(runtime, held) for held in orphans)
+
+
+def route_left(runtime: Runtime, older_than: int = OUTBOX_AGE) -> int:
+    """Route what an outbox, a crash or a wide fan-out left unrouted; how many events."""
+    with runtime.store.connection() as connection:
+        left = connection.events.unrouted(older_than)
+    for event in left:
+        if event.piece is None:
+            route_stored(runtime, event.id)
+        else:
+            route_pieces(runtime, event.id, event.piece)
+    return len(left)
+
+
+def resend_lost(runtime: Runtime, broker: Broker) -> int:
+    """Send again the messages that were lost, and only those: a long backlog must not multiply. How many."""
+    epoch = broker.epoch()
+    with runtime.store.connection() as connection:
+        if epoch is not None and epoch != connection.flows.fact("broker_epoch"):
+            _new_epoch(runtime, epoch)
+        deliveries = connection.messages.resend_all(RESEND_BATCH) if epoch is not None else []
+        late = connection.messages.unclaimed(RESEND_AGE)
+        lost = Losses(broker, connection.messages.newest_claimed() if late else {})
+        for one in late:
+            if lost.is_lost(one) and connection.messages.resend(one.delivery.run_id, one.sent_at):
+                deliveries.append(one.delivery)
+    if deliveries:
+        logger.info("sending %d messages again that the broker does not have any more", len(deliveries))
+        runtime.dispatcher.send_runs(deliveries)
+    return len(deliveries)
+
+
+def _new_epoch(runtime: Runtime, epoch: str) -> None:
+    def work(tx: object) -> None:
+        connection.flows.put_fact("broker_epoch", epoch)
+        connection.flows.put_fact("broker_epoch_at", str(connection.now()))
+
+    with runtime.store.connection() as connection:
+        connection.transact(work)
+
+
+@dataclass(slots=True)
+class Losses:
+    """Tells a lost message from one that waits its turn."""
+
+    broker: Broker
+    newest_claimed: dict[str, int]
+
+    def is_lost(self, one: Unclaimed) -> bool:
+        """Overtaken, gone from an empty queue, or silent for very long; each try doubles the patience."""
+        patience = 2 ** min(one.sends, 10)
+        if one.age > GIVE_UP_AGE * patience:
+            return True
+        queue = self.broker.queue_of(one.delivery)
+        if one.age > RESEND_AGE * patience and self._length(queue) == 0:
+            return True
+        newest = max((at for flow, at in self.newest_claimed.items() if self._queue(flow) == queue), default=0)
+        return newest - one.sent_at > OVERTAKEN_BY * patience
+
+    def _queue(self, flow: str) -> str:
+        return self.broker.queue_of(Delivery("", flow))
+
+    def _length(self, queue: str) -> int | None:
+        return self.broker.length(queue)
+
+
+def forget_old(runtime: Runtime) -> None:
+    """Drop keys and workers whose time is over."""
+    with runtime.store.connection() as connection:
+        connection.once.prune()
+        connection.workers.prune(10 * runtime.settings.dead_after)
+
+
+Repair = Callable[[Runtime], int]

@@ -1,0 +1,175 @@
+"""One worker's share of time: its heartbeat, its own lost children, and, when it leads, everybody's timers."""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from celeryflows.durations import SECOND
+from celeryflows.engine.registrar import register_worker
+from celeryflows.engine.resume import expire_unstarted, requeue, wake_due
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import StoreError
+from celeryflows.scheduler.crons import fire_due
+from celeryflows.scheduler.sweeper import Broker, adopt_orphans, forget_old, resend_lost, route_left
+from celeryflows.store.runs import Held
+from celeryflows.store.workers import WorkerRow
+
+logger = logging.getLogger("celeryflows")
+
+TIMERS_EVERY = 0.25
+SWEEP_EVERY = 1.0
+RENEW_EVERY = 3.0
+RELEASE_EVERY = 10.0
+FORGET_EVERY = 60.0
+BATCHES_A_TICK = 20
+
+
+@dataclass(slots=True)
+class Every:
+    """Something to do each so many seconds of the monotonic clock."""
+
+    seconds: float
+    last: float = float("-inf")
+
+    def is_due(self, now: float) -> bool:
+        """True, and marked as done, when the time has come."""
+        if now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
+
+
+def nobody() -> frozenset[str]:
+    """A process that runs no Celery requests."""
+    return frozenset()
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Called often by a worker's own thread; does what is due and keeps each piece of work short.
+
+    `active` gives the ids that this worker's pool is running. `gate` is held around each piece: a fork must not happen
+    inside database, broker or logging work.
+    """
+
+    runtime: Runtime
+    broker: Broker
+    row: WorkerRow
+    active: Callable[[], frozenset[str]] = nobody
+    gate: contextlib.AbstractContextManager[Any] = field(default_factory=contextlib.nullcontext)
+    leads: bool = False
+    _missing: dict[str, Held] = field(default_factory=dict)
+    _seen_since: float | None = None
+    _beat: Every = field(default_factory=lambda: Every(0))
+    _children: Every = field(default_factory=lambda: Every(SWEEP_EVERY))
+    _lead: Every = field(default_factory=lambda: Every(SWEEP_EVERY))
+    _renew: Every = field(default_factory=lambda: Every(RENEW_EVERY))
+    _sweep: Every = field(default_factory=lambda: Every(SWEEP_EVERY))
+    _timers: Every = field(default_factory=lambda: Every(TIMERS_EVERY))
+    _release: Every = field(default_factory=lambda: Every(RELEASE_EVERY))
+    _forget: Every = field(default_factory=lambda: Every(FORGET_EVERY))
+
+    def start(self) -> None:
+        """Enter this worker and its flows."""
+        with self.gate, self.runtime.store.connection() as connection:
+            connection.workers.start(self.row)
+        with self.gate:
+            register_worker(self.runtime)
+        self._beat.seconds = self.runtime.settings.beat_every / SECOND
+
+    def tick(self) -> None:
+        """Do what is due. An outage of the store is survived and logged once."""
+        now = self.runtime.clock.monotonic()
+        try:
+            self._keep_alive(now)
+            if self._lead_due(now):
+                self._take_lead(now)
+            if self.leads:
+                self._lead_all(now)
+        except StoreError as error:
+            if self._seen_since is not None:
+                logger.warning("the scheduler lost the store and tries on: %s", error)
+            self._seen_since, self.leads = None, False
+            self._missing.clear()
+        else:
+            if self._seen_since is None:
+                self._seen_since = now
+
+    def beat(self) -> None:
+        """Only the heartbeat: for a worker that drains."""
+        now = self.runtime.clock.monotonic()
+        with contextlib.suppress(StoreError):
+            self._keep_alive(now)
+
+    def stop(self) -> None:
+        """Leave at once: give up the lease and the row."""
+        with contextlib.suppress(StoreError), self.gate, self.runtime.store.connection() as connection:
+            connection.workers.resign(self.runtime.worker)
+            if not connection.runs.of_worker(self.runtime.worker):
+                connection.workers.stop(self.runtime.worker)
+
+    def _keep_alive(self, now: float) -> None:
+        if self._beat.is_due(now):
+            with self.gate, self.runtime.store.connection() as connection:
+                if not connection.workers.beat(self.runtime.worker):
+                    connection.workers.start(self.row)
+        if self._children.is_due(now):
+            with self.gate:
+                self._look_for_lost_children()
+        if self._release.is_due(now):
+            with self.gate:
+                register_worker(self.runtime)
+
+    def _look_for_lost_children(self) -> None:
+        """What the store says we run and our pool does not, in two looks a second apart, died with its child."""
+        with self.runtime.store.connection() as connection:
+            running = connection.runs.of_worker(self.runtime.worker)
+        active = self.active()
+        missing = {f"{held.id}:{held.turn}": held for held in running if held.id not in active}
+        for key in missing.keys() & self._missing.keys():
+            if requeue(self.runtime, missing[key]):
+                logger.warning("run %s lost its process and is queued again", missing[key].id)
+        self._missing = missing
+
+    def _lead_due(self, now: float) -> bool:
+        return self._renew.is_due(now) if self.leads else self._lead.is_due(now)
+
+    def _take_lead(self, now: float) -> None:
+        with self.gate, self.runtime.store.connection() as connection:
+            led, self.leads = (
+                self.leads,
+                connection.workers.lead(self.runtime.worker, self.runtime.settings.leader_lease),
+            )
+        if self.leads and not led:
+            logger.info("worker %s leads: timers, crons and recovery are its own now", self.runtime.worker)
+            self._renew.last = now
+
+    def _lead_all(self, now: float) -> None:
+        if self._timers.is_due(now):
+            self._batches(wake_due)
+            self._batches(fire_due)
+            self._batches(route_left)
+        if self._sweep.is_due(now):
+            self._piece(expire_unstarted)
+            self._piece(lambda runtime: resend_lost(runtime, self.broker))
+            if self._has_seen_long(now):
+                self._piece(adopt_orphans)
+        if self._forget.is_due(now):
+            with self.gate:
+                forget_old(self.runtime)
+
+    def _has_seen_long(self, now: float) -> bool:
+        """After an outage of the store every heartbeat is old: declare nobody dead before it was seen for as long."""
+        return self._seen_since is not None and now - self._seen_since >= self.runtime.settings.dead_after / SECOND
+
+    def _batches(self, work: Callable[[Runtime], int]) -> None:
+        """A batch a piece, until nothing is due; bounded, so that the heartbeat gets its turn."""
+        for _ in range(BATCHES_A_TICK):
+            if self._piece(work) < 1:
+                return
+
+    def _piece(self, work: Callable[[Runtime], int]) -> int:
+        with self.gate:
+            return work(self.runtime)

@@ -1,0 +1,227 @@
+"""The step tools, `ctx.step`: two thin edges, sync and async, over one journal."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from celeryflows.durations import Duration
+from celeryflows.errors import StepError
+from celeryflows.model.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The step has a value."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The step's attempts are spent."""
+
+    error: StepError
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The step goes on in a later turn."""
+
+
+Result = Value | Failed | Parked
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRequest:
+    """What `wait_for_event` was asked."""
+
+    event: str
+    timeout: Duration
+    match: str | None
+    if_exp: str | None
+    lookback: str
+
+
+class Slot(Protocol):
+    """One use of a step id in this turn."""
+
+    @property
+    def result(self) -> Result | None:
+        """What is remembered of it, None when it has to run."""
+        ...
+
+    def __enter__(self) -> object: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Journal(Protocol):
+    """Remembers and records. Each call gives a Result; the edges below turn it into a value, an error or a pause."""
+
+    def open(self, id: str, fn: Callable[..., Any]) -> Slot:
+        """Look a step up, or open it for its attempt."""
+        ...
+
+    def succeeded(self, slot: Any, raw: Any) -> Result:
+        """Record the attempt's value."""
+        ...
+
+    def failed(self, slot: Any, error: Exception) -> Result:
+        """Record or plan what follows a failed attempt."""
+        ...
+
+    def sleep(self, id: str, duration: Duration) -> Result:
+        """Sleep for a duration."""
+        ...
+
+    def sleep_until(self, id: str, when: datetime | str) -> Result:
+        """Sleep until a moment."""
+        ...
+
+    def wait(self, id: str, request: WaitRequest) -> Result:
+        """Wait for an event."""
+        ...
+
+    def send(self, id: str, events: Sequence[Event]) -> Result:
+        """Send events once."""
+        ...
+
+    def pause(self) -> None:
+        """Leave a sync handler: raises Suspend."""
+        ...
+
+    async def park(self) -> Any:
+        """Stay in an async handler, not to be resumed in this turn."""
+        ...
+
+
+class Steps:
+    """The step tools of a sync flow. A step id used twice becomes `id`, `id:1`, ... in order."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def run(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `fn(*args, **kwargs)` once and remember its value.
+
+        Errors are retried by the step's own counter; spent, StepError is raised. The value is the stored form: a
+        tuple is a list at once. A Celery task as `fn` is called in place.
+        """
+        slot = self._journal.open(id, fn)
+        if slot.result is not None:
+            return self._take(slot.result)
+        try:
+            with slot:
+                raw = fn(*args, **kwargs)
+        except Exception as error:
+            return self._take(self._journal.failed(slot, error))
+        return self._take(self._journal.succeeded(slot, raw))
+
+    def sleep(self, id: str, duration: Duration) -> None:
+        """Sleep for a duration such as "3 days", at most 366 days. Holds no worker."""
+        self._take(self._journal.sleep(id, duration))
+
+    def sleep_until(self, id: str, when: datetime | str) -> None:
+        """Sleep until an aware datetime or ISO text with a zone; a moment that is past returns at once."""
+        self._take(self._journal.sleep_until(id, when))
+
+    def wait_for_event(
+        self,
+        id: str,
+        *,
+        event: str,
+        timeout: Duration,
+        match: str | None = None,
+        if_exp: str | None = None,
+        lookback: str = "step",
+    ) -> Event | None:
+        """Wait for the first event of a name; the Event, or None at the timeout.
+
+        `match="data.x"` asks that `event.data.x == async.data.x`; `if_exp` is a condition over `event` (the trigger)
+        and `async` (the arriving one); not both. `lookback`: arrivals count from the start of the step before
+        ("step", the default), from this wait on ("wait"), from the run's start ("run"), or a duration back.
+        Raises ExpressionError for a bad condition or a null match value.
+        """
+        found: Event | None = self._take(self._journal.wait(id, WaitRequest(event, timeout, match, if_exp, lookback)))
+        return found
+
+    def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
+        """Send events once over any number of replays; our ids, in order."""
+        ids: list[str] = self._take(self._journal.send(id, as_list(events)))
+        return ids
+
+    def _take(self, result: Result) -> Any:
+        if isinstance(result, Value):
+            return result.value
+        if isinstance(result, Failed):
+            raise result.error
+        self._journal.pause()
+        raise AssertionError("a pause raises")
+
+
+class AsyncSteps:
+    """The step tools of an async flow: the same, awaited; `asyncio.gather` runs them at once."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def run(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """As `Steps.run`; a coroutine function is awaited, a sync function runs in a thread."""
+        slot = self._journal.open(id, fn)
+        if slot.result is not None:
+            return await self._take(slot.result)
+        try:
+            with slot:
+                raw = await _call(fn, args, kwargs)
+        except Exception as error:
+            return await self._take(self._journal.failed(slot, error))
+        return await self._take(self._journal.succeeded(slot, raw))
+
+    async def sleep(self, id: str, duration: Duration) -> None:
+        """As `Steps.sleep`."""
+        await self._take(self._journal.sleep(id, duration))
+
+    async def sleep_until(self, id: str, when: datetime | str) -> None:
+        """As `Steps.sleep_until`."""
+        await self._take(self._journal.sleep_until(id, when))
+
+    async def wait_for_event(
+        self,
+        id: str,
+        *,
+        event: str,
+        timeout: Duration,
+        match: str | None = None,
+        if_exp: str | None = None,
+        lookback: str = "step",
+    ) -> Event | None:
+        """As `Steps.wait_for_event`."""
+        request = WaitRequest(event, timeout, match, if_exp, lookback)
+        found: Event | None = await self._take(self._journal.wait(id, request))
+        return found
+
+    async def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
+        """As `Steps.send_event`."""
+        ids: list[str] = await self._take(self._journal.send(id, as_list(events)))
+        return ids
+
+    async def _take(self, result: Result) -> Any:
+        if isinstance(result, Value):
+            return result.value
+        if isinstance(result, Failed):
+            raise result.error
+        return await self._journal.park()
+
+
+def as_list(events: Event | Sequence[Event]) -> list[Event]:
+    """One event or several."""
+    return [events] if isinstance(events, Event) else list(events)
+
+
+async def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if inspect.iscoroutinefunction(fn):
+        return await fn(*args, **kwargs)
+    raw = await asyncio.to_thread(fn, *args, **kwargs)
+    return await raw if inspect.isawaitable(raw) else raw

@@ -1,0 +1,1 @@
+"""The only room that speaks SQL. It remembers and compares; it decides nothing."""

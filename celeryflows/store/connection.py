@@ -1,0 +1,191 @@
+"""A connection with the store's verbs on it: single statements commit by themselves, a transaction is a block."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Engine
+
+from celeryflows.clock import Clock
+from celeryflows.errors import StoreError, StoreUnavailable
+from celeryflows.store.crons import Crons
+from celeryflows.store.dialect import Dialect
+from celeryflows.store.events import Events
+from celeryflows.store.executor import Row
+from celeryflows.store.flows import Flows
+from celeryflows.store.locks import Locks
+from celeryflows.store.messages import Messages
+from celeryflows.store.once import Once
+from celeryflows.store.runs import Runs
+from celeryflows.store.steps import Steps
+from celeryflows.store.waits import Waits
+from celeryflows.store.workers import Workers
+
+T = TypeVar("T")
+TRIES = 12
+
+
+class Backing(Protocol):
+    """What a connection needs of its store."""
+
+    dialect: Dialect
+    clock: Clock
+    compiled: dict[str, str]
+    observer: Callable[[str], None] | None
+    patience: float
+    guard: Any
+
+    @property
+    def engine(self) -> Engine: ...
+    def shown_url(self) -> str: ...
+
+
+class TransientError(StoreError):
+    """Deadlock, serialization failure or a busy file: try the whole transaction again."""
+
+
+class Connection:
+    """One pooled connection. Verbs hang on it by subject: `connection.runs.claim(...)`."""
+
+    def __init__(self, store: Backing) -> None:
+        self.store = store
+        self.dialect = store.dialect
+        self._raw: Any = None
+        self._cursor: Any = None
+
+    runs = cached_property(Runs)
+    events = cached_property(Events)
+    steps = cached_property(Steps)
+    waits = cached_property(Waits)
+    once = cached_property(Once)
+    flows = cached_property(Flows)
+    crons = cached_property(Crons)
+    workers = cached_property(Workers)
+    locks = cached_property(Locks)
+    messages = cached_property(Messages)
+
+    def execute(self, sql: str, **params: Any) -> list[Row]:
+        """Run one statement and return its rows, [] for one without. In no transaction it is its own commit."""
+        with self.store.guard:
+            return self._run("execute", sql, params)
+
+    def many(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run one statement for each row of parameters."""
+        if rows:
+            with self.store.guard:
+                self._run("executemany", sql, [dict(row) for row in rows])
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction; SQLite takes its write lock at once. Never held while user code runs or a message is sent."""
+        with self.store.guard:
+            self._command(self.dialect.begin)
+            try:
+                yield
+            except BaseException:
+                with suppress(StoreError):
+                    self._command("ROLLBACK")
+                raise
+            self._command("COMMIT")
+
+    def transact(self, work: Callable[["Connection"], T]) -> T:
+        """Run `work` in a transaction, again after a deadlock or an outage: its writes must be repeatable."""
+
+        def whole() -> T:
+            with self.transaction():
+                return work(self)
+
+        return self.repeat(whole)
+
+    def repeat(self, call: Callable[[], T]) -> T:
+        """Call until it goes through: a few times for conflicts, for the store's patience after an outage."""
+        until = time.monotonic() + self.store.patience
+        for attempt in range(TRIES):
+            try:
+                return call()
+            except TransientError:
+                if attempt == TRIES - 1:
+                    raise
+                time.sleep(random.random() * 0.005 * 2 ** min(attempt, 6))  # noqa: S311
+            except StoreUnavailable:
+                self._drop()
+                if attempt == TRIES - 1 or time.monotonic() > until:
+                    raise
+                time.sleep(min(0.05 * 2**attempt, 0.5))
+        raise AssertionError("unreachable")
+
+    def now(self) -> int:
+        """The store's clock, in microseconds."""
+        if self.dialect.binds_now:
+            return self.store.clock.now()
+        return int(self.execute("SELECT {now}")[0][0])
+
+    def close(self) -> None:
+        """Give the connection back to the pool."""
+        raw, self._raw, self._cursor = self._raw, None, None
+        if raw is not None:
+            raw.close()
+
+    def _run(self, how: str, sql: str, params: Any) -> list[Row]:
+        store = self.store
+        text = store.compiled.get(sql)
+        if text is None:
+            text = store.compiled.setdefault(sql, self.dialect.compile(sql))
+        if self.dialect.binds_now:
+            now = store.clock.now()
+            for row in params if how == "executemany" else (params,):
+                row.setdefault("now", now)
+        if store.observer is not None:
+            store.observer(text)
+        try:
+            cursor = self._cursor or self._open()
+            getattr(cursor, how)(text, params)
+            return cursor.fetchall() if cursor.description and how == "execute" else []
+        except StoreError:
+            raise
+        except Exception as error:
+            raise self._translated(error) from error
+
+    def _command(self, sql: str) -> None:
+        if self.store.observer is not None:
+            self.store.observer(sql)
+        try:
+            (self._cursor or self._open()).execute(sql)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise self._translated(error) from error
+
+    def _open(self) -> Any:
+        try:
+            self._raw = self.store.engine.raw_connection()
+        except Exception as error:
+            raise self._translated(error) from error
+        self._cursor = self._raw.cursor()
+        return self._cursor
+
+    def _drop(self) -> None:
+        raw, self._raw, self._cursor = self._raw, None, None
+        if raw is not None:
+            with suppress(Exception):
+                raw.invalidate()
+                raw.close()
+
+    def _translated(self, error: Exception) -> Exception:
+        engine = self.store.engine
+        cause = getattr(error, "orig", None) or error
+        if not isinstance(cause, engine.dialect.loaded_dbapi.Error):
+            return error
+        if self.dialect.is_transient(cause):
+            return TransientError(f"the store is busy: {cause}")
+        gone = self._raw is None or engine.dialect.is_disconnect(cause, self._raw.dbapi_connection, self._cursor)
+        if gone or self.dialect.is_outage(cause):
+            self._drop()
+            return StoreUnavailable(
+                f"The store {self.store.shown_url()} does not answer ({str(cause).strip().splitlines()[0]}). "
+                "Is its server up, and flows_store_url right? What was accepted is kept."
+            )
+        return StoreError(f"The store {self.store.shown_url()} refused a statement: {cause}")

@@ -1,0 +1,172 @@
+"""The store: one database behind SQLAlchemy's pool, its identity and schema, and the way into a connection."""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from celeryflows.clock import Clock, SystemClock, TurnedClock
+from celeryflows.errors import ConfigurationError
+from celeryflows.store.connection import Connection
+from celeryflows.store.dialect import Dialect
+from celeryflows.store.upgrade import prepare
+
+T = TypeVar("T")
+DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
+
+
+class Store:
+    """The one truth of all runs.
+
+    `url` is any SQLAlchemy URL of SQLite or PostgreSQL; `sqlite://` lives in memory. `clock` is used by SQLite, and
+    by every database when it is a TurnedClock (tests). Raises ConfigurationError for a URL that cannot be used.
+    """
+
+    def __init__(self, url: str, *, clock: Clock | None = None, patience: float = 5.0) -> None:
+        self.url = _read_url(url)
+        self.clock = clock or SystemClock()
+        self.patience = patience
+        self.in_memory = self.url.get_backend_name() == "sqlite" and self.url.database in (None, "", ":memory:")
+        self.dialect = Dialect(self.url.get_backend_name(), turned=isinstance(self.clock, TurnedClock))
+        self.compiled: dict[str, str] = {}
+        self.observer: Callable[[str], None] | None = None
+        # One connection serves a store in memory: its transactions take turns.
+        self.guard: Any = threading.RLock() if self.in_memory else nullcontext()
+        self._engine: Engine | None = None
+        self._making = threading.Lock()
+        _forget_in_children(self)
+
+    @property
+    def engine(self) -> Engine:
+        """The pool of this process, made at first use; a forked child makes its own."""
+        engine = self._engine
+        if engine is None:
+            with self._making:
+                if self._engine is None:
+                    self._engine = _make_engine(self.url, in_memory=self.in_memory)
+                engine = self._engine
+        return engine
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection for single statements, each its own commit. Hold it for a turn, never a transaction."""
+        connection = Connection(self)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back when it raises."""
+        with self.connection() as connection, connection.transaction():
+            yield connection
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction; a deadlock or a dropped connection tries it again, so it must be repeatable."""
+        with self.connection() as connection:
+            return connection.transact(work)
+
+    def prepare(self) -> None:
+        """Create an SQLite store that is missing; check the schema of any. Raises SchemaMismatch with the remedy."""
+        prepare(self)
+
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    def dispose(self) -> None:
+        """Close every pooled connection of this process."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    def forget(self) -> None:
+        """After a fork: drop the parent's connections without closing them."""
+        engine, self._engine = self._engine, None
+        self._making = threading.Lock()
+        if self.in_memory:
+            self._engine = engine
+            self.guard = threading.RLock()
+        elif engine is not None:
+            engine.dispose(close=False)
+
+
+def _read_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError(
+            f"flows_store_url is no database URL: {url.split('@')[-1]!r}. For example sqlite:////var/lib/shop/flows.db "
+            "or postgresql://user@host/name"
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend not in DRIVERS:
+        raise ConfigurationError(f"flows_store_url: {backend!r} is no store of celeryflows. Use SQLite or PostgreSQL.")
+    return parsed.set(drivername=DRIVERS[backend]) if "+" not in parsed.drivername else parsed
+
+
+def _make_engine(url: URL, *, in_memory: bool) -> Engine:
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+    if in_memory:
+        options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+    else:
+        # As many connections as there are turns at once; each worker slot holds at most one.
+        options |= {"poolclass": QueuePool, "pool_size": 5, "max_overflow": -1, "pool_recycle": 1800}
+    if url.get_backend_name() == "sqlite":
+        options.setdefault("connect_args", {})["timeout"] = 30.0
+        if not in_memory:
+            _make_folder(Path(str(url.database)))
+    else:
+        options["connect_args"] = {"connect_timeout": 5, "prepare_threshold": 0, "application_name": "celeryflows"}
+    try:
+        engine = create_engine(url, **options)
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigurationError(
+            f"The store {url.render_as_string()} needs a driver that is not installed ({error}). "
+            "Install it with: pip install 'celeryflows[postgres]'"
+        ) from error
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _tune_sqlite)
+    return engine
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The store's folder {path.parent} cannot be made: {error.strerror}. Set flows_store_url to a place that can "
+            "be written."
+        ) from error
+
+
+def _tune_sqlite(raw: Any, _record: object) -> None:
+    cursor = raw.cursor()
+    with suppress(Exception):
+        cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+_stores: "weakref.WeakSet[Store]" = weakref.WeakSet()
+
+
+def _forget_in_children(store: Store) -> None:
+    _stores.add(store)
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,80 @@
+"""What differs between databases, written once: clock, locks, arrays, and which errors may be tried again."""
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+_BRACES = re.compile(r"\{(\w+)(?::(\w+))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One database's words. `turned` stores take the time as parameter `:now` in every statement."""
+
+    name: str
+    turned: bool
+
+    def compile(self, sql: str) -> str:
+        """Fill the {words} in and put the driver's parameter style: done once for a statement."""
+        filled = _BRACES.sub(lambda m: self._word(m[1], m[2]), sql)
+        if self.name == "sqlite":
+            return filled
+        return _PARAMETER.sub(r"%(\1)s", filled.replace("%", "%%"))
+
+    def _word(self, word: str, of: str | None) -> str:
+        postgres = self.name == "postgresql"
+        match word:
+            case "now":
+                if self.turned or not postgres:
+                    return "CAST(:now AS bigint)"
+                # clock_timestamp, for now() is the transaction's start, before any lock was waited for.
+                return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"
+            case "share":
+                return "FOR SHARE" if postgres else ""
+            case "lock":
+                return "FOR UPDATE" if postgres else ""
+            case "materialized":
+                return "MATERIALIZED" if postgres else ""
+            case "in_texts":
+                return f"= ANY(CAST(:{of} AS text[]))" if postgres else f"IN (SELECT value FROM json_each(:{of}))"
+            case "in_numbers":
+                return f"= ANY(CAST(:{of} AS bigint[]))" if postgres else f"IN (SELECT value FROM json_each(:{of}))"
+        raise ValueError(f"unknown word {{{word}}}")
+
+    @property
+    def binds_now(self) -> bool:
+        """True when `:now` is a parameter of the statements."""
+        return self.turned or self.name == "sqlite"
+
+    def array(self, values: Sequence[Any]) -> Any:
+        """A list as the parameter of {in_texts} and {in_numbers}."""
+        if self.name == "postgresql":
+            return list(values)
+        import json
+
+        return json.dumps(list(values))
+
+    @property
+    def begin(self) -> str:
+        """How a transaction that writes begins; SQLite takes its write lock before the first read."""
+        return "BEGIN IMMEDIATE" if self.name == "sqlite" else "BEGIN"
+
+    @property
+    def has_advisory_locks(self) -> bool:
+        """SQLite has one writer and needs none."""
+        return self.name == "postgresql"
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Deadlock, serialization failure or a busy file: the whole transaction may be tried again."""
+        if self.name == "sqlite":
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        return getattr(error, "sqlstate", None) in ("40001", "40P01", "55P03")
+
+    def is_outage(self, error: BaseException) -> bool:
+        """The server is gone, starting or shutting down, or out of connections: later it may answer."""
+        state = getattr(error, "sqlstate", None) or ""
+        return state[:2] in ("08", "53", "57") or (self.name != "sqlite" and state == "" and "connection" in str(error))

@@ -1,0 +1,127 @@
+"""Events: stored once under our id; `arrived_at` is when they were routed, NULL until then."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celeryflows.codec import loads
+from celeryflows.model.events import StoredEvent
+from celeryflows.store.executor import Row, Verbs
+
+COLUMNS = "id, ext_id, name, data, ts, v"
+INSERT = (
+    "INSERT INTO flows_events (id, ext_id, name, data, ts, v, stored_at, arrived_at, piece) "
+    "VALUES (:id, :ext_id, :name, :data, :ts, :v, {now}, %s, :piece) ON CONFLICT (id) DO NOTHING"
+)
+INSERT_ROUTED = INSERT % "{now}"
+INSERT_UNROUTED = INSERT % "NULL"
+
+
+def read_event(row: Sequence[Any]) -> StoredEvent:
+    """An event of the six columns."""
+    return StoredEvent(row[0], row[1], row[2], row[3], loads(row[3]), row[4], row[5])
+
+
+def event_row(event: StoredEvent, piece: str | None = None) -> dict[str, Any]:
+    """The parameters of an insert."""
+    return {
+        "id": event.id,
+        "ext_id": event.ext_id,
+        "name": event.name,
+        "data": event.text,
+        "ts": event.ts,
+        "v": event.v,
+        "piece": piece,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Unrouted:
+    """An event that recovery has to route: not at all yet, or from a piece on."""
+
+    id: str
+    piece: str | None
+
+
+class Events(Verbs):
+    """The verbs of events."""
+
+    def add(self, events: Iterable[StoredEvent], pieces: Mapping[str, str] | None = None) -> None:
+        """Store events as arrived now. An id that is there already is left as it is."""
+        pieces = pieces or {}
+        self._insert(INSERT_ROUTED, [event_row(e, pieces.get(e.id)) for e in events])
+
+    def add_unrouted(self, events: Iterable[StoredEvent]) -> None:
+        """Store events that are routed after this transaction."""
+        self._insert(INSERT_UNROUTED, [event_row(e) for e in events])
+
+    def known(self, ids: Sequence[str]) -> set[str]:
+        """Those of the ids that are stored."""
+        return {
+            row[0] for row in self._execute("SELECT id FROM flows_events WHERE id {in_texts:ids}", ids=self._array(ids))
+        }
+
+    def get(self, event_id: str) -> StoredEvent | None:
+        """One event, None when it is not there."""
+        rows = self._execute(f"SELECT {COLUMNS} FROM flows_events WHERE id = :id", id=event_id)
+        return read_event(rows[0]) if rows else None
+
+    def unrouted(self, older_than: int, limit: int = 200) -> list[Unrouted]:
+        """Events left unrouted or half routed, oldest first; `older_than` microseconds, to leave those under way."""
+        rows = self._execute(
+            "SELECT id, piece FROM flows_events WHERE (arrived_at IS NULL OR piece IS NOT NULL) "
+            "AND stored_at <= {now} - :age ORDER BY stored_at LIMIT :most",
+            age=older_than,
+            most=limit,
+        )
+        return [Unrouted(*row) for row in rows]
+
+    def arrive(self, event_id: str, piece: str | None) -> bool:
+        """Mark as arrived; False when somebody routed it before. The winner routes it in the same transaction."""
+        return bool(
+            self._execute(
+                "UPDATE flows_events SET arrived_at = {now}, piece = :piece WHERE id = :id AND arrived_at IS NULL RETURNING id",
+                id=event_id,
+                piece=piece,
+            )
+        )
+
+    def move_piece(self, event_id: str, old: str, new: str | None) -> bool:
+        """Go on to the next piece of a wide fan-out; False when another did."""
+        return bool(
+            self._execute(
+                "UPDATE flows_events SET piece = :new WHERE id = :id AND piece = :old RETURNING id",
+                id=event_id,
+                old=old,
+                new=new,
+            )
+        )
+
+    def arrived_at(self, event_id: str) -> int | None:
+        """When it was routed, None when it was not."""
+        rows = self._execute("SELECT arrived_at FROM flows_events WHERE id = :id", id=event_id)
+        return rows[0][0] if rows else None
+
+    def arrivals(self, name: str, since: int, run_id: str, limit: int) -> list[StoredEvent]:
+        """Events of the name since then, in order of arrival, without the run's own trigger and what it consumed."""
+        rows: list[Row] = self._execute(
+            f"SELECT {COLUMNS} FROM flows_events WHERE name = :name AND arrived_at >= :since "
+            "AND id <> (SELECT event_id FROM flows_runs WHERE id = :run) "
+            "AND NOT EXISTS (SELECT 1 FROM flows_waits w WHERE w.run_id = :run AND w.event_id = flows_events.id) "
+            "ORDER BY arrived_at, id LIMIT :most",
+            name=name,
+            since=since,
+            run=run_id,
+            most=limit,
+        )
+        return [read_event(row) for row in rows]
+
+    def note_problem(self, event_id: str, problem: str) -> None:
+        """Why a condition could not be judged for the event."""
+        self._execute("UPDATE flows_events SET problem = :problem WHERE id = :id", id=event_id, problem=problem)
+
+    def _insert(self, sql: str, rows: list[dict[str, Any]]) -> None:
+        if len(rows) == 1:
+            self._execute(sql, **rows[0])
+        else:
+            self._many(sql, rows)

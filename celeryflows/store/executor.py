@@ -1,0 +1,32 @@
+"""What the store's verbs stand on: something that runs a statement. A connection is one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from celeryflows.store.dialect import Dialect
+
+Row = tuple[Any, ...]
+
+
+class Executor(Protocol):
+    """Runs statements; `{now}` and the like are filled in for the database at hand."""
+
+    dialect: Dialect
+
+    def execute(self, sql: str, **params: Any) -> list[Row]:
+        """Run one statement and return its rows."""
+        ...
+
+    def many(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run one statement for each row of parameters."""
+        ...
+
+
+class Verbs:
+    """The verbs of one subject, over one connection."""
+
+    def __init__(self, connection: Executor) -> None:
+        self._connection = connection
+        self._execute = connection.execute
+        self._many = connection.many
+        self._array = connection.dialect.array

@@ -1,0 +1,102 @@
+"""Declared flows and releases, so that a service without flow code can route; `flows_meta` tells when they changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from celeryflows.model.flows import FlowDefinition
+from celeryflows.store.executor import Verbs
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFlow:
+    """A flow's row."""
+
+    name: str
+    app: str
+    hash: str
+    definition: str
+    removed_at: int | None
+
+
+class Flows(Verbs):
+    """The verbs of declared flows and of the store's own facts."""
+
+    def version(self) -> str:
+        """Changes with each change of the declared flows."""
+        return self.fact("flows_version") or "0"
+
+    def fact(self, key: str) -> str | None:
+        """One of the store's own facts."""
+        rows = self._execute("SELECT value FROM flows_meta WHERE key = :key", key=key)
+        return rows[0][0] if rows else None
+
+    def put_fact(self, key: str, value: str) -> None:
+        """Set a fact."""
+        self._execute(
+            "INSERT INTO flows_meta (key, value) VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            key=key,
+            value=value,
+        )
+
+    def first_fact(self, key: str, value: str) -> str:
+        """Set a fact unless it is there; the one that holds."""
+        self._execute(
+            "INSERT INTO flows_meta (key, value) VALUES (:key, :value) ON CONFLICT DO NOTHING", key=key, value=value
+        )
+        return self.fact(key) or value
+
+    def all(self) -> list[StoredFlow]:
+        """Every flow, removed ones included."""
+        rows = self._execute("SELECT name, app, hash, definition, removed_at FROM flows_flows ORDER BY name")
+        return [StoredFlow(*row) for row in rows]
+
+    def touch(self) -> None:
+        """Tell every process to read the flows again. Serialises those who declare."""
+        self._execute(
+            "INSERT INTO flows_meta (key, value) VALUES ('flows_version', '1') "
+            "ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(flows_meta.value AS bigint) + 1 AS varchar(256))"
+        )
+
+    def put(self, app: str, flows: Sequence[FlowDefinition]) -> None:
+        """Write definitions over what is there."""
+        for flow in flows:
+            self._execute(
+                "INSERT INTO flows_flows (name, app, hash, definition, seen_at) VALUES (:name, :app, :hash, :text, {now}) "
+                "ON CONFLICT (name) DO UPDATE SET app = excluded.app, hash = excluded.hash, definition = excluded.definition, "
+                "seen_at = excluded.seen_at, removed_at = NULL",
+                name=flow.name,
+                app=app,
+                hash=flow.hash,
+                text=flow.text(),
+            )
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Flows that the app no longer has: nothing starts them any more."""
+        self._execute(
+            "UPDATE flows_flows SET removed_at = {now} WHERE name {in_texts:names} AND removed_at IS NULL",
+            names=self._array(names),
+        )
+
+    def newest_release(self, app: str) -> str | None:
+        """The release that counts for the app."""
+        rows = self._execute(
+            "SELECT hash FROM flows_releases WHERE app = :app ORDER BY first_seen DESC, hash LIMIT 1", app=app
+        )
+        return rows[0][0] if rows else None
+
+    def add_release(self, app: str, release: str) -> bool:
+        """True when it was never seen before."""
+        return bool(
+            self._execute(
+                "INSERT INTO flows_releases (app, hash, first_seen) VALUES (:app, :hash, {now}) "
+                "ON CONFLICT DO NOTHING RETURNING hash",
+                app=app,
+                hash=release,
+            )
+        )
+
+    def renew_release(self, app: str, release: str) -> None:
+        """A release that came back becomes the newest."""
+        self._execute(
+            "UPDATE flows_releases SET first_seen = {now} WHERE app = :app AND hash = :hash", app=app, hash=release
+        )

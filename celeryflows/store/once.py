@@ -1,0 +1,35 @@
+"""Keys that count once within a window: event ids that a sender gave."""
+
+from celeryflows.store.executor import Verbs
+
+
+class Once(Verbs):
+    """The verbs of once-keys; lock class 2, so take them sorted."""
+
+    def take(self, key: str, run_id: str, window: int) -> bool:
+        """True for the first within `window` microseconds; a second one waits for the first one's commit."""
+        return bool(
+            self._execute(
+                "INSERT INTO flows_once (key, run_id, expires_at) VALUES (:key, :run, {now} + :window) "
+                "ON CONFLICT (key) DO UPDATE SET run_id = excluded.run_id, expires_at = excluded.expires_at "
+                "WHERE flows_once.expires_at <= {now} RETURNING key",
+                key=key,
+                run=run_id,
+                window=window,
+            )
+        )
+
+    def holder(self, key: str) -> str | None:
+        """The run that took the key."""
+        rows = self._execute("SELECT run_id FROM flows_once WHERE key = :key", key=key)
+        return rows[0][0] if rows else None
+
+    def prune(self, limit: int = 1000) -> int:
+        """Forget keys whose window is over."""
+        return len(
+            self._execute(
+                "DELETE FROM flows_once WHERE key IN "
+                "(SELECT key FROM flows_once WHERE expires_at <= {now} ORDER BY expires_at LIMIT :most) RETURNING key",
+                most=limit,
+            )
+        )

@@ -1,0 +1,284 @@
+"""Runs: one row each. A status changes only by a compare-and-set that states where it came from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from celeryflows.model.events import StoredEvent
+from celeryflows.model.runs import Delivery, NewRun
+from celeryflows.store.events import read_event
+from celeryflows.store.executor import Row, Verbs
+
+INSERT = """
+INSERT INTO flows_runs (id, flow, version, status, event_id, message, wake_at, expires_at, reason, created_at, sent_at, ended_at)
+VALUES (:id, :flow, :version, :status, :event_id, :message, :wake_at, :expires_at, :reason, {now},
+  CASE WHEN :status = 'queued' THEN {now} END, CASE WHEN :status = 'skipped' THEN {now} END)
+ON CONFLICT (id) DO NOTHING
+"""
+
+_EVENT = ", ".join(
+    f"(SELECT {column} FROM flows_events e WHERE e.id = flows_runs.event_id)"
+    for column in ("id", "ext_id", "name", "data", "ts", "v")
+)
+
+# The message is only a hint: a doubled or late one finds nothing to claim. The token fences what the turn cannot:
+# a claim that the database lost in a crash may be made again under the same number.
+CLAIM = f"""
+UPDATE flows_runs SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token, wake_at = NULL,
+  expires_at = NULL, started_at = COALESCE(started_at, {{now}})
+WHERE id = :id AND status = 'queued'
+RETURNING turn, flow, version, attempt, lost, started_at, {{now}}, message, {_EVENT}
+"""
+
+CLAIMED = f"""
+SELECT turn, flow, version, attempt, lost, started_at, {{now}}, message, {_EVENT} FROM flows_runs
+WHERE id = :id AND claim_tok = :token AND status = 'running'
+"""
+
+_FENCE = "WHERE id = :id AND turn = :turn AND claim_tok = :token AND status = 'running'"
+
+SUSPEND = f"""
+UPDATE flows_runs SET status = 'suspended', worker = NULL, wake_at = :wake, attempt = :attempt, lost = 0 {_FENCE}
+RETURNING id
+"""
+
+FINISH = f"""
+UPDATE flows_runs SET status = :status, worker = NULL, ended_at = {{now}}, output = :output, error = :error {_FENCE}
+RETURNING id
+"""
+
+HAND_BACK = f"""
+UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {{now}}, sends = 0 {_FENCE}
+RETURNING id, flow, message
+"""
+
+# The count of memos tells where a run was lost: at the same point again, or further on.
+REQUEUE = """
+UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {now}, sends = 0,
+  lost = CASE WHEN lost_at = (SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_runs.id AND s.state <> 'retrying')
+    THEN lost + 1 ELSE 1 END,
+  lost_at = (SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_runs.id AND s.state <> 'retrying')
+WHERE id = :id AND turn = :turn AND status = 'running' RETURNING id, flow, message, lost
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A turn that is ours: fenced by its number and token. `at` is the store's clock at the claim."""
+
+    run_id: str
+    worker: str
+    token: int
+    turn: int
+    flow: str
+    version: str | None
+    attempt: int
+    lost: int
+    started_at: int
+    at: int
+    message: str | None
+    event: StoredEvent
+
+    @property
+    def delivery(self) -> Delivery:
+        """The run's message."""
+        return Delivery(self.run_id, self.flow, self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run stands, for its handle and for a message that came too late."""
+
+    id: str
+    flow: str
+    status: str
+    turn: int
+    token: int | None
+    output: str | None
+    error: str | None
+    reason: str | None
+    event_id: str
+    started_at: int | None
+    ended_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A running run and who holds it."""
+
+    id: str
+    turn: int
+    worker: str
+
+
+class Runs(Verbs):
+    """The verbs of runs."""
+
+    def add(self, runs: Sequence[NewRun]) -> None:
+        """Write new runs; one whose id is there already is left as it is."""
+        rows = [{name: getattr(run, name) for name in run.__slots__} for run in runs]
+        for row in rows:
+            row["status"] = str(row["status"])
+        if len(rows) == 1:
+            self._execute(INSERT, **rows[0])
+        else:
+            self._many(INSERT, rows)
+
+    def claim(self, run_id: str, worker: str, token: int) -> Claim | None:
+        """Take the next turn; None when there is nothing to claim."""
+        rows = self._execute(CLAIM, id=run_id, worker=worker, token=token)
+        return _claim(run_id, worker, token, rows)
+
+    def claimed(self, run_id: str, worker: str, token: int) -> Claim | None:
+        """After a claim whose reply was lost: our claim, if it was made."""
+        return _claim(run_id, worker, token, self._execute(CLAIMED, id=run_id, token=token))
+
+    def suspend(self, claim: Claim, wake: int | None, attempt: int) -> bool:
+        """running -> suspended until `wake`; False when the turn is no longer ours."""
+        return bool(
+            self._execute(SUSPEND, id=claim.run_id, turn=claim.turn, token=claim.token, wake=wake, attempt=attempt)
+        )
+
+    def resume_own(self, claim: Claim) -> None:
+        """suspended -> running in the transaction that suspended it: what it waits for has come already."""
+        self._execute(
+            "UPDATE flows_runs SET status = 'running', worker = :worker, wake_at = NULL "
+            "WHERE id = :id AND turn = :turn AND claim_tok = :token AND status = 'suspended'",
+            id=claim.run_id,
+            turn=claim.turn,
+            token=claim.token,
+            worker=claim.worker,
+        )
+
+    def note_error(self, run_id: str, error: str) -> None:
+        """The body's last error, of a run that is tried again."""
+        self._execute("UPDATE flows_runs SET error = :error WHERE id = :id", id=run_id, error=error)
+
+    def finish(self, claim: Claim, status: str, output: str | None, error: str | None) -> bool:
+        """running -> completed or failed; False when the turn is no longer ours."""
+        return bool(
+            self._execute(
+                FINISH,
+                id=claim.run_id,
+                turn=claim.turn,
+                token=claim.token,
+                status=status,
+                output=output,
+                error=error,
+            )
+        )
+
+    def hand_back(self, claim: Claim) -> Delivery | None:
+        """running -> queued without counting a loss: the worker stops, or the turn has had its time."""
+        return _delivery(self._execute(HAND_BACK, id=claim.run_id, turn=claim.turn, token=claim.token))
+
+    def requeue(self, run_id: str, turn: int) -> tuple[Delivery, int] | None:
+        """running -> queued after its worker was lost; the message and the losses at this point."""
+        rows = self._execute(REQUEUE, id=run_id, turn=turn)
+        return (Delivery(*rows[0][:3]), rows[0][3]) if rows else None
+
+    def cancel(self, run_id: str, reason: str) -> str | None:
+        """Any open state -> cancelled; the state it left, None when it had ended."""
+        rows = self._execute("SELECT status FROM flows_runs WHERE id = :id {lock}", id=run_id)
+        if not rows:
+            return None
+        moved = self._execute(
+            "UPDATE flows_runs SET status = 'cancelled', reason = :reason, ended_at = {now}, wake_at = NULL, expires_at = NULL "
+            "WHERE id = :id AND status IN ('scheduled', 'queued', 'running', 'suspended') RETURNING id",
+            id=run_id,
+            reason=reason,
+        )
+        return str(rows[0][0]) if moved else None
+
+    def fail_lost(self, run_id: str, error: str) -> bool:
+        """queued -> failed, after too many lost workers."""
+        return bool(
+            self._execute(
+                "UPDATE flows_runs SET status = 'failed', error = :error, ended_at = {now} "
+                "WHERE id = :id AND status = 'queued' RETURNING id",
+                id=run_id,
+                error=error,
+            )
+        )
+
+    def lock(self, run_ids: Sequence[str]) -> None:
+        """Take the rows, sorted (lock class 3)."""
+        if self._connection.dialect.has_advisory_locks and run_ids:
+            self._execute(
+                "SELECT id FROM flows_runs WHERE id {in_texts:ids} ORDER BY id {lock}", ids=self._array(sorted(run_ids))
+            )
+
+    def queue_answered(self, run_ids: Sequence[str]) -> list[Delivery]:
+        """suspended -> queued, of locked runs whose wait was answered."""
+        return self._queue("status = 'suspended'", run_ids)
+
+    def queue_due(self, run_ids: Sequence[str]) -> list[Delivery]:
+        """suspended or scheduled -> queued, of locked runs whose time has come."""
+        return self._queue("status IN ('suspended', 'scheduled') AND wake_at <= {now}", run_ids)
+
+    def due(self, limit: int = 200) -> list[str]:
+        """Runs whose time has come, the longest due first. No lock: the compare-and-set decides."""
+        rows = self._execute(
+            "SELECT id FROM flows_runs WHERE wake_at <= {now} ORDER BY wake_at LIMIT :most", most=limit
+        )
+        return [row[0] for row in rows]
+
+    def expired(self, limit: int = 200) -> list[str]:
+        """Runs that were not started before they expired."""
+        rows = self._execute(
+            "SELECT id FROM flows_runs WHERE expires_at <= {now} ORDER BY expires_at LIMIT :most", most=limit
+        )
+        return [row[0] for row in rows]
+
+    def next_due(self) -> int | None:
+        """The next moment at which a run, a cron or an expiry is due."""
+        rows = self._execute(
+            "SELECT min(at) FROM (SELECT min(wake_at) AS at FROM flows_runs WHERE wake_at IS NOT NULL "
+            "UNION ALL SELECT min(expires_at) FROM flows_runs WHERE expires_at IS NOT NULL "
+            "UNION ALL SELECT min(next_at) FROM flows_crons WHERE next_at IS NOT NULL) AS dues"
+        )
+        return rows[0][0]  # type: ignore[no-any-return]
+
+    def of_worker(self, worker: str) -> list[Held]:
+        """What a worker is running."""
+        rows = self._execute(
+            "SELECT id, turn, worker FROM flows_runs WHERE worker = :worker AND status = 'running'", worker=worker
+        )
+        return [Held(*row) for row in rows]
+
+    def orphans(self, silence: int, limit: int = 200) -> list[Held]:
+        """Running runs whose worker has not beaten for `silence` microseconds, or is not known."""
+        rows = self._execute(
+            "SELECT r.id, r.turn, r.worker FROM flows_runs r LEFT JOIN flows_workers w ON w.id = r.worker "
+            "WHERE r.status = 'running' AND (w.id IS NULL OR w.beat_at <= {now} - :silence) LIMIT :most",
+            silence=silence,
+            most=limit,
+        )
+        return [Held(*row) for row in rows]
+
+    def outcome(self, run_id: str) -> Outcome | None:
+        """How the run stands, None when there is none."""
+        rows = self._execute(
+            "SELECT id, flow, status, turn, claim_tok, output, error, reason, event_id, started_at, ended_at "
+            "FROM flows_runs WHERE id = :id",
+            id=run_id,
+        )
+        return Outcome(*rows[0]) if rows else None
+
+    def _queue(self, condition: str, run_ids: Sequence[str]) -> list[Delivery]:
+        rows = self._execute(
+            "UPDATE flows_runs SET status = 'queued', wake_at = NULL, sent_at = {now}, sends = 0 "
+            f"WHERE id {{in_texts:ids}} AND {condition} RETURNING id, flow, message",
+            ids=self._array(sorted(run_ids)),
+        )
+        return [Delivery(*row) for row in rows]
+
+
+def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | None:
+    if not rows:
+        return None
+    row = rows[0]
+    return Claim(run_id, worker, token, *row[:8], read_event(row[8:14]))
+
+
+def _delivery(rows: list[Row]) -> Delivery | None:
+    return Delivery(*rows[0]) if rows else None

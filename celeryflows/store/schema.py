@@ -1,0 +1,195 @@
+"""The tables. Lock order, followed by everything that locks; a step may be skipped, never reversed:
+
+0 advisory locks of event names, sorted . 1 advisory stripes (name, path, value), sorted . 2 once . 3 runs by id
+. 4 children of locked runs: waits, steps. Inside a class all rows of a transaction are locked in sorted order.
+Times are microseconds since 1970 on the store's clock."""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, text
+
+metadata = MetaData()
+
+# Ids sort by their bytes everywhere: the order of locks and pages, and cheaper than a language's order.
+ID = String(256).with_variant(String(256, collation="C"), "postgresql")
+NAME = String(512)
+
+
+def _long(name: str, **options: object) -> Column[str]:
+    # MySQL's TEXT ends at 64 KiB; a step's value may have 4 MiB.
+    return Column(name, Text().with_variant(Text(16_777_215), "mysql", "mariadb"), **options)  # type: ignore[arg-type]
+
+
+meta = Table(
+    "flows_meta",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", String(256), nullable=False),
+)
+
+events = Table(
+    "flows_events",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("ext_id", ID),
+    Column("name", NAME, nullable=False),
+    _long("data", nullable=False),
+    Column("ts", BigInteger, nullable=False),
+    Column("v", String(256)),
+    Column("stored_at", BigInteger, nullable=False),
+    Column("arrived_at", BigInteger),
+    Column("piece", ID),
+    Column("problem", Text),
+)
+Index("flows_events_by_name", events.c.name, events.c.arrived_at)
+_unrouted = text("arrived_at IS NULL OR piece IS NOT NULL")
+Index("flows_events_unrouted", events.c.stored_at, postgresql_where=_unrouted, sqlite_where=_unrouted)
+
+runs = Table(
+    "flows_runs",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("flow", ID, nullable=False),
+    Column("version", String(256)),
+    Column("status", String(16), nullable=False),
+    Column("event_id", ID, nullable=False),
+    Column("turn", Integer, nullable=False, server_default=text("0")),
+    Column("worker", String(64)),
+    Column("claim_tok", BigInteger),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("sent_at", BigInteger),
+    Column("sends", Integer, nullable=False, server_default=text("0")),
+    Column("message", Text),
+    Column("wake_at", BigInteger),
+    Column("expires_at", BigInteger),
+    Column("lost", Integer, nullable=False, server_default=text("0")),
+    Column("lost_at", Integer),
+    Column("reason", Text),
+    _long("output"),
+    _long("error"),
+    postgresql_with={"fillfactor": "80"},
+)
+
+
+def _partial(name: str, columns: list[Column[object]], condition: str) -> None:
+    where = text(condition)
+    Index(name, *columns, postgresql_where=where, sqlite_where=where)
+
+
+_partial("flows_runs_running", [runs.c.worker], "status = 'running'")
+_partial("flows_runs_sent", [runs.c.sent_at], "status = 'queued'")
+_partial("flows_runs_wake", [runs.c.wake_at], "wake_at IS NOT NULL")
+_partial("flows_runs_expire", [runs.c.expires_at], "expires_at IS NOT NULL")
+Index("flows_runs_by_flow", runs.c.flow, runs.c.id)
+Index("flows_runs_by_status", runs.c.status, runs.c.id)
+Index("flows_runs_by_event", runs.c.event_id)
+
+steps = Table(
+    "flows_steps",
+    metadata,
+    Column("run_id", ID, primary_key=True),
+    Column("key", String(300), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    _long("value"),
+    Column("turn", Integer, nullable=False),
+    Column("began", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("took", BigInteger),
+    Column("due_at", BigInteger),
+)
+
+waits = Table(
+    "flows_waits",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("run_id", ID, nullable=False),
+    Column("key", String(300), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("path", String(512), nullable=False),
+    Column("hash", BigInteger, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("if_exp", Text),
+    Column("began", BigInteger, nullable=False),
+    Column("armed_at", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("event_id", ID),
+    Column("due_at", BigInteger),
+    Column("problem", Text),
+)
+_partial("flows_waits_open", [waits.c.name, waits.c.hash], "state = 'open'")
+Index("flows_waits_of_run", waits.c.run_id, waits.c.key, unique=True)
+
+shapes = Table(
+    "flows_shapes",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("path", String(512), primary_key=True),
+)
+
+once = Table(
+    "flows_once",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("run_id", ID, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+Index("flows_once_expire", once.c.expires_at)
+
+releases = Table(
+    "flows_releases",
+    metadata,
+    Column("app", ID, primary_key=True),
+    Column("hash", String(64), primary_key=True),
+    Column("first_seen", BigInteger, nullable=False),
+)
+
+flows = Table(
+    "flows_flows",
+    metadata,
+    Column("name", ID, primary_key=True),
+    Column("app", ID, nullable=False),
+    Column("hash", String(64), nullable=False),
+    _long("definition", nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("removed_at", BigInteger),
+)
+
+crons = Table(
+    "flows_crons",
+    metadata,
+    Column("flow", ID, primary_key=True),
+    Column("trigger_no", Integer, primary_key=True),
+    Column("def_hash", String(64), nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("next_at", BigInteger),
+)
+_partial("flows_crons_due", [crons.c.next_at], "next_at IS NOT NULL")
+
+workers = Table(
+    "flows_workers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("app", ID, nullable=False),
+    Column("release", String(64), nullable=False),
+    Column("host", String(256), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("pool", String(64), nullable=False),
+    Column("queues", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("beat_at", BigInteger, nullable=False),
+    Column("consumer_at", BigInteger),
+)
+Index("flows_workers_beat", workers.c.beat_at)
+
+leader = Table(
+    "flows_leader",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("holder", String(64), nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+)

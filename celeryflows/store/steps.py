@@ -1,0 +1,113 @@
+"""Steps: what a run remembers. Every write of a turn takes the run's row under its turn and token: the fence."""
+
+from dataclasses import dataclass
+
+from celeryflows.model.steps import Memo
+from celeryflows.store.events import read_event
+from celeryflows.store.executor import Row, Verbs
+
+# The row lock is the fence: without it, the check and the insert are not one instant, and a zombie's value may land
+# after the next turn has read its memos. FOR KEY SHARE is not enough: a claim changes no key column.
+RECORD = """
+WITH fence AS {materialized} (
+  SELECT id FROM flows_runs WHERE id = :run AND turn = :turn AND claim_tok = :token AND status = 'running' {share})
+INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at)
+SELECT fence.id, :key, :kind, :state, CAST(:attempts AS integer), CAST(:value AS text), CAST(:turn AS integer),
+  CAST(:began AS bigint), {now}, CAST(:took AS bigint), CAST(:due AS bigint) FROM fence WHERE true
+ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded.value, attempts = excluded.attempts,
+  turn = excluded.turn, ended_at = excluded.ended_at, took = excluded.took, due_at = excluded.due_at
+  WHERE flows_steps.state IN ('retrying', 'waiting')
+RETURNING ended_at
+"""
+
+# Within a transaction that holds the run's row already.
+PUT = """
+INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at)
+VALUES (:run, :key, :kind, :state, :attempts, :value, :turn, :began, {now}, :took, :due)
+ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded.value, attempts = excluded.attempts,
+  turn = excluded.turn, ended_at = excluded.ended_at, took = excluded.took, due_at = excluded.due_at
+  WHERE flows_steps.state IN ('retrying', 'waiting')
+"""
+
+MEMOS = """
+SELECT s.key, s.kind, s.state, s.attempts, s.value, s.began, s.due_at, w.state,
+  e.id, e.ext_id, e.name, e.data, e.ts, e.v
+FROM flows_steps s LEFT JOIN flows_waits w ON w.run_id = s.run_id AND w.key = s.key
+LEFT JOIN flows_events e ON e.id = w.event_id WHERE s.run_id = :run
+"""
+
+READ_BACK = """
+SELECT r.turn, r.claim_tok, r.status, r.reason, s.state, s.value, s.ended_at
+FROM flows_runs r LEFT JOIN flows_steps s ON s.run_id = r.id AND s.key = :key WHERE r.id = :run
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step to write. Times in microseconds; `took` is how long the attempt ran."""
+
+    run: str
+    turn: int
+    token: int
+    key: str
+    kind: str
+    state: str
+    attempts: int
+    value: str | None
+    began: int
+    took: int | None = None
+    due: int | None = None
+
+    def params(self) -> dict[str, object]:
+        """The parameters of the statement."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """How run and step stand, after a write that took no row."""
+
+    turn: int
+    token: int | None
+    status: str
+    reason: str | None
+    state: str | None
+    value: str | None
+    ended_at: int | None
+
+
+class Steps(Verbs):
+    """The verbs of steps."""
+
+    def record(self, row: StepRow) -> int | None:
+        """One statement, one commit: the store's clock when it is recorded, None when the fence or a memo refused."""
+        rows = self._execute(RECORD, **row.params())
+        return rows[0][0] if rows else None
+
+    def put(self, rows: list[StepRow]) -> None:
+        """Write steps in a transaction that holds their run's row under its turn."""
+        for row in rows:
+            self._execute(PUT, **row.params())
+
+    def put_late(self, row: StepRow) -> None:
+        """Keep the value of a step that ended after its run was cancelled; it changes nothing."""
+        self._execute(
+            "INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at) "
+            "VALUES (:run, :key, :kind, 'late', :attempts, :value, :turn, :began, {now}, :took, NULL) "
+            "ON CONFLICT (run_id, key) DO NOTHING",
+            **row.params(),
+        )
+
+    def memos(self, run_id: str) -> dict[str, Memo]:
+        """All that the run remembers, by key. A later statement than the claim, or it may be stale."""
+        return {row[0]: _memo(row) for row in self._execute(MEMOS, run=run_id)}
+
+    def read_back(self, run_id: str, key: str) -> ReadBack | None:
+        """How run and step stand now; None when the run is gone."""
+        rows = self._execute(READ_BACK, run=run_id, key=key)
+        return ReadBack(*rows[0]) if rows else None
+
+
+def _memo(row: Row) -> Memo:
+    event = read_event(row[8:14]) if row[8] is not None else None
+    return Memo(*row[:8], event)

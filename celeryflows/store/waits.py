@@ -1,0 +1,117 @@
+"""Waits, and the shapes by which arriving events find them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from celeryflows.model.waits import OpenWait, WaitSpec
+from celeryflows.store.events import read_event
+from celeryflows.store.executor import Verbs
+
+SHAPES_BOUND = 32
+
+
+@dataclass(frozen=True, slots=True)
+class NewWait:
+    """A wait to write; `due` is when it times out."""
+
+    id: str
+    run: str
+    spec: WaitSpec
+    due: int
+
+
+class Waits(Verbs):
+    """The verbs of waits."""
+
+    def shapes(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """The paths that are waited on, by event name; read after the names are locked."""
+        found: dict[str, list[str]] = {}
+        rows = self._execute(
+            "SELECT name, path FROM flows_shapes WHERE name {in_texts:names} ORDER BY name, path",
+            names=self._array(sorted(set(names))),
+        )
+        for name, path in rows:
+            found.setdefault(name, []).append(path)
+        return found
+
+    def add_shape(self, name: str, path: str) -> None:
+        """Make a path known for good; under the name's exclusive lock."""
+        self._execute(
+            "INSERT INTO flows_shapes (name, path) VALUES (:name, :path) ON CONFLICT DO NOTHING", name=name, path=path
+        )
+
+    def arm(self, wait: NewWait) -> None:
+        """Open a wait, or leave it as it stands when the run has it already."""
+        spec = wait.spec
+        self._execute(
+            "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, if_exp, began, armed_at, state, due_at) "
+            "VALUES (:id, :run, :key, 'event', :name, :path, :hash, :value, :if_exp, :began, {now}, 'open', :due) ON CONFLICT (run_id, key) DO NOTHING",
+            id=wait.id,
+            run=wait.run,
+            key=spec.key,
+            name=spec.name,
+            path=spec.path,
+            hash=spec.hash,
+            value=spec.value,
+            if_exp=spec.if_exp,
+            began=spec.began,
+            due=wait.due,
+        )
+
+    def open_for(
+        self,
+        name: str,
+        hashes: Sequence[int],
+        *,
+        after: str = "",
+        armed_before: int | None = None,
+        limit: int = 1_000_000,
+    ) -> list[OpenWait]:
+        """Open waits that an event may answer, by id. `hashes` are those of its values under the name's paths."""
+        rows = self._execute(
+            "SELECT w.id, w.run_id, w.key, w.name, w.path, w.value, w.if_exp, e.id, e.ext_id, e.name, e.data, e.ts, e.v "
+            "FROM flows_waits w LEFT JOIN flows_runs r ON r.id = w.run_id AND w.if_exp IS NOT NULL "
+            "LEFT JOIN flows_events e ON e.id = r.event_id "
+            "WHERE w.name = :name AND w.hash {in_numbers:hashes} AND w.state = 'open' AND w.id > :after "
+            "AND (CAST(:before AS bigint) IS NULL OR w.armed_at < CAST(:before AS bigint)) ORDER BY w.id LIMIT :most",
+            name=name,
+            hashes=self._array(sorted(set(hashes))),
+            after=after,
+            before=armed_before,
+            most=limit,
+        )
+        return [OpenWait(*row[:7], read_event(row[7:13]) if row[7] is not None else None) for row in rows]
+
+    def answer(self, wait_id: str, event_id: str) -> str | None:
+        """Answer an open wait; the run's id, None when it was answered or expired before."""
+        rows = self._execute(
+            "UPDATE flows_waits SET state = 'answered', event_id = :event WHERE id = :id AND state = 'open' RETURNING run_id",
+            id=wait_id,
+            event=event_id,
+        )
+        return rows[0][0] if rows else None
+
+    def settled(self, run_id: str, keys: Sequence[str]) -> bool:
+        """True when one of these waits is no longer open; read after the run's row is locked."""
+        return bool(
+            self._execute(
+                "SELECT 1 FROM flows_waits WHERE run_id = :run AND key {in_texts:keys} AND state <> 'open' LIMIT 1",
+                run=run_id,
+                keys=self._array(keys),
+            )
+        )
+
+    def expire(self, run_ids: Sequence[str]) -> None:
+        """Close the due waits of runs whose rows are locked."""
+        self._execute(
+            "UPDATE flows_waits SET state = 'expired' WHERE run_id {in_texts:runs} AND state = 'open' AND due_at <= {now}",
+            runs=self._array(run_ids),
+        )
+
+    def close(self, run_id: str) -> None:
+        """Close all that a run waits for: it ends."""
+        self._execute("UPDATE flows_waits SET state = 'closed' WHERE run_id = :run AND state = 'open'", run=run_id)
+
+    def note_problem(self, wait_id: str, problem: str) -> None:
+        """Why its condition could not be judged for an event."""
+        self._execute("UPDATE flows_waits SET problem = :problem WHERE id = :id", id=wait_id, problem=problem)
