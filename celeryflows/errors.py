@@ -76,6 +76,10 @@ class BoundExceeded(FlowsError):
         self.bound = bound
         self.limit = limit
         self.size = size
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type["BoundExceeded"], tuple[str, int, int, str]]:
+        return type(self), (self.bound, self.limit, self.size, self.remedy)
 
 
 class UnknownFlow(FlowsError, LookupError):

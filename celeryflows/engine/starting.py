@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from celeryflows.durations import from_datetime
 from celeryflows.engine.intake import checked_data
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import InvalidEvent, UnknownFlow
-from celeryflows.durations import from_datetime
 from celeryflows.ids import derived_id, new_id
 from celeryflows.model.events import FLOW_INVOKED, Event, StoredEvent, check_id, check_name, check_ts
 from celeryflows.model.runs import NewRun, Status

@@ -53,7 +53,7 @@ def take_turn(runtime: Runtime, run_id: str, must_yield: Callable[[], bool] = ne
 
 
 def _claim(runtime: Runtime, connection: Connection, run_id: str) -> Claim | None:
-    token = random.getrandbits(62)  # noqa: S311 - a fence against ourselves, no secret
+    token = random.getrandbits(62)
     tries = 0
 
     def claim() -> Claim | None:

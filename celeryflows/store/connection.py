@@ -109,7 +109,7 @@ class Connection:
             except TransientError:
                 if attempt == TRIES - 1:
                     raise
-                time.sleep(random.random() * 0.005 * 2 ** min(attempt, 6))  # noqa: S311
+                time.sleep(random.random() * 0.005 * 2 ** min(attempt, 6))
             except StoreUnavailable:
                 self._drop()
                 if attempt == TRIES - 1 or time.monotonic() > until:

@@ -1,5 +1,6 @@
 """What differs between databases, written once: clock, locks, arrays, and which errors may be tried again."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -53,8 +54,6 @@ class Dialect:
         """A list as the parameter of {in_texts} and {in_numbers}."""
         if self.name == "postgresql":
             return list(values)
-        import json
-
         return json.dumps(list(values))
 
     @property

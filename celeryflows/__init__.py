@@ -1,0 +1,67 @@
+"""Durable flows for Celery: events trigger functions made of memoized steps that survive anything."""
+
+from celeryflows.app import Flows, current_flows
+from celeryflows.context import Context
+from celeryflows.errors import (
+    BoundExceeded,
+    ConfigurationError,
+    DeclarationError,
+    ExpressionError,
+    FlowsError,
+    InvalidDuration,
+    InvalidEvent,
+    NondeterminismError,
+    NonRetriableError,
+    NotStorable,
+    RetryAfterError,
+    RunCancelled,
+    RunFailed,
+    RunTimeout,
+    SchemaMismatch,
+    StepError,
+    StepMisuse,
+    StoreError,
+    StoreMismatch,
+    StoreUnavailable,
+    UnknownFlow,
+    UnknownRun,
+)
+from celeryflows.handle import RunHandle
+from celeryflows.model.events import Event
+from celeryflows.model.retries import Backoff
+from celeryflows.model.runs import Status
+from celeryflows.model.triggers import OnCron, OnEvent
+
+__all__ = [
+    "Backoff",
+    "BoundExceeded",
+    "ConfigurationError",
+    "Context",
+    "DeclarationError",
+    "Event",
+    "ExpressionError",
+    "Flows",
+    "FlowsError",
+    "InvalidDuration",
+    "InvalidEvent",
+    "NonRetriableError",
+    "NondeterminismError",
+    "NotStorable",
+    "OnCron",
+    "OnEvent",
+    "RetryAfterError",
+    "RunCancelled",
+    "RunFailed",
+    "RunHandle",
+    "RunTimeout",
+    "SchemaMismatch",
+    "Status",
+    "StepError",
+    "StepMisuse",
+    "StoreError",
+    "StoreMismatch",
+    "StoreUnavailable",
+    "UnknownFlow",
+    "UnknownRun",
+    "current_flows",
+]

@@ -1,0 +1,124 @@
+"""Flows: declare, send, wire the parts. No rules."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from celeryflows.celery_bridge.declaration import Declaration
+from celeryflows.celery_bridge.wiring import Wiring, current_flows_proxy
+from celeryflows.engine.intake import send, send_within
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import InvalidEvent
+from celeryflows.handle import RunHandle
+from celeryflows.model.events import Event
+from celeryflows.schemas import SchemaRegistry
+from celeryflows.store.reports.runs import RunView, list_runs
+
+
+class Flows:
+    """Durable flows on a Celery app.
+
+    `app` is a Celery app, or a Flask app with one in `extensions["celery"]`; without one, what is declared is kept
+    until `init_app`. `app.flows` is the Flows of any app. Raises ConfigurationError when the app has one already.
+    """
+
+    def __init__(self, app: Any = None) -> None:
+        self._schemas = SchemaRegistry()
+        self._wiring = Wiring(self, self._schemas)
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Any) -> None:
+        """Serve an app; again for each app that a factory makes."""
+        self._wiring.bind(app)
+
+    # -- declaring
+
+    def flow(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Declare a durable flow; bare, or with options.
+
+        `trigger` is an event's name, OnEvent, OnCron, or a list of at most 10; `name` the Celery task name and the
+        flow's identity; `label` for people; `retries` 0 to 20 (default 3) and `backoff` for each step and for the body;
+        `on_failure` a handler run as flow `<name>.on_failure` after the last attempt; `output_type` and `version`;
+        every other option of `app.task` means what Celery says. Raises DeclarationError for what cannot be, with the
+        remedy. Returns the flow's Celery task.
+        """
+        if fn is not None:
+            return self._wiring.declare(Declaration(fn, options))
+        return lambda handler: self._wiring.declare(Declaration(handler, options))
+
+    def event(self, name: str, model: Any, *, v: str | None = None) -> Any:
+        """Register a pydantic model for an event: `send` refuses what does not fit, handlers get the model."""
+        return self._schemas.register(name, model, v)
+
+    # -- sending
+
+    def send(
+        self,
+        event: Event | Sequence[Event] | str,
+        data: Any = None,
+        *,
+        id: str | None = None,
+        ts: datetime | None = None,
+        v: str | None = None,
+        transaction: Any = None,
+    ) -> list[str]:
+        """Send an event, a list of at most 5,000, or a name with its data; our ids, in order.
+
+        When it returns, the events and every effect of them are committed. `transaction` is a SQLAlchemy Connection or
+        Session on the store's database: the events then belong to it and are routed after its commit.
+        Raises InvalidEvent (nothing of the list is stored) or StoreUnavailable.
+        """
+        events = _events(event, data, id, ts, v)
+        runtime = self._wiring.current.sender()
+        return send(runtime, events) if transaction is None else send_within(runtime, events, transaction)
+
+    async def asend(
+        self,
+        event: Event | Sequence[Event] | str,
+        data: Any = None,
+        *,
+        id: str | None = None,
+        ts: datetime | None = None,
+        v: str | None = None,
+    ) -> list[str]:
+        """As `send`, from async views: the loop is not held."""
+        return await asyncio.to_thread(self.send, event, data, id=id, ts=ts, v=v)
+
+    # -- looking
+
+    def run(self, run_id: str) -> RunHandle:
+        """A handle of the run: status, value, steps, cancel, get."""
+        return RunHandle(run_id, self.runtime)
+
+    def runs(
+        self, *, status: str | None = None, flow: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> list[RunView]:
+        """Runs, the newest first; `cursor` is the id of the last one of the page before."""
+        return list_runs(self.runtime.store, status=status, flow=flow, limit=limit, cursor=cursor)
+
+    # -- wiring
+
+    @property
+    def runtime(self) -> Runtime:
+        """The engine of this process."""
+        return self._wiring.current.runtime
+
+    def using(self, runtime: Runtime) -> AbstractContextManager[None]:
+        """Put another engine in place for a block, as the test kit does."""
+        return self._wiring.current.using(runtime)
+
+
+def _events(
+    event: Event | Sequence[Event] | str, data: Any, id: str | None, ts: datetime | None, v: str | None
+) -> list[Event]:
+    if isinstance(event, str):
+        return [Event(event, data, id=id, ts=ts, v=v)]
+    if (data, id, ts, v) != (None, None, None, None):
+        raise InvalidEvent("data, id, ts and v go into Event(...); beside it they stand only after a name")
+    return [event] if isinstance(event, Event) else list(event)
+
+
+current_flows: Any = current_flows_proxy()

@@ -1,0 +1,136 @@
+"""One Flows bound to one Celery app: its flows, its runtime, and whether its worker is stopping."""
+
+import mmap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+
+from celeryflows.celery_bridge.declaration import Declaration, Declared
+from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
+from celeryflows.celery_bridge.eager import EagerWorld
+from celeryflows.celery_bridge.flow_task import make_task
+from celeryflows.celery_bridge.settings import app_name, read_settings, store_url
+from celeryflows.engine.finish import cancel
+from celeryflows.engine.registrar import register_sender
+from celeryflows.engine.runtime import Flow, Runtime, Schemas
+from celeryflows.engine.starting import Call
+from celeryflows.errors import ConfigurationError, DeclarationError
+from celeryflows.store.database import Store
+
+
+class Binding:
+    """What an app's flows share. The runtime is made at first use, when the app's settings are complete."""
+
+    def __init__(self, app: Celery, schemas: Schemas) -> None:
+        self.app = app
+        self.schemas = schemas
+        self.flows: dict[str, Flow] = {}
+        self.send_options: dict[str, dict[str, Any]] = {}
+        self._runtime: Runtime | None = None
+        self._registered: set[str] | None = None
+        self._eager: EagerWorld | None = None
+        self._lock = threading.RLock()
+        # One byte shared with the pool's children, who never see the worker's signals.
+        self._stop = mmap.mmap(-1, 1)
+
+    # -- declaring
+
+    def declare(self, declaration: Declaration) -> Any:
+        """Check a flow, keep it, and register its task; the task."""
+        name = declaration.options.get("name") or self._generated_name(declaration)
+        declared = declaration.checked(name)
+        for flow in filter(None, (declared.flow, declared.on_failure)):
+            self._keep(flow)
+        if declared.on_failure is not None:
+            make_task(self, Declared(declared.on_failure, {}), declared.on_failure)
+        return make_task(self, declared, declared.flow)
+
+    def _generated_name(self, declaration: Declaration) -> str:
+        handler = declaration.handler
+        return str(self.app.gen_task_name(getattr(handler, "__name__", "flow"), getattr(handler, "__module__", "")))
+
+    def _keep(self, flow: Flow) -> None:
+        there = self.flows.get(flow.name)
+        if there is not None and _source(there.handler) != _source(flow.handler):
+            raise DeclarationError(f"Two flows are named {flow.name!r}; give one of them another name=")
+        self.flows[flow.name] = flow
+        self.send_options[flow.name] = dict(flow.definition.send)
+
+    # -- the engine
+
+    @property
+    def runtime(self) -> Runtime:
+        """The engine of this process. Raises ConfigurationError or StoreError when settings or store do not fit."""
+        runtime = self._runtime
+        if runtime is None:
+            with self._lock:
+                runtime = self._runtime = self._runtime or self._make_runtime()
+        return runtime
+
+    def sender(self) -> Runtime:
+        """The engine for sending: the store knows the flows that this process declares."""
+        if self.app.conf.task_always_eager and self._runtime is None:
+            return self.eager().runtime
+        runtime = self.runtime
+        if self._registered is None or not self._registered.issuperset(self.flows):
+            register_sender(runtime)
+            self._registered = set(self.flows)
+        return runtime
+
+    @contextmanager
+    def using(self, runtime: Runtime) -> Iterator[None]:
+        """Put another engine in place, as a test kit does."""
+        before, registered = self._runtime, self._registered
+        self._runtime, self._registered = runtime, None
+        try:
+            yield
+        finally:
+            self._runtime, self._registered = before, registered
+
+    def _make_runtime(self) -> Runtime:
+        settings = read_settings(self.app)
+        url = store_url(self.app)
+        if url.startswith("django:"):
+            raise ConfigurationError(
+                "flows_store_url='django:<alias>' needs celeryflows.contrib.django, which is not here yet."
+            )
+        store = Store(url)
+        store.prepare()
+        dispatcher = CeleryDispatcher(self.app, self.send_options)
+        return Runtime(app_name(self.app), store, dispatcher, self.schemas, self.flows, settings=settings)
+
+    # -- what a flow's task asks
+
+    def stopping(self) -> bool:
+        """True once the worker shuts down: turns stop at their next step boundary."""
+        return self._stop[0] != 0
+
+    def stop(self) -> None:
+        """The worker shuts down."""
+        self._stop[0] = 1
+
+    def restart(self) -> None:
+        """A worker starts in this process."""
+        self._stop[0] = 0
+
+    def cancel(self, run_id: str, reason: str) -> bool:
+        """Cancel a run; False when it had ended."""
+        return cancel(self.runtime, run_id, reason)
+
+    def eager(self) -> EagerWorld:
+        """The world of eager mode, made at first use."""
+        if self._eager is None:
+            like = Runtime(app_name(self.app), None, None, self.schemas, self.flows, settings=read_settings(self.app))  # type: ignore[arg-type]
+            self._eager = EagerWorld(like)
+        return self._eager
+
+    def run_eagerly(self, call: Call) -> Any:
+        """Run a call in place."""
+        return self.eager().run(call)
+
+
+def _source(handler: Callable[..., Any]) -> tuple[str, str]:
+    return getattr(handler, "__module__", ""), getattr(handler, "__qualname__", "")

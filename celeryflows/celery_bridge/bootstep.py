@@ -1,0 +1,178 @@
+"""The worker's own part: checks before it starts, and the scheduler thread beside its pool."""
+
+import logging
+import socket
+import threading
+import time
+from typing import Any, Protocol
+
+from celery import Celery, bootsteps, signals
+from celery.worker import state
+
+from celeryflows.celery_bridge.broker import CeleryBroker
+from celeryflows.celery_bridge.fork_gate import GATE
+from celeryflows.engine.registrar import release_of
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import FlowsError
+from celeryflows.ids import new_id
+from celeryflows.scheduler.tick import Scheduler
+from celeryflows.store.workers import WorkerRow
+
+logger = logging.getLogger("celeryflows")
+
+TICK = 0.05
+
+
+class Host(Protocol):
+    """What the worker asks of its app's binding."""
+
+    app: Celery
+
+    @property
+    def runtime(self) -> Runtime: ...
+    def stop(self) -> None: ...
+    def restart(self) -> None: ...
+    def cancel(self, run_id: str, reason: str) -> bool: ...
+
+
+class FlowsStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts after the pool has forked; at shutdown it claims nothing new and beats until the last task has ended."""
+
+    requires = {"celery.worker.components:Pool"}  # noqa: RUF012 - Celery's own form
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.host: Host = worker.app.flows_binding
+        self.thread: SchedulerThread | None = None
+        self.host.restart()
+        try:
+            runtime = self.host.runtime
+            # New at each start: what an earlier process of this name left is nobody's.
+            runtime.worker = new_id()
+            self.broker = CeleryBroker(worker.app, runtime.app)
+            with runtime.store.connection() as connection:
+                identity = connection.flows.fact("identity") or ""
+            self.broker.check_store(identity, runtime.store.shown_url())
+        except FlowsError as error:
+            raise SystemExit(f"celeryflows: {error}") from error
+        # The pool forks next: no connection of ours may be open then.
+        self.broker.close()
+        runtime.store.dispose()
+
+    def start(self, worker: Any) -> None:
+        """Start the thread."""
+        if not self.host.runtime.flows:
+            logger.info("this app declares no flows; the scheduler still serves those of others")
+        scheduler = Scheduler(self.host.runtime, self.broker, _row(self.host, worker), _active, GATE)
+        self.thread = SchedulerThread(scheduler)
+        self.thread.start()
+        signals.worker_shutdown.connect(self._after_drain, weak=False)
+
+    def stop(self, worker: Any) -> None:
+        """The worker drains: turns stop at their next boundary."""
+        self.host.stop()
+        if self.thread is not None:
+            self.thread.draining = True
+
+    terminate = stop
+
+    def _after_drain(self, **_: Any) -> None:
+        signals.worker_shutdown.disconnect(self._after_drain)
+        if self.thread is not None:
+            self.thread.leave()
+
+
+class SchedulerThread(threading.Thread):
+    """Calls the scheduler until the worker has left."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__(name="celeryflows-scheduler", daemon=True)
+        self.scheduler = scheduler
+        self.draining = False
+        self._left = threading.Event()
+
+    def run(self) -> None:
+        """Tick; a tick that fails is logged, and the next one tries again."""
+        started = False
+        while not self._left.is_set():
+            try:
+                if not started:
+                    self.scheduler.start()
+                    started = True
+                if self.draining:
+                    self.scheduler.beat()
+                else:
+                    self.scheduler.tick()
+            except Exception:
+                logger.exception("the scheduler's tick failed; it tries on")
+                self._left.wait(1.0)
+            self._left.wait(TICK)
+
+    def leave(self) -> None:
+        """End the thread, then give up lease and row."""
+        self._left.set()
+        self.join(timeout=5)
+        self.scheduler.stop()
+
+
+def _active() -> frozenset[str]:
+    """What the pool is running now."""
+    for _ in range(20):
+        try:
+            return frozenset(request.id for request in state.active_requests)
+        except RuntimeError:
+            # The set changed while we read it.
+            time.sleep(0)
+    return frozenset(request.id for request in tuple(state.active_requests))
+
+
+def _row(host: Host, worker: Any) -> WorkerRow:
+    runtime = host.runtime
+    pool = getattr(worker.pool_cls, "__module__", "")
+    return WorkerRow(
+        id=runtime.worker,
+        app=runtime.app,
+        release=release_of([flow.definition for flow in runtime.flows.values()]),
+        host=str(getattr(worker, "hostname", None) or socket.gethostname()),
+        pid=worker.pid if hasattr(worker, "pid") else 0,
+        pool=pool.rpartition(".")[2],
+        queues=",".join(host.app.amqp.queues.consume_from),
+    )
+
+
+def install(host: Host) -> None:
+    """Put the step into every worker of the app, and hear the signals that it needs."""
+    host.app.flows_binding = host
+    host.app.steps["worker"].add(FlowsStep)
+
+    def shutting_down(**_: Any) -> None:
+        host.stop()
+
+    def revoked(sender: Any = None, request: Any = None, **_: Any) -> None:
+        name = getattr(sender, "name", None)
+        if request is not None and name in host.runtime.flows and getattr(sender, "app", None) is host.app:
+            _cancel_revoked(host, request.id)
+
+    def unknown(id: str | None = None, name: str | None = None, **_: Any) -> None:
+        """An old worker took a message of a newer flow and Celery drops it: it is sent again, to another."""
+        if id is not None:
+            _give_back(host, id)
+
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    signals.task_revoked.connect(revoked, weak=False)
+    signals.task_unknown.connect(unknown, weak=False)
+
+
+def _cancel_revoked(host: Host, run_id: str) -> None:
+    try:
+        host.cancel(run_id, "revoked")
+    except FlowsError as error:
+        logger.warning("a revoked run was not cancelled: %s", error)
+
+
+def _give_back(host: Host, run_id: str) -> None:
+    try:
+        with GATE, host.runtime.store.connection() as connection:
+            connection.messages.unknown_task(run_id, 5_000_000)
+    except FlowsError as error:
+        logger.warning("a message of an unknown flow was not given back: %s", error)

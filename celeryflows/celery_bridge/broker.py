@@ -1,0 +1,88 @@
+"""What the sweeper asks of the broker, over a connection of its own that gives up soon."""
+
+import logging
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from celeryflows.celery_bridge.dispatcher import quick_connection
+from celeryflows.errors import StoreMismatch
+from celeryflows.ids import new_id
+from celeryflows.model.runs import Delivery
+
+logger = logging.getLogger("celeryflows")
+
+
+class CeleryBroker:
+    """Answers by kombu's channel: any broker tells queue lengths, Redis and its kind also keep two words of ours."""
+
+    def __init__(self, app: Celery, name: str) -> None:
+        self._app = app
+        self._name = name
+        self._connection: Any = None
+
+    def epoch(self) -> str | None:
+        """The word that the broker forgets with everything else; None where it keeps no words, or does not answer."""
+        return self._remember(f"celeryflows:epoch:{self._name}", new_id())
+
+    def check_store(self, identity: str, shown_url: str) -> None:
+        """Raise StoreMismatch when the broker remembers another store for this app."""
+        key = f"celeryflows:store:{self._name}"
+        kept = self._remember(key, f"{identity} {shown_url}")
+        if kept is not None and kept.split(" ", 1)[0] != identity:
+            raise StoreMismatch(
+                f"The app {self._name!r} has its store at {kept.split(' ', 1)[-1]}, but this process uses {shown_url}. "
+                "Processes that share a broker must share a store: set the same flows_store_url everywhere, or, when the "
+                f"store was moved or removed on purpose, delete the key {key!r} in the broker."
+            )
+
+    def queue_of(self, delivery: Delivery) -> str:
+        """The queue that Celery's routes choose for the flow."""
+        task = self._app.tasks.get(delivery.flow)
+        route = self._app.amqp.router.route({}, delivery.flow, task_type=task)
+        queue = route.get("queue")
+        return str(getattr(queue, "name", queue) or self._app.conf.task_default_queue)
+
+    def length(self, queue: str) -> int | None:
+        """Messages that no worker has taken; None when the broker cannot tell."""
+        channel = self._channel()
+        if channel is None:
+            return None
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except Exception:
+            # A queue that is not there is empty; Redis makes it with the first message.
+            return 0 if self._client() is not None else None
+
+    def close(self) -> None:
+        """Drop the connection; the next question opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+
+    def _remember(self, key: str, word: str) -> str | None:
+        client = self._client()
+        if client is None:
+            return None
+        try:
+            client.set(key, word, nx=True)
+            kept = client.get(key)
+        except Exception as error:
+            logger.debug("the broker does not answer: %s", error)
+            self._connection = None
+            return None
+        return kept.decode() if isinstance(kept, bytes) else kept
+
+    def _client(self) -> Any:
+        client = getattr(self._channel(), "client", None)
+        return client if hasattr(client, "set") else None
+
+    def _channel(self) -> Any:
+        try:
+            if self._connection is None:
+                self._connection = quick_connection(self._app)
+            return self._connection.default_channel
+        except (OperationalError, OSError, ConnectionError):
+            self._connection = None
+            return None

@@ -1,0 +1,170 @@
+"""A flow as a Celery task: how it is called, and how a delivery becomes a turn."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from celery import Celery
+from celery.exceptions import Ignore
+from kombu.utils import json
+
+from celeryflows.celery_bridge.declaration import Declared
+from celeryflows.celery_bridge.dispatcher import HEADER
+from celeryflows.celery_bridge.result import RunResult
+from celeryflows.codec import loads
+from celeryflows.durations import SECOND, from_datetime
+from celeryflows.engine.failures import read_failure
+from celeryflows.engine.runtime import Flow, Runtime
+from celeryflows.engine.starting import Call, call_event, plan, start
+from celeryflows.engine.turn import TurnEnd, take_turn
+from celeryflows.errors import RunFailed
+from celeryflows.model.runs import Status
+
+# A caller's own options of one call; they go with every message of the run.
+KEPT = (
+    "link", "link_error", "chord", "group_id", "group_index", "root_id", "parent_id", "chain", "reply_to", "shadow",
+    "queue", "routing_key", "exchange", "priority", "time_limit", "soft_time_limit", "ignore_result", "stamped_headers",
+)  # fmt: skip
+OF_REQUEST = {
+    "callbacks": "link",
+    "errbacks": "link_error",
+    "chord": "chord",
+    "group": "group_id",
+    "group_index": "group_index",
+    "root_id": "root_id",
+    "parent_id": "parent_id",
+    "chain": "chain",
+    "reply_to": "reply_to",
+    "ignore_result": "ignore_result",
+}
+DEFAULTS = {"acks_late": True, "reject_on_worker_lost": True, "typing": False, "shared": False}
+
+
+class Host(Protocol):
+    """What a flow's task needs of its app's binding."""
+
+    app: Celery
+
+    @property
+    def runtime(self) -> Runtime: ...
+    def stopping(self) -> bool: ...
+    def cancel(self, run_id: str, reason: str) -> bool: ...
+    def run_eagerly(self, call: Call) -> Any: ...
+
+
+def make_task(host: Host, declared: Declared, flow: Flow) -> Any:
+    """Register the flow as a task of its app. The function is wrapped; the app's own Task base stays."""
+
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.request.called_directly:
+            raise TypeError(
+                f"The flow {flow.name!r} is not called directly. Start it with {flow.name.rpartition('.')[2]}.delay(...), or "
+                "in a test with flows_tester.start(...)."
+            )
+        return take_delivery(host, self, args, kwargs)
+
+    def apply_async(self: Any, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
+        call = read_call(host.runtime, flow.name, tuple(args or ()), kwargs or {}, task_id, options)
+        if host.app.conf.task_always_eager:
+            return host.run_eagerly(call)
+        return RunResult(
+            start(host.runtime, call), host.cancel, backend=self.backend, task_name=self.name, app=host.app
+        )
+
+    for name in ("__name__", "__qualname__", "__doc__", "__module__"):
+        setattr(run, name, getattr(flow.handler, name, getattr(run, name)))
+    options = {**DEFAULTS, **declared.celery_options, "name": flow.name, "bind": True, "apply_async": apply_async}
+    return host.app.task(**options)(run)
+
+
+def read_call(
+    runtime: Runtime,
+    flow: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    run_id: str | None,
+    options: dict[str, Any],
+) -> Call:
+    """Celery's calling options as a call: `countdown` and `eta` schedule the run, `expires` bounds its start."""
+    now = runtime.clock.now()
+    kept = {key: options[key] for key in KEPT if options.get(key) is not None}
+    return Call(
+        flow=flow,
+        event=call_event(args, kwargs),
+        run_id=run_id,
+        start_at=_moment(options.get("eta"), options.get("countdown"), now),
+        expires_at=_moment_or_seconds(options.get("expires"), now),
+        message=json.dumps(kept) if kept else None,
+    )
+
+
+def _moment(eta: Any, countdown: Any, now: int) -> int | None:
+    if countdown is not None:
+        return now + int(float(countdown) * SECOND)
+    return None if eta is None else _moment_or_seconds(eta, now)
+
+
+def _moment_or_seconds(value: Any, now: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        return now + int(value.total_seconds() * SECOND)
+    if isinstance(value, int | float):
+        return now + int(value * SECOND)
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    # Celery reads a naive datetime as UTC.
+    return from_datetime(value if value.tzinfo is not None else value.replace(tzinfo=UTC))
+
+
+def take_delivery(host: Host, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """One message: take the run's next turn and tell Celery how it ended."""
+    runtime, request = host.runtime, task.request
+    if not getattr(request, HEADER, None):
+        _adopt(runtime, task, args, kwargs)
+    end = take_turn(runtime, request.id, _yields(host, task))
+    if end.status is None and (request.delivery_info or {}).get("redelivered"):
+        end = _ended_before(runtime, request.id)
+    if end.status is Status.COMPLETED:
+        return end.value
+    if end.status is Status.FAILED and end.error is not None:
+        raise end.error
+    # Acked, its slot freed, no result and no callback: the run goes on by another message under the same id.
+    raise Ignore
+
+
+def _adopt(runtime: Runtime, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """A message from a client without our extension: its arguments become the run's event, its id the run's."""
+    request = task.request
+    kept = {ours: value for theirs, ours in OF_REQUEST.items() if (value := getattr(request, theirs, None)) is not None}
+    call = Call(task.name, call_event(args, kwargs), request.id, message=json.dumps(kept) if kept else None)
+    run, event = plan(runtime, call)
+
+    def work(tx: Any) -> None:
+        tx.events.add([event])
+        tx.runs.add([run])
+
+    runtime.store.transact(work)
+
+
+def _yields(host: Host, task: Any) -> Callable[[], bool]:
+    """A turn goes back to the queue when the worker stops, or past half of its time limit."""
+    limits = [limit for limit in (*(task.request.timelimit or ()), task.time_limit, task.soft_time_limit) if limit]
+    if not limits:
+        return host.stopping
+    until = time.monotonic() + min(limits) / 2
+    return lambda: host.stopping() or time.monotonic() > until
+
+
+def _ended_before(runtime: Runtime, run_id: str) -> TurnEnd:
+    """A redelivered message of a run that ended: the worker died before Celery stored the result."""
+    with runtime.store.connection() as connection:
+        found = connection.runs.outcome(run_id)
+    if found is not None and found.status == Status.COMPLETED:
+        return TurnEnd(Status.COMPLETED, loads(found.output) if found.output is not None else None)
+    if found is not None and found.status == Status.FAILED:
+        failure = read_failure(found.error)
+        error = RunFailed(run_id, failure.name, failure.message, failure.stack, failure.step_id)
+        return TurnEnd(Status.FAILED, error=error)
+    return TurnEnd(None)

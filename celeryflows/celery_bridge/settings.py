@@ -1,0 +1,78 @@
+"""Celery settings named `flows_...` (under Django `CELERY_FLOWS_...`) as the engine's own, checked."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from celeryflows.durations import SECOND, parse_duration
+from celeryflows.engine.settings import Settings
+from celeryflows.errors import ConfigurationError, InvalidDuration
+
+DURATIONS = {"max_wait", "dedupe", "beat_every", "dead_after", "leader_lease"}
+PLAIN = {"store_url"}
+LEAST = {"beat_every": SECOND, "dead_after": 4 * SECOND, "leader_lease": 4 * SECOND}
+
+
+def read_settings(app: Celery) -> Settings:
+    """The engine's settings of an app. Raises ConfigurationError for an unknown or unusable one."""
+    given = _given(app)
+    known = {f.name for f in fields(Settings)}
+    for name in given.keys() - known - PLAIN:
+        near = difflib.get_close_matches(name, known | PLAIN, n=1)
+        hint = f" Did you mean flows_{near[0]}?" if near else ""
+        raise ConfigurationError(f"Unknown setting flows_{name}.{hint}")
+    values = {name: _read(name, given[name]) for name in given.keys() & known}
+    settings = Settings(**values)
+    if settings.dead_after < 2 * settings.beat_every:
+        raise ConfigurationError(
+            "flows_dead_after must be at least twice flows_beat_every, or living workers look dead."
+        )
+    return settings
+
+
+def store_url(app: Celery) -> str:
+    """The store's URL: the setting, or an SQLite file in the user's state folder named after app and broker."""
+    url = _given(app).get("store_url")
+    if url is not None:
+        if not isinstance(url, str) or not url:
+            raise ConfigurationError(f"flows_store_url must be a database URL, got {url!r}")
+        return url
+    broker = str(app.conf.broker_write_url or app.conf.broker_url or "amqp://")
+    name = re.sub(r"[^\w-]+", "_", app_name(app))
+    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "celeryflows"
+    return f"sqlite:///{folder / name}-{blake2b(broker.encode(), digest_size=4).hexdigest()}.db"
+
+
+def app_name(app: Celery) -> str:
+    """The app's name, under which its flows and store are known."""
+    return str(app.main or "celery")
+
+
+def _given(app: Celery) -> Mapping[str, Any]:
+    """Settings by their name without prefix; an upper-case configuration without namespace is read too."""
+    found: dict[str, Any] = {}
+    for key in {*dir(app.conf), *app.conf.keys()}:
+        if key.lower().startswith("flows_") and not key.startswith("__"):
+            found[key.lower().removeprefix("flows_")] = app.conf[key]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _read(name: str, value: Any) -> int:
+    if name in DURATIONS:
+        try:
+            length = parse_duration(value, f"flows_{name}")
+        except InvalidDuration as error:
+            raise ConfigurationError(str(error)) from None
+        if length < LEAST.get(name, 0):
+            raise ConfigurationError(f"flows_{name}={value!r} is too short; at least {LEAST[name] // SECOND} s")
+        return length
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"flows_{name}={value!r}: a whole number above 0")
+    return value

@@ -1,0 +1,86 @@
+"""Which apps a Flows serves: what is declared before an app is known is kept, and declared again on each."""
+
+from typing import Any
+
+from celery import Celery, current_app
+from celery.local import Proxy
+
+from celeryflows.celery_bridge.binding import Binding
+from celeryflows.celery_bridge.bootstep import install
+from celeryflows.celery_bridge.declaration import Declaration
+from celeryflows.engine.runtime import Schemas
+from celeryflows.errors import ConfigurationError
+
+
+class Wiring:
+    """The bindings of one Flows, and what was declared on it."""
+
+    def __init__(self, owner: Any, schemas: Schemas) -> None:
+        self._owner = owner
+        self._schemas = schemas
+        self._bindings: list[Binding] = []
+        self._declarations: list[Declaration] = []
+        self._tasks: dict[tuple[int, int], Any] = {}
+
+    def bind(self, x: Any) -> None:
+        """Serve a Celery app, or a Flask app with one in `extensions["celery"]`. The same app twice is once."""
+        app = _celery_app(x)
+        if any(binding.app is app for binding in self._bindings):
+            return
+        if getattr(app, "flows", None) is not None:
+            raise ConfigurationError(f"The app {app.main!r} has a Flows already; use app.flows, one Flows an app.")
+        binding = Binding(app, self._schemas)
+        self._bindings.append(binding)
+        app.flows = self._owner
+        install(binding)
+        for declaration in self._declarations:
+            self._declare_on(binding, declaration)
+
+    def declare(self, declaration: Declaration) -> Any:
+        """Declare on every app that is known, and on those to come; the task of the app at hand."""
+        if declaration.options.get("name"):
+            # Mistakes show where they are made, also when no app is there yet.
+            declaration.checked(declaration.options["name"])
+        self._declarations.append(declaration)
+        for binding in self._bindings:
+            self._declare_on(binding, declaration)
+        if len(self._bindings) == 1:
+            return self._tasks[id(self._bindings[0]), id(declaration)]
+        return Proxy(lambda: self._tasks[id(self.current), id(declaration)])
+
+    @property
+    def current(self) -> Binding:
+        """The binding of Celery's current app, else the one bound last. Raises ConfigurationError without any."""
+        if not self._bindings:
+            raise ConfigurationError("This Flows has no app yet. Give it one: Flows(app), or flows.init_app(app).")
+        if len(self._bindings) > 1:
+            app = current_app._get_current_object()
+            for binding in self._bindings:
+                if binding.app is app:
+                    return binding
+        return self._bindings[-1]
+
+    def _declare_on(self, binding: Binding, declaration: Declaration) -> None:
+        self._tasks[id(binding), id(declaration)] = binding.declare(declaration)
+
+
+def _celery_app(x: Any) -> Any:
+    app = x.extensions.get("celery") if isinstance(getattr(x, "extensions", None), dict) else x
+    if isinstance(app, Celery):
+        return app
+    if app is None:
+        raise ConfigurationError('This Flask app has no Celery app in extensions["celery"]; put it there first.')
+    raise ConfigurationError(f"Flows takes a Celery app, or a Flask app with one; got {type(app).__name__}")
+
+
+def current_app_flows() -> Any:
+    """The Flows of Celery's current app. Raises ConfigurationError when it has none."""
+    flows = getattr(current_app._get_current_object(), "flows", None)
+    if flows is None:
+        raise ConfigurationError(f"The current Celery app {current_app.main!r} has no Flows. Make one: Flows(app).")
+    return flows
+
+
+def current_flows_proxy() -> Any:
+    """Stands for the Flows of the current app wherever it is used."""
+    return Proxy(current_app_flows)

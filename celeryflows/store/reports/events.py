@@ -1,0 +1,73 @@
+"""Events as pages and terminals show them, with the runs that each started."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, not_, select
+
+from celeryflows.store.database import Store
+from celeryflows.store.schema import events, runs
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """An event for a list; `data` is JSON. Times in microseconds."""
+
+    id: str
+    ext_id: str | None
+    name: str
+    data: str
+    ts: int
+    v: str | None
+    stored_at: int
+    arrived_at: int | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    """A run that an event started."""
+
+    event_id: str
+    run_id: str
+    flow: str
+    status: str
+
+
+_EVENT = [events.c[name] for name in EventView.__dataclass_fields__]
+
+
+def list_events(
+    store: Store, *, name: str | None = None, own: bool = False, limit: int = 50, cursor: str | None = None
+) -> list[EventView]:
+    """Events, the newest id first; our own (`flows/...`) only with `own` or when one is named."""
+    query: Select[Any] = select(*_EVENT).order_by(events.c.id.desc()).limit(limit)
+    if name is not None:
+        query = query.where(events.c.name == name)
+    elif not own:
+        query = query.where(not_(events.c.name.startswith("flows/", autoescape=True)))
+    if cursor is not None:
+        query = query.where(events.c.id < cursor)
+    return [EventView(*row) for row in _read(store, query)]
+
+
+def one_event(store: Store, event_id: str) -> EventView | None:
+    """One event, None when there is none."""
+    rows = _read(store, select(*_EVENT).where(events.c.id == event_id))
+    return EventView(*rows[0]) if rows else None
+
+
+def runs_of_events(store: Store, event_ids: Sequence[str]) -> list[StartedRun]:
+    """The runs that these events started."""
+    query = (
+        select(runs.c.event_id, runs.c.id, runs.c.flow, runs.c.status)
+        .where(runs.c.event_id.in_(event_ids))
+        .order_by(runs.c.id)
+    )
+    return [StartedRun(*row) for row in _read(store, query)]
+
+
+def _read(store: Store, query: Select[Any]) -> Sequence[tuple[Any, ...]]:
+    with store.guard, store.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(query)]
