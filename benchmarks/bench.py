@@ -1,0 +1,127 @@
+"""What every benchmark stands on: servers, a worker process, medians, and the load beside each figure."""
+
+import importlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from celeryflows.store.database import Store
+from celeryflows.store.upgrade import upgrade
+from tests.servers import running_postgres, running_redis
+from tests.waiting import eventually
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def store_of(kind: str) -> Iterator[str]:
+    """The URL of an empty store: "sqlite" in a file (WAL, NORMAL), "postgresql" with fsync on."""
+    with ExitStack() as stack:
+        if kind == "sqlite":
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            url = f"sqlite:///{folder}/store.db"
+        else:
+            server = stack.enter_context(running_postgres())
+            url = server.url(server.create_database())
+        store = Store(url)
+        upgrade(store)
+        store.dispose()
+        yield url
+
+
+@contextmanager
+def bench_app(store_url: str, *worker_options: str) -> Iterator[ModuleType]:
+    """The benchmark's app in this process, and a worker of it: `celery -A benchmarks.app worker` with the options."""
+    with running_redis() as server:
+        os.environ |= {"BENCH_BROKER": server.url(0), "BENCH_STORE": store_url}
+        sys.modules.pop("benchmarks.app", None)
+        module = importlib.import_module("benchmarks.app")
+        with worker(*worker_options):
+            yield module
+        module.flows.runtime.store.dispose()
+
+
+@contextmanager
+def worker(*options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process, ready to work; ended with the block."""
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "warning"]
+    command = [sys.executable, "-m", "celery", "-A", "benchmarks.app", "worker", *quiet, *options]
+    with tempfile.NamedTemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        try:
+            module = sys.modules["benchmarks.app"]
+            eventually(lambda: module.app.control.ping(timeout=0.5), within=30)
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a comparison: figures of its rounds."""
+
+    name: str
+    figures: Sequence[float]
+
+    @property
+    def median(self) -> float:
+        """The figure to quote."""
+        return statistics.median(self.figures)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.median:,.1f} (min {min(self.figures):,.1f}, max {max(self.figures):,.1f})"
+
+
+def interleaved(rounds: int, **sides: Callable[[], float]) -> dict[str, Side]:
+    """Run the sides in turn, A B A B, after one round that does not count."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, side in sides.items():
+            figure = side()
+            if number:
+                found[name].append(figure)
+    return {name: Side(name.replace("_", " "), figures) for name, figures in found.items()}
+
+
+def ratio(ours: Side, theirs: Side) -> float:
+    """The median of the ratios, round by round."""
+    return statistics.median(a / b for a, b in zip(ours.figures, theirs.figures, strict=True))
+
+
+def rate(count: int, start: Callable[[], None], done: Callable[[], bool]) -> float:
+    """How many a second, from the first send to the last end."""
+    began = time.perf_counter()
+    start()
+    eventually(done, within=180, every=0.005)
+    return count / (time.perf_counter() - began)
+
+
+def show(title: str, ours: Side, theirs: Side, wanted: float, unit: str, *, at_most: bool = False) -> bool:
+    """Print one comparison; True when the wanted ratio is met."""
+    found = ratio(ours, theirs)
+    met = found <= wanted if at_most else found >= wanted
+    bound = "at most" if at_most else "at least"
+    print(f"{title}\n  {ours} {unit}\n  {theirs} {unit}\n  ratio {found:.2f}, wanted {bound} {wanted}: {_word(met)}")
+    return met
+
+
+def _word(met: bool) -> str:
+    return "met" if met else "NOT MET"
+
+
+def load() -> str:
+    """What else the machine does."""
+    one, five, _ = os.getloadavg()
+    return f"load {one:.1f} (1 min), {five:.1f} (5 min) on {os.cpu_count()} cores"
