@@ -8,12 +8,14 @@ from typing import Any
 
 from celeryflows.celery_bridge.declaration import Declaration
 from celeryflows.celery_bridge.wiring import Wiring, current_flows_proxy
+from celeryflows.clock import Clock
 from celeryflows.engine.intake import send, send_within
-from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.runtime import Dispatcher, Runtime
 from celeryflows.errors import InvalidEvent
 from celeryflows.handle import RunHandle
 from celeryflows.model.events import Event
 from celeryflows.schemas import SchemaRegistry
+from celeryflows.store.database import Store
 from celeryflows.store.reports.runs import RunView, list_runs
 
 
@@ -109,6 +111,10 @@ class Flows:
     def using(self, runtime: Runtime) -> AbstractContextManager[None]:
         """Put another engine in place for a block, as the test kit does."""
         return self._wiring.current.using(runtime)
+
+    def runtime_on(self, store: Store, dispatcher: Dispatcher, clock: Clock) -> Runtime:
+        """Another engine for the same flows on a store of its own, for `using`."""
+        return self._wiring.current.runtime_on(store, dispatcher, clock)
 
 
 def _events(

@@ -53,6 +53,11 @@ class Slot(Protocol):
         """What is remembered of it, None when it has to run."""
         ...
 
+    @property
+    def body(self) -> Callable[..., Any]:
+        """What has to run."""
+        ...
+
     def __enter__(self) -> object: ...
     def __exit__(self, *exc: object) -> None: ...
 
@@ -114,7 +119,7 @@ class Steps:
             return self._take(slot.result)
         try:
             with slot:
-                raw = fn(*args, **kwargs)
+                raw = slot.body(*args, **kwargs)
         except Exception as error:
             return self._take(self._journal.failed(slot, error))
         return self._take(self._journal.succeeded(slot, raw))
@@ -174,7 +179,7 @@ class AsyncSteps:
             return await self._take(slot.result)
         try:
             with slot:
-                raw = await _call(fn, args, kwargs)
+                raw = await _call(slot.body, args, kwargs)
         except Exception as error:
             return await self._take(self._journal.failed(slot, error))
         return await self._take(self._journal.succeeded(slot, raw))

@@ -13,9 +13,10 @@ from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
 from celeryflows.celery_bridge.eager import EagerWorld
 from celeryflows.celery_bridge.flow_task import make_task
 from celeryflows.celery_bridge.settings import app_name, read_settings, store_url
+from celeryflows.clock import Clock
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.registrar import register_sender
-from celeryflows.engine.runtime import Flow, Runtime, Schemas
+from celeryflows.engine.runtime import Dispatcher, Flow, Runtime, Schemas
 from celeryflows.engine.starting import Call
 from celeryflows.errors import ConfigurationError, DeclarationError
 from celeryflows.store.database import Store
@@ -30,6 +31,7 @@ class Binding:
         self.flows: dict[str, Flow] = {}
         self.send_options: dict[str, dict[str, Any]] = {}
         self._runtime: Runtime | None = None
+        self._replaced = False
         self._registered: set[str] | None = None
         self._eager: EagerWorld | None = None
         self._lock = threading.RLock()
@@ -64,6 +66,8 @@ class Binding:
     @property
     def runtime(self) -> Runtime:
         """The engine of this process. Raises ConfigurationError or StoreError when settings or store do not fit."""
+        if self.is_eager:
+            return self.eager().runtime
         runtime = self._runtime
         if runtime is None:
             with self._lock:
@@ -72,8 +76,6 @@ class Binding:
 
     def sender(self) -> Runtime:
         """The engine for sending: the store knows the flows that this process declares."""
-        if self.app.conf.task_always_eager and self._runtime is None:
-            return self.eager().runtime
         runtime = self.runtime
         if self._registered is None or not self._registered.issuperset(self.flows):
             register_sender(runtime)
@@ -82,13 +84,25 @@ class Binding:
 
     @contextmanager
     def using(self, runtime: Runtime) -> Iterator[None]:
-        """Put another engine in place, as a test kit does."""
-        before, registered = self._runtime, self._registered
-        self._runtime, self._registered = runtime, None
+        """Put another engine in place, as a test kit does; eager mode gives way to it."""
+        before = self._runtime, self._registered, self._replaced
+        self._runtime, self._registered, self._replaced = runtime, None, True
         try:
             yield
         finally:
-            self._runtime, self._registered = before, registered
+            self._runtime, self._registered, self._replaced = before
+
+    def runtime_on(self, store: Store, dispatcher: Dispatcher, clock: Clock) -> Runtime:
+        """Another engine for the same flows, on a store of its own."""
+        return Runtime(
+            app_name(self.app),
+            store,
+            dispatcher,
+            self.schemas,
+            self.flows,
+            settings=read_settings(self.app),
+            clock=clock,
+        )
 
     def _make_runtime(self) -> Runtime:
         settings = read_settings(self.app)
@@ -120,11 +134,15 @@ class Binding:
         """Cancel a run; False when it had ended."""
         return cancel(self.runtime, run_id, reason)
 
+    @property
+    def is_eager(self) -> bool:
+        """True when calls run in place: Celery's `task_always_eager`."""
+        return bool(self.app.conf.task_always_eager) and not self._replaced
+
     def eager(self) -> EagerWorld:
         """The world of eager mode, made at first use."""
         if self._eager is None:
-            like = Runtime(app_name(self.app), None, None, self.schemas, self.flows, settings=read_settings(self.app))  # type: ignore[arg-type]
-            self._eager = EagerWorld(like)
+            self._eager = EagerWorld(self.runtime_on)
         return self._eager
 
     def run_eagerly(self, call: Call) -> Any:

@@ -35,7 +35,7 @@ class Host(Protocol):
     def cancel(self, run_id: str, reason: str) -> bool: ...
 
 
-class FlowsStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class FlowsStep(bootsteps.StartStopStep):
     """Starts after the pool has forked; at shutdown it claims nothing new and beats until the last task has ended."""
 
     requires = {"celery.worker.components:Pool"}  # noqa: RUF012 - Celery's own form

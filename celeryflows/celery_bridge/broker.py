@@ -33,8 +33,8 @@ class CeleryBroker:
         if kept is not None and kept.split(" ", 1)[0] != identity:
             raise StoreMismatch(
                 f"The app {self._name!r} has its store at {kept.split(' ', 1)[-1]}, but this process uses {shown_url}. "
-                "Processes that share a broker must share a store: set the same flows_store_url everywhere, or, when the "
-                f"store was moved or removed on purpose, delete the key {key!r} in the broker."
+                "Processes that share a broker must share a store: set the same flows_store_url everywhere, or, when "
+                f"the store was moved or removed on purpose, delete the key {key!r} in the broker."
             )
 
     def queue_of(self, delivery: Delivery) -> str:

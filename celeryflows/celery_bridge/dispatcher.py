@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery
 from celery.backends.base import DisabledBackend
@@ -86,7 +86,7 @@ class CeleryDispatcher:
         if task is None:
             self._app.send_task(delivery.flow, (), {}, **options)
         else:
-            type(task).__mro__[1].apply_async(task, (), {}, **options)
+            cast(Any, type(task).__mro__[1]).apply_async(task, (), {}, **options)
 
 
 def quick_connection(app: Celery) -> Any:

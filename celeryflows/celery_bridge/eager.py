@@ -1,12 +1,13 @@
-"""`task_always_eager`: a run in place on a store in memory. Sleeps end at once; waits see what was sent, or time out."""
+"""`task_always_eager`: a run in place on a store in memory. Sleeps end at once; waits see what was sent or time out."""
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import states
 from celery.result import EagerResult
 
-from celeryflows.clock import TurnedClock
-from celeryflows.engine.runtime import Runtime
+from celeryflows.clock import Clock, TurnedClock
+from celeryflows.engine.runtime import Dispatcher, Runtime
 from celeryflows.engine.starting import Call, start
 from celeryflows.engine.turn import NOT_CLAIMED, TurnEnd, take_turn
 from celeryflows.model.runs import Status
@@ -17,15 +18,13 @@ from celeryflows.store.database import Store
 class EagerWorld:
     """The runs of one process in eager mode."""
 
-    def __init__(self, like: Runtime) -> None:
+    def __init__(self, runtime_on: Callable[[Store, Dispatcher, Clock], Runtime]) -> None:
         self._clock = TurnedClock()
         self._dispatcher = InlineDispatcher()
         self._ends: dict[str, TurnEnd] = {}
         store = Store("sqlite://", clock=self._clock)
         store.prepare()
-        self.runtime = Runtime(
-            like.app, store, self._dispatcher, like.schemas, like.flows, settings=like.settings, clock=self._clock
-        )
+        self.runtime = runtime_on(store, self._dispatcher, self._clock)
         self._world = InlineWorld(self.runtime, self._dispatcher, self._clock, self._turn)
 
     def run(self, call: Call) -> Any:

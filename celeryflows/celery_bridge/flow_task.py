@@ -48,6 +48,8 @@ class Host(Protocol):
 
     @property
     def runtime(self) -> Runtime: ...
+    @property
+    def is_eager(self) -> bool: ...
     def stopping(self) -> bool: ...
     def cancel(self, run_id: str, reason: str) -> bool: ...
     def run_eagerly(self, call: Call) -> Any: ...
@@ -59,14 +61,14 @@ def make_task(host: Host, declared: Declared, flow: Flow) -> Any:
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.request.called_directly:
             raise TypeError(
-                f"The flow {flow.name!r} is not called directly. Start it with {flow.name.rpartition('.')[2]}.delay(...), or "
-                "in a test with flows_tester.start(...)."
+                f"The flow {flow.name!r} is not called directly. Start it with "
+                f"{flow.name.rpartition('.')[2]}.delay(...), or in a test with flows_tester.start(...)."
             )
         return take_delivery(host, self, args, kwargs)
 
     def apply_async(self: Any, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
         call = read_call(host.runtime, flow.name, tuple(args or ()), kwargs or {}, task_id, options)
-        if host.app.conf.task_always_eager:
+        if host.is_eager:
             return host.run_eagerly(call)
         return RunResult(
             start(host.runtime, call), host.cancel, backend=self.backend, task_name=self.name, app=host.app

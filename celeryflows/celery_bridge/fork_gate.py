@@ -1,4 +1,4 @@
-"""A lock that no fork happens under: a thread inside SQLite or a logger while the pool forks leaves the child deadlocked."""
+"""A lock that no fork happens under: a thread inside SQLite or a logger while the pool forks deadlocks the child."""
 
 import os
 import threading

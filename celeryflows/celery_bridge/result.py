@@ -19,8 +19,8 @@ class RunResult(AsyncResult):
         """As in Celery. Raises ConfigurationError without a result backend, and names what works without."""
         if isinstance(self.backend, DisabledBackend):
             raise ConfigurationError(
-                f"This app has no result backend. Use flows.run({self.id!r}).get(timeout=...), which needs none, or set "
-                "result_backend."
+                f"This app has no result backend. Use flows.run({self.id!r}).get(timeout=...), which needs none, or "
+                "set result_backend."
             )
         return super().get(*args, **options)
 

@@ -81,6 +81,20 @@ def current_app_flows() -> Any:
     return flows
 
 
+class _FlowsProxy(Proxy):
+    """Without an app it still has a class, so that asking its type (inspect, mock, doctest) does not raise."""
+
+    def _get_class(self) -> Any:
+        try:
+            return super()._get_class()
+        except ConfigurationError:
+            return _FlowsProxy
+
+
 def current_flows_proxy() -> Any:
     """Stands for the Flows of the current app wherever it is used."""
-    return Proxy(current_app_flows)
+    return _FlowsProxy(
+        current_app_flows,
+        name="current_flows",
+        __doc__="The Flows of Celery's current app. Raises ConfigurationError at first use when it has none.",
+    )

@@ -19,7 +19,7 @@ class _Quiet(BaseException):
     """The loop has nothing left to do but wait for what is parked."""
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Selector(selectors.DefaultSelector):
     """Tells quiet: it is asked to block while steps are parked and none runs."""
 
     journal: TurnJournal
@@ -63,7 +63,7 @@ def run_async(handler: Coroutine[Any, Any, Any], journal: TurnJournal) -> Conclu
 def _drop(loop: asyncio.AbstractEventLoop) -> None:
     for task in asyncio.all_tasks(loop):
         try:
-            task.get_coro().close()  # type: ignore[union-attr]
+            task.get_coro().close()
         except (Exception, Suspend, LostTurn, TurnCancelled, asyncio.CancelledError):
             continue
     try:

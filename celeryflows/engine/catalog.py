@@ -30,9 +30,9 @@ class Catalog:
         self._snapshot = Snapshot(version="")
         self._looked = float("-inf")
 
-    def read(self, connection: Connection) -> Snapshot:
-        """The flows as they stand now: one look at their version."""
-        version = connection.flows.version()
+    def read(self, connection: Connection, version: str | None = None) -> Snapshot:
+        """The flows as they stand now: one look at their version, unless the caller has just had it."""
+        version = connection.flows.version() if version is None else version
         if version != self._snapshot.version:
             stored = [f for f in connection.flows.all() if f.removed_at is None]
             flows = {f.name: read_definition(f.name, f.definition) for f in stored}

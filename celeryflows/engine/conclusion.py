@@ -151,10 +151,9 @@ def ended(runtime: Runtime, flow: Flow, recorder: Recorder, conclusion: Conclusi
             if not isinstance(error, FINAL):
                 raise
             return _fail(runtime, recorder, error)
-    error = conclusion.error
-    if isinstance(error, FINAL) or recorder.claim.attempt >= flow.policy.retries:
-        return _fail(runtime, recorder, error)
-    return _try_again(runtime, flow, recorder, error)
+    if isinstance(conclusion.error, FINAL) or recorder.claim.attempt >= flow.policy.retries:
+        return _fail(runtime, recorder, conclusion.error)
+    return _try_again(runtime, flow, recorder, conclusion.error)
 
 
 def _complete(runtime: Runtime, recorder: Recorder, value: Any) -> Ended:

@@ -57,8 +57,8 @@ def checked_data(runtime: Runtime, event: Event, index: int = 0) -> tuple[str, d
     # Four bytes a character at most: short texts need no counting.
     if len(text) * 4 > most and (size := len(text.encode())) > most:
         raise InvalidEvent(
-            f"Event is over the max size: Max {most} bytes / Size {size} bytes. Store large data elsewhere and send its key, "
-            "or raise flows_max_event_bytes.",
+            f"Event is over the max size: Max {most} bytes / Size {size} bytes. Store large data elsewhere and send "
+            "its key, or raise flows_max_event_bytes.",
             index,
         )
     return text, data

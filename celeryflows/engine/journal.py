@@ -35,7 +35,9 @@ FLOW_FAULTS = (StepMisuse, NondeterminismError)
 class Slot:
     """One use of a step id in this turn. `attempts` are those that failed before this one."""
 
-    __slots__ = ("_token", "attempts", "began", "id", "journal", "key", "kind", "memo", "result", "started")
+    __slots__ = ("_token", "attempts", "began", "body", "id", "journal", "key", "kind", "memo", "result", "started")
+
+    body: Callable[..., Any]
 
     def __init__(self, journal: "TurnJournal", id: str, key: str, kind: Kind, memo: Memo | None, began: int) -> None:
         self.journal = journal
@@ -114,7 +116,7 @@ class TurnJournal:
         elif memo is not None and memo.due_at is not None and memo.due_at > self.recorder.now():
             slot.result = self._park(Pending(slot.row(State.RETRYING, memo.attempts, memo.value, memo.due_at)))
         else:
-            self._open_fresh(slot)
+            self._open_fresh(slot, fn)
         return slot
 
     def succeeded(self, slot: Slot, raw: Any) -> Result:
@@ -223,8 +225,8 @@ class TurnJournal:
             memo = self.memos.get(key)
             if memo is not None and memo.kind != kind:
                 raise NondeterminismError(
-                    f"step {key!r} was recorded as a {memo.kind!r} step and is now a {kind.value!r} step; give the new one "
-                    "another id"
+                    f"step {key!r} was recorded as a {memo.kind!r} step and is now a {kind.value!r} step; give the new "
+                    "one another id"
                 )
         except FLOW_FAULTS as error:
             self._doom(error)
@@ -241,7 +243,7 @@ class TurnJournal:
             )
         return id if used == 0 else f"{id}:{used}"
 
-    def _open_fresh(self, slot: Slot) -> None:
+    def _open_fresh(self, slot: Slot, fn: Callable[..., Any]) -> None:
         self._check_fresh(slot)
         if slot.result is not None:
             return
@@ -252,6 +254,8 @@ class TurnJournal:
                 lost = RuntimeError("the worker died each time while this step ran (out of memory, kill, crash)")
                 slot.result = self._fail(slot, lost, attempts=slot.attempts)
                 return
+        interceptor = self.runtime.interceptor
+        slot.body = fn if interceptor is None else interceptor.body(self.recorder.claim, slot.key, fn)
         self.running += 1
         self._in_flight.add(slot.id)
 

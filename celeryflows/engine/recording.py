@@ -17,7 +17,8 @@ from celeryflows.store.steps import StepRow
 class Recorder:
     """Records steps of one claimed turn over one held connection.
 
-    `heard` is the store's clock in its last reply; `looked` that the turn found its wait answered and replays. `must_yield` says when the turn has to go back to the queue.
+    `heard` is the store's clock in its last reply; `looked` that the turn found its wait answered and replays.
+    `must_yield` says when the turn has to go back to the queue.
     """
 
     def __init__(self, runtime: Runtime, connection: Connection, claim: Claim, must_yield: Callable[[], bool]) -> None:
@@ -42,6 +43,7 @@ class Recorder:
         if at is None:
             return self._adopt(row)
         self.hear(at)
+        self._tell(row)
         return None
 
     def send(self, events: Sequence[Event], ids: Sequence[str], row: StepRow) -> None:
@@ -55,13 +57,18 @@ class Recorder:
                 self.hear(at)
 
         deliver(self.runtime, accept(self.runtime, events, ids), also=fence)
+        self._tell(row)
 
     def hear(self, at: int) -> None:
         """Take the store's clock from a reply."""
         self.heard, self._heard_at = at, self.runtime.clock.monotonic()
 
+    def _tell(self, row: StepRow) -> None:
+        if self.runtime.interceptor is not None:
+            self.runtime.interceptor.committed(self.claim, row.key)
+
     def _adopt(self, row: StepRow) -> str | None:
-        """A write that took no row: our own commit whose reply was lost, a cancelled run, or a turn that is no longer ours."""
+        """A write that took no row: our own commit whose reply was lost, a cancelled run, or a lost turn."""
         found = self.connection.steps.read_back(row.run, row.key)
         if found is None:
             raise LostTurn

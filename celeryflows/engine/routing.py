@@ -124,8 +124,8 @@ def _route_new(runtime: Runtime, tx: Connection, events: Sequence[StoredEvent]) 
 def _prepare(runtime: Runtime, tx: Connection, events: Sequence[StoredEvent]) -> tuple[Snapshot, dict[str, list[int]]]:
     names = sorted({event.name for event in events})
     tx.locks.share_names(names)
-    catalog = runtime.catalog.read(tx)
-    shapes = tx.waits.shapes(names)
+    shapes, version = tx.waits.shapes_and_version(names)
+    catalog = runtime.catalog.read(tx, version)
     hashes = {event.id: wait_hashes(event, shapes.get(event.name, ())) for event in events}
     tx.locks.share_stripes(h for found in hashes.values() for h in found)
     return catalog, hashes

@@ -14,6 +14,7 @@ from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.runs import Delivery
 from celeryflows.store.database import Store
+from celeryflows.store.runs import Claim
 
 Handler = Callable[[Any], Any]
 
@@ -62,6 +63,18 @@ class Flow:
         return self.definition.name
 
 
+class Interceptor(Protocol):
+    """Stands between runs and their steps; a test kit stubs, counts and crashes here."""
+
+    def body(self, claim: Claim, key: str, fn: Handler) -> Handler:
+        """What is called as the body of the step, in place of `fn`."""
+        ...
+
+    def committed(self, claim: Claim, key: str) -> None:
+        """The step's value, failure or attempt is committed."""
+        ...
+
+
 @dataclass(slots=True)
 class Runtime:
     """One process's engine. `app` names the Celery app; `worker` is new at each process start, never a host's name."""
@@ -76,3 +89,4 @@ class Runtime:
     worker: str = field(default_factory=new_id)
     dice: Callable[[], float] = random.random
     catalog: Catalog = field(default_factory=Catalog)
+    interceptor: Interceptor | None = None

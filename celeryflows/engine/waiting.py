@@ -48,7 +48,8 @@ def _match_value(key: str, path: str, claim: Claim) -> str:
     found = value_at(claim.event.data, path)
     if found is None:
         raise ExpressionError(
-            f"wait {key!r}: match={path!r} is null or missing in the run's event; it would match every event without the field"
+            f"wait {key!r}: match={path!r} is null or missing in the run's event; it would match every event without "
+            "the field"
         )
     return canonical(found)
 

@@ -1,4 +1,4 @@
-"""A whole world in one process: messages in a list, turns taken in order, time turned by hand. No broker, no threads."""
+"""A whole world in one process: messages in a list, turns taken in order, time turned by hand. No broker or threads."""
 
 from collections import deque
 from collections.abc import Callable, Sequence

@@ -108,7 +108,7 @@ class Losses:
 
     def is_lost(self, one: Unclaimed) -> bool:
         """Overtaken, gone from an empty queue, or silent for very long; each try doubles the patience."""
-        patience = 2 ** min(one.sends, 10)
+        patience: int = 2 ** min(one.sends, 10)
         if one.age > GIVE_UP_AGE * patience:
             return True
         queue = self.broker.queue_of(one.delivery)

@@ -143,7 +143,7 @@ class Connection:
         try:
             cursor = self._cursor or self._open()
             getattr(cursor, how)(text, params)
-            return cursor.fetchall() if cursor.description and how == "execute" else []
+            return cursor.fetchall() if how == "execute" and self.dialect.has_rows(cursor) else []
         except StoreError:
             raise
         except Exception as error:

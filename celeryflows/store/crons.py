@@ -62,9 +62,10 @@ class Crons(Verbs):
     def put(self, row: CronRow) -> None:
         """Set a trigger anew; one whose definition is as before keeps its due time."""
         self._execute(
-            "INSERT INTO flows_crons (flow, trigger_no, def_hash, definition, next_at) VALUES (:flow, :no, :hash, :text, :next) "
-            "ON CONFLICT (flow, trigger_no) DO UPDATE SET def_hash = excluded.def_hash, definition = excluded.definition, "
-            "next_at = excluded.next_at WHERE flows_crons.def_hash <> excluded.def_hash",
+            "INSERT INTO flows_crons (flow, trigger_no, def_hash, definition, next_at) "
+            "VALUES (:flow, :no, :hash, :text, :next) ON CONFLICT (flow, trigger_no) DO UPDATE "
+            "SET def_hash = excluded.def_hash, definition = excluded.definition, next_at = excluded.next_at "
+            "WHERE flows_crons.def_hash <> excluded.def_hash",
             flow=row.flow,
             no=row.trigger_no,
             hash=row.def_hash,

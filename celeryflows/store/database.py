@@ -144,8 +144,8 @@ def _make_folder(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"The store's folder {path.parent} cannot be made: {error.strerror}. Set flows_store_url to a place that can "
-            "be written."
+            f"The store's folder {path.parent} cannot be made: {error.strerror}. Set flows_store_url to a place that "
+            "can be written."
         ) from error
 
 

@@ -56,6 +56,13 @@ class Dialect:
             return list(values)
         return json.dumps(list(values))
 
+    def has_rows(self, cursor: Any) -> bool:
+        """True when the statement answers with rows; psycopg's `description` would build an object for each column."""
+        if self.name == "postgresql":
+            result = cursor.pgresult
+            return result is not None and result.nfields > 0
+        return cursor.description is not None
+
     @property
     def begin(self) -> str:
         """How a transaction that writes begins; SQLite takes its write lock before the first read."""

@@ -80,7 +80,8 @@ class Events(Verbs):
         """Mark as arrived; False when somebody routed it before. The winner routes it in the same transaction."""
         return bool(
             self._execute(
-                "UPDATE flows_events SET arrived_at = {now}, piece = :piece WHERE id = :id AND arrived_at IS NULL RETURNING id",
+                "UPDATE flows_events SET arrived_at = {now}, piece = :piece "
+                "WHERE id = :id AND arrived_at IS NULL RETURNING id",
                 id=event_id,
                 piece=piece,
             )

@@ -33,7 +33,8 @@ class Flows(Verbs):
     def put_fact(self, key: str, value: str) -> None:
         """Set a fact."""
         self._execute(
-            "INSERT INTO flows_meta (key, value) VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            "INSERT INTO flows_meta (key, value) VALUES (:key, :value) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             key=key,
             value=value,
         )
@@ -61,9 +62,10 @@ class Flows(Verbs):
         """Write definitions over what is there."""
         for flow in flows:
             self._execute(
-                "INSERT INTO flows_flows (name, app, hash, definition, seen_at) VALUES (:name, :app, :hash, :text, {now}) "
-                "ON CONFLICT (name) DO UPDATE SET app = excluded.app, hash = excluded.hash, definition = excluded.definition, "
-                "seen_at = excluded.seen_at, removed_at = NULL",
+                "INSERT INTO flows_flows (name, app, hash, definition, seen_at) "
+                "VALUES (:name, :app, :hash, :text, {now}) "
+                "ON CONFLICT (name) DO UPDATE SET app = excluded.app, hash = excluded.hash, "
+                "definition = excluded.definition, seen_at = excluded.seen_at, removed_at = NULL",
                 name=flow.name,
                 app=app,
                 hash=flow.hash,

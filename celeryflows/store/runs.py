@@ -9,9 +9,11 @@ from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
 
 INSERT = """
-INSERT INTO flows_runs (id, flow, version, status, event_id, message, wake_at, expires_at, reason, created_at, sent_at, ended_at)
+INSERT INTO flows_runs (id, flow, version, status, event_id, message, wake_at, expires_at, reason, created_at,
+  sent_at, ended_at)
 VALUES (:id, :flow, :version, :status, :event_id, :message, :wake_at, :expires_at, :reason, {now},
-  CASE WHEN :status = 'queued' THEN {now} END, CASE WHEN :status = 'skipped' THEN {now} END)
+  CASE WHEN CAST(:status AS varchar) = 'queued' THEN {now} END,
+  CASE WHEN CAST(:status AS varchar) = 'skipped' THEN {now} END)
 ON CONFLICT (id) DO NOTHING
 """
 
@@ -52,11 +54,10 @@ RETURNING id, flow, message
 """
 
 # The count of memos tells where a run was lost: at the same point again, or further on.
-REQUEUE = """
-UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {now}, sends = 0,
-  lost = CASE WHEN lost_at = (SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_runs.id AND s.state <> 'retrying')
-    THEN lost + 1 ELSE 1 END,
-  lost_at = (SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_runs.id AND s.state <> 'retrying')
+_MEMOS = "(SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_runs.id AND s.state <> 'retrying')"
+REQUEUE = f"""
+UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {{now}}, sends = 0,
+  lost = CASE WHEN lost_at = {_MEMOS} THEN lost + 1 ELSE 1 END, lost_at = {_MEMOS}
 WHERE id = :id AND turn = :turn AND status = 'running' RETURNING id, flow, message, lost
 """
 
@@ -182,7 +183,8 @@ class Runs(Verbs):
         if not rows:
             return None
         moved = self._execute(
-            "UPDATE flows_runs SET status = 'cancelled', reason = :reason, ended_at = {now}, wake_at = NULL, expires_at = NULL "
+            "UPDATE flows_runs SET status = 'cancelled', reason = :reason, ended_at = {now}, wake_at = NULL, "
+            "expires_at = NULL "
             "WHERE id = :id AND status IN ('scheduled', 'queued', 'running', 'suspended') RETURNING id",
             id=run_id,
             reason=reason,
@@ -277,7 +279,9 @@ def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | Non
     if not rows:
         return None
     row = rows[0]
-    return Claim(run_id, worker, token, *row[:8], read_event(row[8:14]))
+    turn, flow, version, attempt, lost, started_at, at, message = row[:8]
+    event = read_event(row[8:14])
+    return Claim(run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, event)
 
 
 def _delivery(rows: list[Row]) -> Delivery | None:

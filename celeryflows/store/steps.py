@@ -109,5 +109,6 @@ class Steps(Verbs):
 
 
 def _memo(row: Row) -> Memo:
+    key, kind, state, attempts, value, began, due_at, wait = row[:8]
     event = read_event(row[8:14]) if row[8] is not None else None
-    return Memo(*row[:8], event)
+    return Memo(key, kind, state, attempts, value, began, due_at, wait, event)

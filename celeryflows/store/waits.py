@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from celeryflows.model.waits import OpenWait, WaitSpec
 from celeryflows.store.events import read_event
-from celeryflows.store.executor import Verbs
+from celeryflows.store.executor import Row, Verbs
 
 SHAPES_BOUND = 32
 
@@ -34,6 +34,21 @@ class Waits(Verbs):
             found.setdefault(name, []).append(path)
         return found
 
+    def shapes_and_version(self, names: Iterable[str]) -> tuple[dict[str, list[str]], str]:
+        """The paths, and the version of the declared flows: all that a sender asks, in one statement."""
+        found: dict[str, list[str]] = {}
+        version = "0"
+        for name, path in self._execute(
+            "SELECT name, path FROM flows_shapes WHERE name {in_texts:names} "
+            "UNION ALL SELECT NULL, value FROM flows_meta WHERE key = 'flows_version'",
+            names=self._array(sorted(set(names))),
+        ):
+            if name is None:
+                version = path
+            else:
+                found.setdefault(name, []).append(path)
+        return found, version
+
     def add_shape(self, name: str, path: str) -> None:
         """Make a path known for good; under the name's exclusive lock."""
         self._execute(
@@ -44,8 +59,9 @@ class Waits(Verbs):
         """Open a wait, or leave it as it stands when the run has it already."""
         spec = wait.spec
         self._execute(
-            "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, if_exp, began, armed_at, state, due_at) "
-            "VALUES (:id, :run, :key, 'event', :name, :path, :hash, :value, :if_exp, :began, {now}, 'open', :due) ON CONFLICT (run_id, key) DO NOTHING",
+            "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, if_exp, began, armed_at, "
+            "state, due_at) VALUES (:id, :run, :key, 'event', :name, :path, :hash, :value, :if_exp, :began, {now}, "
+            "'open', :due) ON CONFLICT (run_id, key) DO NOTHING",
             id=wait.id,
             run=wait.run,
             key=spec.key,
@@ -69,7 +85,8 @@ class Waits(Verbs):
     ) -> list[OpenWait]:
         """Open waits that an event may answer, by id. `hashes` are those of its values under the name's paths."""
         rows = self._execute(
-            "SELECT w.id, w.run_id, w.key, w.name, w.path, w.value, w.if_exp, e.id, e.ext_id, e.name, e.data, e.ts, e.v "
+            "SELECT w.id, w.run_id, w.key, w.name, w.path, w.value, w.if_exp, "
+            "e.id, e.ext_id, e.name, e.data, e.ts, e.v "
             "FROM flows_waits w LEFT JOIN flows_runs r ON r.id = w.run_id AND w.if_exp IS NOT NULL "
             "LEFT JOIN flows_events e ON e.id = r.event_id "
             "WHERE w.name = :name AND w.hash {in_numbers:hashes} AND w.state = 'open' AND w.id > :after "
@@ -80,12 +97,13 @@ class Waits(Verbs):
             before=armed_before,
             most=limit,
         )
-        return [OpenWait(*row[:7], read_event(row[7:13]) if row[7] is not None else None) for row in rows]
+        return [_open_wait(row) for row in rows]
 
     def answer(self, wait_id: str, event_id: str) -> str | None:
         """Answer an open wait; the run's id, None when it was answered or expired before."""
         rows = self._execute(
-            "UPDATE flows_waits SET state = 'answered', event_id = :event WHERE id = :id AND state = 'open' RETURNING run_id",
+            "UPDATE flows_waits SET state = 'answered', event_id = :event "
+            "WHERE id = :id AND state = 'open' RETURNING run_id",
             id=wait_id,
             event=event_id,
         )
@@ -104,7 +122,8 @@ class Waits(Verbs):
     def expire(self, run_ids: Sequence[str]) -> None:
         """Close the due waits of runs whose rows are locked."""
         self._execute(
-            "UPDATE flows_waits SET state = 'expired' WHERE run_id {in_texts:runs} AND state = 'open' AND due_at <= {now}",
+            "UPDATE flows_waits SET state = 'expired' "
+            "WHERE run_id {in_texts:runs} AND state = 'open' AND due_at <= {now}",
             runs=self._array(run_ids),
         )
 
@@ -115,3 +134,9 @@ class Waits(Verbs):
     def note_problem(self, wait_id: str, problem: str) -> None:
         """Why its condition could not be judged for an event."""
         self._execute("UPDATE flows_waits SET problem = :problem WHERE id = :id", id=wait_id, problem=problem)
+
+
+def _open_wait(row: Row) -> OpenWait:
+    id, run, key, name, path, value, if_exp = row[:7]
+    trigger = read_event(row[7:13]) if row[7] is not None else None
+    return OpenWait(id, run, key, name, path, value, if_exp, trigger)

@@ -58,7 +58,8 @@ class Workers(Verbs):
         """True when a living worker of the app runs the release."""
         return bool(
             self._execute(
-                "SELECT 1 FROM flows_workers WHERE app = :app AND release = :release AND beat_at > {now} - :silence LIMIT 1",
+                "SELECT 1 FROM flows_workers "
+                "WHERE app = :app AND release = :release AND beat_at > {now} - :silence LIMIT 1",
                 app=app,
                 release=release,
                 silence=silence,

@@ -16,13 +16,13 @@ PACKAGES = (OURS, DASHBOARD)
 # From the ground up. A module imports its own row and the rows above it in this list, never one below.
 # A room stands for all that is in it and may end in a star; "" is the package itself, with the public names.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "clock", "ids", "durations", "codec"),
+    ("errors", "clock", "ids", "durations", "codec", "json_forms"),
     ("model", "expression*"),
-    ("signals", "middleware", "settings"),
+    ("signals", "middleware", "settings", "schemas"),
     ("store", "flow_control", "context", "steps"),
     ("engine",),
     ("scheduler",),
-    ("celery_bridge", "console"),
+    ("celery_bridge", "console", "handle"),
     ("alerts",),
     ("app",),
     ("cli", "testing", "contrib"),

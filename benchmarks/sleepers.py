@@ -1,0 +1,69 @@
+"""Ten thousand sleeping runs: the memory that they cost the workers, and how late they wake at 500 a second.
+
+`python -m benchmarks.sleepers [sqlite|postgresql]`"""
+
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from types import ModuleType
+
+from benchmarks.bench import bench_app, load, store_of
+from tests.waiting import eventually
+
+RUNS, A_SECOND, LIST = 10_000, 500, 500
+LATE_WANTED = 1.0
+
+
+def resident(parent: str) -> float:
+    """MiB of resident memory of the worker's processes."""
+    out = subprocess.run(["ps", "-eo", "rss,args"], capture_output=True, text=True, check=True).stdout
+    return sum(int(line.split()[0]) for line in out.splitlines()[1:] if parent in line) / 1024
+
+
+def asleep(module: ModuleType) -> int:
+    """Runs that sleep."""
+    with module.flows.runtime.store.connection() as connection:
+        return int(connection.execute("SELECT count(*) FROM flows_runs WHERE status = 'suspended'")[0][0])
+
+
+def main(kinds: list[str]) -> int:
+    """Print memory and lateness; 1 when a run woke later than wanted."""
+    met = True
+    for kind in kinds:
+        with store_of(kind) as url, bench_app(url, "-c", "2") as module:
+            print(f"== {kind}, {RUNS:,} runs, prefork -c 2, {load()}")
+            met &= measure(module)
+    return 0 if met else 1
+
+
+def measure(module: ModuleType) -> bool:
+    """Put the runs to sleep, then let them wake at 500 a second."""
+    module.flows.send(module.event("sleeper", until=datetime.now(UTC).isoformat()))
+    eventually(lambda: module.counter.llen("woke") == 1, within=20)
+    before = resident("benchmarks.app worker")
+    # Far enough that all are asleep first.
+    first = time.time() + RUNS / 100
+    until = [first + i / A_SECOND for i in range(RUNS)]
+    for i in range(0, RUNS, LIST):
+        part = until[i : i + LIST]
+        module.flows.send([module.event("sleeper", until=_text(at)) for at in part])
+    module.counter.delete("woke")
+    eventually(lambda: asleep(module) >= RUNS or time.time() > first, within=RUNS / 50, every=0.5)
+    sleeping, during = asleep(module), resident("benchmarks.app worker")
+    eventually(lambda: module.counter.llen("woke") >= RUNS, within=RUNS / A_SECOND + 120, every=0.2)
+    woke = sorted(float(at) for at in module.counter.lrange("woke", 0, -1))
+    late = [at - due for at, due in zip(woke, until, strict=True)]
+    shown = f"p50 {statistics.median(late):.2f} s, p99 {sorted(late)[int(len(late) * 0.99)]:.2f} s, max {max(late):.2f} s"
+    print(f"  asleep at once: {sleeping:,}; worker memory {before:.0f} MiB before, {during:.0f} MiB while they sleep")
+    print(f"  woke {shown}; wanted at most {LATE_WANTED} s: {'met' if max(late) <= LATE_WANTED else 'NOT MET'}; {load()}")
+    return max(late) <= LATE_WANTED
+
+
+def _text(at: float) -> str:
+    return (datetime.fromtimestamp(0, UTC) + timedelta(seconds=at)).isoformat()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:] or ["sqlite", "postgresql"]))

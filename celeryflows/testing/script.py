@@ -1,0 +1,92 @@
+"""What a test wants of the steps: stubs, counts, and workers that die at the right moment."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any
+
+from celeryflows.engine.resume import requeue
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import LostTurn
+from celeryflows.store.runs import Claim, Held
+
+
+class Script:
+    """Stands between the runs and their steps, which go by their keys: `c`, then `c:1`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._lock = threading.Lock()
+        self._stubs: dict[tuple[str | None, str], Any] = {}
+        self._crashes: Counter[tuple[str, str]] = Counter()
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._dead: set[tuple[str, int]] = set()
+
+    def stub(self, key: str, stub: Any, run_id: str | None = None) -> None:
+        """Stub a step, of one run or of all."""
+        with self._lock:
+            self._stubs[run_id, key] = stub
+
+    def crash(self, when: str, key: str, times: int) -> None:
+        """Crash the next so many times."""
+        with self._lock:
+            self._crashes[when, key] += times
+
+    def calls(self, key: str, run_id: str | None) -> int:
+        """How often the step's body was called."""
+        with self._lock:
+            return sum(n for (run, step), n in self._calls.items() if step == key and run_id in (None, run))
+
+    def body(self, claim: Claim, key: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The step's body or its stub, counted; a dead worker's turn gets none."""
+        if (claim.run_id, claim.turn) in self._dead:
+            raise LostTurn
+        with self._lock:
+            found = [self._stubs[place] for place in ((claim.run_id, key), (None, key)) if place in self._stubs]
+        called = _stand_in(found[0]) if found else fn
+
+        def body(*args: Any, **kwargs: Any) -> Any:
+            with self._attempt(claim, key):
+                return called(*args, **kwargs)
+
+        async def async_body(*args: Any, **kwargs: Any) -> Any:
+            with self._attempt(claim, key):
+                raw = called(*args, **kwargs)
+                return await raw if isawaitable(raw) else raw
+
+        return async_body if iscoroutinefunction(fn) else body
+
+    def committed(self, claim: Claim, key: str) -> None:
+        """The step's commit is done: it may be the moment to die."""
+        self._strike("after", claim, key)
+
+    @contextmanager
+    def _attempt(self, claim: Claim, key: str) -> Iterator[None]:
+        with self._lock:
+            self._calls[claim.run_id, key] += 1
+        try:
+            yield
+        finally:
+            self._strike("in", claim, key)
+
+    def _strike(self, when: str, claim: Claim, key: str) -> None:
+        with self._lock:
+            if not self._crashes[when, key]:
+                return
+            self._crashes[when, key] -= 1
+            self._dead.add((claim.run_id, claim.turn))
+        # From here on the turn is a zombie, fenced like any other, whatever its handler catches.
+        requeue(self._runtime, Held(claim.run_id, claim.turn, claim.worker))
+        raise LostTurn
+
+
+def _stand_in(stub: Any) -> Callable[..., Any]:
+    if isinstance(stub, BaseException) or (isinstance(stub, type) and issubclass(stub, BaseException)):
+
+        def fail(*_args: Any, **_kwargs: Any) -> Any:
+            raise stub
+
+        return fail
+    return stub if callable(stub) else lambda *_args, **_kwargs: stub

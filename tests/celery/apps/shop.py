@@ -1,0 +1,90 @@
+"""Flows and tasks for what is called and composed: `celery -A tests.celery.apps.shop`."""
+
+from typing import Any
+
+from celeryflows import NonRetriableError
+from tests.celery.apps.sheet import Sheet, pass_gate, witness
+
+sheet = Sheet("shop")
+
+
+@sheet.task()
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@sheet.task()
+def total(values: list[int]) -> int:
+    return sum(values)
+
+
+@sheet.task()
+def note(value: Any) -> None:
+    witness("note", value)
+
+
+@sheet.task()
+def note_error(request: Any, exc: Any, traceback: Any) -> None:
+    witness("note_error", request.id, type(exc).__name__)
+
+
+def times_two(value: int) -> int:
+    witness("times_two", value)
+    return value * 2
+
+
+@sheet.flow()
+def double(ctx: Any) -> int:
+    """Double a value in a step."""
+    return ctx.step.run("double", times_two, ctx.event.data["value"])
+
+
+@sheet.flow()
+def slow_double(ctx: Any) -> int:
+    """Sleep before it doubles."""
+    ctx.step.sleep("first", "300ms")
+    return ctx.step.run("double", times_two, ctx.event.data["value"])
+
+
+@sheet.flow()
+def echo(ctx: Any) -> Any:
+    """The event's data."""
+    return ctx.event.data
+
+
+@sheet.flow()
+def gated(ctx: Any) -> str:
+    """Stay in a step until the test lets it go on."""
+
+    def stay() -> str:
+        witness("gated", ctx.run_id)
+        pass_gate(ctx.event.data["gate"])
+        return "passed"
+
+    return ctx.step.run("stay", stay)
+
+
+def run_out() -> None:
+    raise NonRetriableError("no stock")
+
+
+@sheet.flow()
+def failing(ctx: Any) -> None:
+    """A step that fails for good."""
+    ctx.step.run("reserve", run_out)
+
+
+@sheet.flow()
+def patient(ctx: Any) -> Any:
+    """Wait for the event that names the same key."""
+    event = ctx.step.wait_for_event("go", event="shop/go", match="data.key", timeout="1h")
+    return event.data["answer"] if event else None
+
+
+@sheet.flow(trigger="shop/ordered")
+def ordered(ctx: Any) -> str:
+    """Started by an event."""
+    return ctx.step.run("thank", lambda name: f"thanks, {name}", ctx.event.data["name"])
+
+
+app = sheet.worker_app()

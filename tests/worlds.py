@@ -1,0 +1,149 @@
+"""What a test with real workers stands on: a broker, a store, a witness, workers, and the app on the test's own side."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from celeryflows.store.database import Store
+from celeryflows.store.upgrade import upgrade
+from tests.celery.apps.sheet import Sheet
+from tests.servers import Postgres, Redis
+from tests.waiting import eventually
+from tests.workers import Worker, running_worker
+
+# Recovery in seconds instead of half a minute.
+BRISK = {"flows_beat_every": "1s", "flows_dead_after": "4s", "flows_leader_lease": "4s"}
+
+
+class World:
+    """One broker database, one store, one witness file. `settings` are those of its workers and its client app."""
+
+    def __init__(self, broker: str, store: str, folder: Path, **settings: Any) -> None:
+        self.broker = broker
+        self.settings = {
+            "broker_url": broker,
+            "result_backend": broker,
+            "broker_connection_retry_on_startup": True,
+            "flows_store_url": store,
+            **settings,
+        }
+        self.witness = folder / "witness"
+        self.store = Store(store)
+        self._apps: list[Celery] = []
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of its workers."""
+        return {"APP_SETTINGS": json.dumps(self.settings), "WITNESS": str(self.witness)}
+
+    def worker(self, app_module: str, *options: str, **settings: Any) -> AbstractContextManager[Worker]:
+        """A worker of this world; `settings` are its own."""
+        env = {**self.env, "APP_SETTINGS": json.dumps({**self.settings, **settings})}
+        return running_worker(app_module, *options, env=env)
+
+    def app(self, sheet: Sheet, **settings: Any) -> Celery:
+        """The sheet's app on the test's side."""
+        app = sheet.make({**self.settings, **settings})
+        self._apps.append(app)
+        return app
+
+    def keep(self, app: Celery) -> Celery:
+        """Close this app too at the end."""
+        self._apps.append(app)
+        return app
+
+    # -- the witness
+
+    def lines(self) -> list[str]:
+        """What step bodies told, without their process ids."""
+        return [line.rpartition(" ")[0] for line in self._told()]
+
+    def pids(self, words: str) -> list[int]:
+        """The processes that told this."""
+        return [int(line.rpartition(" ")[2]) for line in self._told() if line.rpartition(" ")[0] == words]
+
+    def told(self, words: str, times: int = 1, within: float = 20.0) -> None:
+        """Wait until it was told so often."""
+        eventually(lambda: self.lines().count(words) >= times or None, within=within)
+
+    def counts(self) -> Counter[str]:
+        """How often each line was told."""
+        return Counter(self.lines())
+
+    def open_gate(self, name: str) -> None:
+        """Let the steps at this gate go on."""
+        Path(f"{self.witness}.{name}").touch()
+
+    def _told(self) -> list[str]:
+        return self.witness.read_text().splitlines() if self.witness.exists() else []
+
+    # -- the store and the broker
+
+    def rows(self, sql: str, **params: Any) -> list[tuple[Any, ...]]:
+        """Run one statement on the store."""
+        with self.store.connection() as connection:
+            return connection.execute(sql, **params)
+
+    def status(self, run_id: str) -> str | None:
+        """Where a run stands, None when it is not there."""
+        rows = self.rows("SELECT status FROM flows_runs WHERE id = :id", id=run_id)
+        return str(rows[0][0]) if rows else None
+
+    def ends(self, run_id: str, status: str = "completed", within: float = 30.0) -> None:
+        """Wait until the run has ended so."""
+        eventually(lambda: self.status(run_id) == status, within=within, every=0.05)
+
+    @contextmanager
+    def redis(self) -> Iterator[Any]:
+        """A client of the broker."""
+        with redis.Redis.from_url(self.broker) as client:
+            yield client
+
+    def close(self) -> None:
+        """Drop all connections of this side."""
+        for app in self._apps:
+            app.close()
+            app.backend.client.close() if hasattr(app.backend, "client") else None
+            app.flows.runtime.store.dispose()
+        self.store.dispose()
+
+
+@contextmanager
+def made_world(
+    redis_server: Redis, database: int, postgres: Postgres | None, folder: Path, **settings: Any
+) -> Iterator[World]:
+    """A world on an empty broker database and an empty store: on PostgreSQL when one is given, else SQLite."""
+    redis_server.flush(database)
+    name = postgres.create_database() if postgres is not None else ""
+    url = postgres.url(name) if postgres is not None else f"sqlite:///{folder / 'store.sqlite3'}"
+    world = World(redis_server.url(database), url, folder, **settings)
+    try:
+        upgrade(world.store)
+        yield world
+    finally:
+        world.close()
+        if postgres is not None:
+            postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def make_world(
+    request: pytest.FixtureRequest, broker_databases: Iterator[int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., World]]:
+    """Makes worlds by the kind of their store, "sqlite" or "postgres"; they end with the module."""
+    with ExitStack() as stack:
+
+        def make(kind: str = "sqlite", redis: Redis | None = None, **settings: Any) -> World:
+            postgres = request.getfixturevalue("postgres_server") if kind == "postgres" else None
+            broker = redis or request.getfixturevalue("redis_server")
+            folder = tmp_path_factory.mktemp("world")
+            return stack.enter_context(made_world(broker, next(broker_databases), postgres, folder, **settings))
+
+        yield make
