@@ -44,7 +44,7 @@ def measure(module: ModuleType) -> bool:
     eventually(lambda: module.counter.llen("woke") == 1, within=20)
     before = resident("benchmarks.app worker")
     # Far enough that all are asleep first.
-    first = time.time() + RUNS / 100
+    first = time.time() + RUNS / 50
     until = [first + i / A_SECOND for i in range(RUNS)]
     for i in range(0, RUNS, LIST):
         part = until[i : i + LIST]
@@ -52,13 +52,27 @@ def measure(module: ModuleType) -> bool:
     module.counter.delete("woke")
     eventually(lambda: asleep(module) >= RUNS or time.time() > first, within=RUNS / 50, every=0.5)
     sleeping, during = asleep(module), resident("benchmarks.app worker")
-    eventually(lambda: module.counter.llen("woke") >= RUNS, within=RUNS / A_SECOND + 120, every=0.2)
+    eventually(lambda: module.counter.llen("woke") >= RUNS, within=RUNS / A_SECOND + 240, every=0.2)
     woke = sorted(float(at) for at in module.counter.lrange("woke", 0, -1))
-    late = [at - due for at, due in zip(woke, until, strict=True)]
-    shown = f"p50 {statistics.median(late):.2f} s, p99 {sorted(late)[int(len(late) * 0.99)]:.2f} s, max {max(late):.2f} s"
+    handled = [at - due for at, due in zip(woke, until, strict=True)]
+    sent = [at - due for at, due in zip(queued_at(module), until, strict=True)]
     print(f"  asleep at once: {sleeping:,}; worker memory {before:.0f} MiB before, {during:.0f} MiB while they sleep")
-    print(f"  woke {shown}; wanted at most {LATE_WANTED} s: {'met' if max(late) <= LATE_WANTED else 'NOT MET'}; {load()}")
-    return max(late) <= LATE_WANTED
+    print(f"  on their way again: {lateness(sent)}; wanted at most {LATE_WANTED} s: {'met' if max(sent) <= LATE_WANTED else 'NOT MET'}")
+    print(f"  in their handler: {lateness(handled)}, after Celery's own queue; {load()}")
+    return max(sent) <= LATE_WANTED
+
+
+def queued_at(module: ModuleType) -> list[float]:
+    """When each run's message was sent, in seconds."""
+    with module.flows.runtime.store.connection() as connection:
+        rows = connection.execute("SELECT sent_at FROM flows_runs WHERE flow = 'bench.sleeper' AND turn > 1 ORDER BY sent_at")
+    return [row[0] / 1e6 for row in rows]
+
+
+def lateness(late: list[float]) -> str:
+    """Seconds behind the due time."""
+    late = sorted(late)
+    return f"p50 {statistics.median(late):.2f} s, p99 {late[int(len(late) * 0.99)]:.2f} s, max {late[-1]:.2f} s late"
 
 
 def _text(at: float) -> str:

@@ -72,14 +72,14 @@ class BoundExceeded(FlowsError):
     """Past a bound. The message names the bound, the size that was met and the setting that moves it."""
 
     def __init__(self, bound: str, limit: int, size: int, remedy: str) -> None:
-        super().__init__(f"{bound}: at most {limit:,}, got {size:,}. {remedy}")
+        super().__init__(bound, limit, size, remedy)
         self.bound = bound
         self.limit = limit
         self.size = size
         self.remedy = remedy
 
-    def __reduce__(self) -> tuple[type["BoundExceeded"], tuple[str, int, int, str]]:
-        return type(self), (self.bound, self.limit, self.size, self.remedy)
+    def __str__(self) -> str:
+        return f"{self.bound}: at most {self.limit:,}, got {self.size:,}. {self.remedy}"
 
 
 class UnknownFlow(FlowsError, LookupError):
@@ -114,14 +114,15 @@ class StepError(FlowsError):
     """
 
     def __init__(self, step_id: str, name: str, message: str, stack: str = "") -> None:
-        super().__init__(f"step {step_id!r} failed: {name}: {message}")
+        # Celery's result backends make an error anew from its args, as pickle does.
+        super().__init__(step_id, name, message, stack)
         self.step_id = step_id
         self.name = name
         self.message = message
         self.stack = stack
 
-    def __reduce__(self) -> tuple[type["StepError"], tuple[str, str, str, str]]:
-        return type(self), (self.step_id, self.name, self.message, self.stack)
+    def __str__(self) -> str:
+        return f"step {self.step_id!r} failed: {self.name}: {self.message}"
 
 
 class StepMisuse(FlowsError):
@@ -155,15 +156,15 @@ class RunFailed(FlowsError):
     """`get()` of a failed run. `name`, `message`, `stack` and `step_id` tell the error."""
 
     def __init__(self, run_id: str, name: str, message: str, stack: str = "", step_id: str | None = None) -> None:
-        super().__init__(f"run {run_id} failed: {name}: {message}")
+        super().__init__(run_id, name, message, stack, step_id)
         self.run_id = run_id
         self.name = name
         self.message = message
         self.stack = stack
         self.step_id = step_id
 
-    def __reduce__(self) -> tuple[type["RunFailed"], tuple[str, str, str, str, str | None]]:
-        return type(self), (self.run_id, self.name, self.message, self.stack, self.step_id)
+    def __str__(self) -> str:
+        return f"run {self.run_id} failed: {self.name}: {self.message}"
 
 
 class RunCancelled(FlowsError):

@@ -1,6 +1,7 @@
 """The worker's own part: checks before it starts, and the scheduler thread beside its pool."""
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from celery.worker import state
 
 from celeryflows.celery_bridge.broker import CeleryBroker
 from celeryflows.celery_bridge.fork_gate import GATE
+from celeryflows.celery_bridge.revoking import RevokedRuns, cancel_revoked
 from celeryflows.engine.registrar import release_of
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import FlowsError
@@ -64,7 +66,7 @@ class FlowsStep(bootsteps.StartStopStep):
         if not self.host.runtime.flows:
             logger.info("this app declares no flows; the scheduler still serves those of others")
         scheduler = Scheduler(self.host.runtime, self.broker, _row(self.host, worker), _active, GATE)
-        self.thread = SchedulerThread(scheduler)
+        self.thread = SchedulerThread(scheduler, RevokedRuns(self.host))
         self.thread.start()
         signals.worker_shutdown.connect(self._after_drain, weak=False)
 
@@ -85,9 +87,10 @@ class FlowsStep(bootsteps.StartStopStep):
 class SchedulerThread(threading.Thread):
     """Calls the scheduler until the worker has left."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, revoked: RevokedRuns) -> None:
         super().__init__(name="celeryflows-scheduler", daemon=True)
         self.scheduler = scheduler
+        self.revoked = revoked
         self.draining = False
         self._left = threading.Event()
 
@@ -103,6 +106,7 @@ class SchedulerThread(threading.Thread):
                     self.scheduler.beat()
                 else:
                     self.scheduler.tick()
+                    self.revoked.look()
             except Exception:
                 logger.exception("the scheduler's tick failed; it tries on")
                 self._left.wait(1.0)
@@ -134,7 +138,7 @@ def _row(host: Host, worker: Any) -> WorkerRow:
         app=runtime.app,
         release=release_of([flow.definition for flow in runtime.flows.values()]),
         host=str(getattr(worker, "hostname", None) or socket.gethostname()),
-        pid=worker.pid if hasattr(worker, "pid") else 0,
+        pid=os.getpid(),
         pool=pool.rpartition(".")[2],
         queues=",".join(host.app.amqp.queues.consume_from),
     )
@@ -151,7 +155,7 @@ def install(host: Host) -> None:
     def revoked(sender: Any = None, request: Any = None, **_: Any) -> None:
         name = getattr(sender, "name", None)
         if request is not None and name in host.runtime.flows and getattr(sender, "app", None) is host.app:
-            _cancel_revoked(host, request.id)
+            cancel_revoked(host, request.id)
 
     def unknown(id: str | None = None, name: str | None = None, **_: Any) -> None:
         """An old worker took a message of a newer flow and Celery drops it: it is sent again, to another."""
@@ -161,13 +165,6 @@ def install(host: Host) -> None:
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     signals.task_revoked.connect(revoked, weak=False)
     signals.task_unknown.connect(unknown, weak=False)
-
-
-def _cancel_revoked(host: Host, run_id: str) -> None:
-    try:
-        host.cancel(run_id, "revoked")
-    except FlowsError as error:
-        logger.warning("a revoked run was not cancelled: %s", error)
 
 
 def _give_back(host: Host, run_id: str) -> None:

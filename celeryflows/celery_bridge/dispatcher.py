@@ -1,15 +1,16 @@
 """Messages to workers: one a run, carrying its id and nothing else that matters. Nothing here raises."""
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from celery import Celery
-from celery.backends.base import DisabledBackend
 from kombu import pools
 from kombu.utils import json
 
+from celeryflows.celery_bridge.result_writer import ResultWriter
 from celeryflows.model.runs import Delivery
 
 logger = logging.getLogger("celeryflows")
@@ -35,6 +36,7 @@ class CeleryDispatcher:
         self._send_options = send_options
         self._closed_until = 0.0
         self._connection: Any = None
+        self._results = ResultWriter(app)
 
     def send_runs(self, deliveries: Sequence[Delivery]) -> None:
         """One message for each; after a failure the broker gets a second's rest, and recovery sends what was left."""
@@ -48,33 +50,24 @@ class CeleryDispatcher:
             self._closed_until = time.monotonic() + REST
             logger.warning("the broker takes no messages (%s); the runs are kept and sent when it does", error)
 
-    def run_suspended(self, run_id: str) -> None:
+    def run_suspended(self, run_id: str) -> bool:
         """SUSPENDED in the result backend, so that AsyncResult tells it."""
-        self._store_result(run_id, None, "SUSPENDED")
+        return self._results.write(run_id, lambda backend: backend.store_result(run_id, None, "SUSPENDED"))
 
     def run_cancelled(self, run_id: str, reason: str) -> None:
         """REVOKED in the result backend, so that `.get()` never hangs."""
-        backend = self._app.backend
-        if isinstance(backend, DisabledBackend):
-            return
-        try:
-            backend.mark_as_revoked(run_id, reason, store_result=True)
-        except Exception as error:
-            logger.warning("the result backend did not take the end of run %s: %s", run_id, error)
+        self._results.write(run_id, lambda backend: backend.mark_as_revoked(run_id, reason))
 
-    def _store_result(self, run_id: str, value: Any, state: str) -> None:
-        backend = self._app.backend
-        if isinstance(backend, DisabledBackend):
-            return
-        try:
-            backend.store_result(run_id, value, state)
-        except Exception as error:
-            logger.warning("the result backend did not take the state of run %s: %s", run_id, error)
+    def run_failed(self, run_id: str, error: Exception) -> None:
+        """FAILURE in the result backend, of a run that recovery gave up."""
+        self._results.write(run_id, lambda backend: backend.mark_as_failure(run_id, error))
 
     def _producer(self) -> Any:
         connection = self._connection
-        if connection is None:
-            connection = self._connection = quick_connection(self._app)
+        if connection is None or self._pid != os.getpid():
+            # A pool's child must not write into its parent's socket.
+            connection, self._pid = quick_connection(self._app), os.getpid()
+            self._connection = connection
         return pools.producers[connection].acquire(block=True, timeout=5)
 
     def _send(self, delivery: Delivery, producer: Any) -> None:

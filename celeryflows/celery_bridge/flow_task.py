@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from celery import Celery
+from celery import Celery, signals
 from celery.exceptions import Ignore
 from kombu.utils import json
 
@@ -14,11 +14,10 @@ from celeryflows.celery_bridge.dispatcher import HEADER
 from celeryflows.celery_bridge.result import RunResult
 from celeryflows.codec import loads
 from celeryflows.durations import SECOND, from_datetime
-from celeryflows.engine.failures import read_failure
+from celeryflows.engine.failures import run_failed
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.starting import Call, call_event, plan, start
 from celeryflows.engine.turn import TurnEnd, take_turn
-from celeryflows.errors import RunFailed
 from celeryflows.model.runs import Status
 
 # A caller's own options of one call; they go with every message of the run.
@@ -39,6 +38,17 @@ OF_REQUEST = {
     "ignore_result": "ignore_result",
 }
 DEFAULTS = {"acks_late": True, "reject_on_worker_lost": True, "typing": False, "shared": False}
+
+
+class TurnOver(Ignore):
+    """Acked, its slot freed, no result and no callback: the run goes on by another message under the same id."""
+
+
+@signals.task_postrun.connect(weak=False)
+def forget_frames(retval: Any = None, **_: Any) -> None:
+    """Celery's tracer and this exception hold each other, 0.1 MB each time, until a rare full collection."""
+    if type(retval) is TurnOver:
+        retval.__traceback__ = None
 
 
 class Host(Protocol):
@@ -132,8 +142,7 @@ def take_delivery(host: Host, task: Any, args: tuple[Any, ...], kwargs: Mapping[
         return end.value
     if end.status is Status.FAILED and end.error is not None:
         raise end.error
-    # Acked, its slot freed, no result and no callback: the run goes on by another message under the same id.
-    raise Ignore
+    raise TurnOver
 
 
 def _adopt(runtime: Runtime, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -166,7 +175,5 @@ def _ended_before(runtime: Runtime, run_id: str) -> TurnEnd:
     if found is not None and found.status == Status.COMPLETED:
         return TurnEnd(Status.COMPLETED, loads(found.output) if found.output is not None else None)
     if found is not None and found.status == Status.FAILED:
-        failure = read_failure(found.error)
-        error = RunFailed(run_id, failure.name, failure.message, failure.stack, failure.step_id)
-        return TurnEnd(Status.FAILED, error=error)
+        return TurnEnd(Status.FAILED, error=run_failed(run_id, found.error))
     return TurnEnd(None)

@@ -6,7 +6,7 @@ from typing import Any
 
 from celeryflows.codec import dumps
 from celeryflows.engine.failures import FINAL, failure_of, failure_text
-from celeryflows.engine.finish import completed_event, failed_event, route_ended, told
+from celeryflows.engine.finish import completed_event, failed_event, route_ended, tell_suspended, told
 from celeryflows.engine.matching import LIFECYCLE, answers
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
@@ -68,7 +68,7 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
 
     suspended = recorder.connection.transact(work)
     if suspended:
-        runtime.dispatcher.run_suspended(claim.run_id)
+        tell_suspended(runtime, recorder.connection, claim.run_id)
     return suspended
 
 
@@ -228,5 +228,5 @@ def _try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseExce
         tx.runs.note_error(claim.run_id, failure_text(failure_of(error)))
 
     recorder.connection.transact(work)
-    runtime.dispatcher.run_suspended(claim.run_id)
+    tell_suspended(runtime, recorder.connection, claim.run_id)
     return Ended(suspended=True)

@@ -12,6 +12,7 @@ from celeryflows.errors import (
     NondeterminismError,
     NonRetriableError,
     NotStorable,
+    RunFailed,
     StepError,
     StepMisuse,
 )
@@ -53,6 +54,12 @@ def step_error(step_id: str, text: str | None) -> StepError:
     """The error that a handler gets for a step whose attempts are spent."""
     failure = read_failure(text)
     return StepError(step_id, failure.name, failure.message, failure.stack)
+
+
+def run_failed(run_id: str, text: str | None) -> RunFailed:
+    """The error of a failed run for who asks for its value."""
+    failure = read_failure(text)
+    return RunFailed(run_id, failure.name, failure.message, failure.stack, failure.step_id)
 
 
 def _text(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from celeryflows.codec import loads
+from celeryflows.engine.failures import run_failed
 from celeryflows.engine.routing import route_stored
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import UnknownRun
@@ -48,6 +49,17 @@ def _plain(text: str) -> Any:
 def route_ended(runtime: Runtime, event: StoredEvent) -> None:
     """Route an event of ours right after its commit; what is missed, recovery routes."""
     route_stored(runtime, event.id)
+
+
+def tell_suspended(runtime: Runtime, connection: Connection, run_id: str) -> None:
+    """Tell that the run sleeps or waits. The next turn may have ended it meanwhile: then its end is told once more."""
+    if not runtime.dispatcher.run_suspended(run_id):
+        return
+    found = connection.runs.outcome(run_id)
+    if found is not None and found.status == Status.FAILED:
+        runtime.dispatcher.run_failed(run_id, run_failed(run_id, found.error))
+    elif found is not None and found.status == Status.CANCELLED:
+        runtime.dispatcher.run_cancelled(run_id, found.reason or "cancelled")
 
 
 def cancel(runtime: Runtime, run_id: str, reason: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from celeryflows.codec import loads, roundtrip
 from celeryflows.durations import Duration, parse_bounded, parse_moment
 from celeryflows.engine.failures import FINAL, failure_of, failure_text, step_error
+from celeryflows.engine.progress import Progress
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.waiting import Pending, wait_spec
@@ -86,15 +87,17 @@ class TurnJournal:
         self._in_flight: set[str] = set()
         self._previous_began = recorder.claim.started_at
         self._charge = max(0, recorder.claim.lost - 1)
-        self._fresh = not memos
+        claim = recorder.claim
+        again = claim.attempt > 0 or claim.lost > 0
+        self._progress = Progress(memos, first=claim.turn == 1 and not recorder.looked, again=again)
         self._bytes = sum(len(m.value) for m in memos.values() if m.value)
 
     # -- what a context asks
 
     @property
     def replaying(self) -> bool:
-        """True until the first step that is not remembered."""
-        return not self._fresh
+        """True where an earlier turn was already."""
+        return self._progress.replaying
 
     @property
     def attempt(self) -> int:
@@ -110,8 +113,10 @@ class TurnJournal:
         slot = self._enter(id, Kind.RUN)
         memo = slot.memo
         if memo is not None and memo.state == State.DONE:
+            self._progress.meet(memo)
             slot.result = Value(loads(memo.value) if memo.value is not None else None)
         elif memo is not None and memo.state == State.FAILED:
+            self._progress.meet(memo)
             slot.result = Failed(step_error(slot.key, memo.value))
         elif memo is not None and memo.due_at is not None and memo.due_at > self.recorder.now():
             slot.result = self._park(Pending(slot.row(State.RETRYING, memo.attempts, memo.value, memo.due_at)))
@@ -174,8 +179,10 @@ class TurnJournal:
         slot = self._enter(id, Kind.WAIT)
         memo, now = slot.memo, self.recorder.now()
         if memo is not None and memo.wait == "answered" and memo.event is not None:
+            self._progress.meet(memo)
             return Value(self.runtime.schemas.read(memo.event))
         if memo is not None and memo.wait in ("expired", "closed"):
+            self._progress.meet(memo)
             return Value(None)
         self._check_fresh(slot)
         spec = wait_spec(
@@ -188,6 +195,7 @@ class TurnJournal:
         """Send events and record the step in one transaction: once, and never by a zombie."""
         slot = self._enter(id, Kind.SEND)
         if slot.memo is not None and slot.memo.value is not None:
+            self._progress.meet(slot.memo)
             return Value(loads(slot.memo.value))
         self._check_fresh(slot)
         if slot.result is not None:
@@ -261,18 +269,20 @@ class TurnJournal:
 
     def _check_fresh(self, slot: Slot) -> None:
         """At a step that is not remembered: hand the turn back when the worker stops or the turn has had its time."""
-        self._fresh = True
         if self.recorder.must_yield():
             self.yielding = True
             if not self.flow.is_async:
                 self.pause()
             slot.result = Parked()
+        self._progress.begin(slot.key)
 
     def _sleep(self, id: str, due_of: Callable[[int], int]) -> Result:
         slot = self._enter(id, Kind.SLEEP)
         now = self.recorder.now()
         due = slot.memo.due_at if slot.memo is not None and slot.memo.due_at is not None else due_of(now)
         if due <= now:
+            if slot.memo is not None:
+                self._progress.meet(slot.memo)
             return Value(None)
         self._check_fresh(slot)
         return self._park(Pending(slot.row(State.WAITING, 0, None, due)))

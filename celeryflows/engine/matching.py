@@ -1,6 +1,6 @@
 """Which flows an event starts and which waits it answers. Pure: no I/O, no time, no dice."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +77,18 @@ class TriggerIndex:
 
 
 def _concerns(flow: FlowDefinition, event: StoredEvent) -> bool:
-    """A flow is not started by its own end, and a failure handler only by its own flow's failure."""
+    """A failure handler is started by its own flow's failure alone; no flow by what followed from its own end."""
     if flow.failure_of is not None:
         return event.data.get("flow") == flow.failure_of
-    return not (event.name in LIFECYCLE and event.data.get("flow") == flow.name)
+    return flow.name not in _ended_before(event)
+
+
+def _ended_before(event: StoredEvent) -> Iterator[str]:
+    """The flows on whose ends this event of ours follows, or two watchers would start each other for ever."""
+    name, data = event.name, event.data
+    while name in LIFECYCLE:
+        yield data["flow"]
+        name, data = data["event"]["name"], data["event"]["data"]
 
 
 def _judge(expression: Expression | None, events: dict[str, StoredEvent]) -> tuple[bool, str | None]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from celeryflows.engine.failures import failure_text
+from celeryflows.engine.failures import failure_text, run_failed
 from celeryflows.engine.finish import cancel, failed_event, route_ended, told
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import UnknownRun
@@ -45,9 +45,10 @@ def expire_unstarted(runtime: Runtime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What became of a lost run."""
+    """What became of a lost run: queued again, or failed and who listens to that."""
 
     delivery: Delivery | None = None
+    error: str | None = None
     failed: StoredEvent | None = None
 
 
@@ -61,28 +62,31 @@ def requeue(runtime: Runtime, held: Held) -> bool:
         delivery, lost = back
         if lost < runtime.settings.max_lost:
             return Recovered(delivery)
-        return Recovered(failed=_fail_lost(runtime, tx, delivery, lost))
+        return _fail_lost(runtime, tx, delivery, lost)
 
     recovered = runtime.store.transact(work)
     if recovered is None:
         return False
     if recovered.delivery is not None:
         runtime.dispatcher.send_runs([recovered.delivery])
+    if recovered.error is not None:
+        runtime.dispatcher.run_failed(held.id, run_failed(held.id, recovered.error))
     if recovered.failed is not None:
         route_ended(runtime, recovered.failed)
     return True
 
 
-def _fail_lost(runtime: Runtime, tx: Connection, delivery: Delivery, lost: int) -> StoredEvent | None:
+def _fail_lost(runtime: Runtime, tx: Connection, delivery: Delivery, lost: int) -> Recovered:
     failure = Failure("WorkerLost", f"its worker died {lost} times at the same point of the handler")
     found = tx.runs.outcome(delivery.run_id)
     if found is None:
         raise UnknownRun(f"No run {delivery.run_id!r}.")
-    tx.runs.fail_lost(delivery.run_id, failure_text(failure))
+    error = failure_text(failure)
+    tx.runs.fail_lost(delivery.run_id, error)
     tx.waits.close(delivery.run_id)
     trigger = tx.events.get(found.event_id)
     if trigger is None or not told(runtime, tx, RUN_FAILED):
-        return None
+        return Recovered(error=error)
     event = failed_event(runtime, delivery.run_id, delivery.flow, trigger, failure)
     tx.events.add_unrouted([event])
-    return event
+    return Recovered(error=error, failed=event)

@@ -20,9 +20,10 @@ Also = Callable[[Connection], None]
 
 @dataclass(slots=True)
 class Routed:
-    """What a routing left to do after its commit: messages to send, wide fan-outs to go on with."""
+    """What a routing left to do after its commit: messages to send, skips to tell, wide fan-outs to go on with."""
 
     deliveries: list[Delivery] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
     pieces: dict[str, str] = field(default_factory=dict)
 
 
@@ -101,6 +102,8 @@ def _route_piece(runtime: Runtime, event_id: str, piece: str) -> str | None:
 def _after(runtime: Runtime, routed: Routed) -> None:
     if routed.deliveries:
         runtime.dispatcher.send_runs(routed.deliveries)
+    for run_id, reason in routed.skipped.items():
+        runtime.dispatcher.run_cancelled(run_id, reason)
     for event_id, piece in routed.pieces.items():
         route_pieces(runtime, event_id, piece)
 
@@ -169,6 +172,7 @@ def _start_runs(
     if runs:
         tx.runs.add(runs)
     routed.deliveries += [run.delivery for run in runs if run.status is Status.QUEUED]
+    routed.skipped |= {run.id: run.reason or "skipped" for run in runs if run.status is Status.SKIPPED}
 
 
 def _new_run(event: StoredEvent, flow: FlowDefinition, now: int) -> NewRun:

@@ -26,12 +26,16 @@ class Dispatcher(Protocol):
         """One message for each run that may start."""
         ...
 
-    def run_suspended(self, run_id: str) -> None:
-        """Tell who asks for the Celery result that the run sleeps or waits."""
+    def run_suspended(self, run_id: str) -> bool:
+        """Tell who asks for the Celery result that the run sleeps or waits; False when nobody can ask."""
         ...
 
     def run_cancelled(self, run_id: str, reason: str) -> None:
         """Tell who asks for the Celery result that none will come."""
+        ...
+
+    def run_failed(self, run_id: str, error: Exception) -> None:
+        """Tell who asks for the Celery result of a run that failed outside a turn."""
         ...
 
 

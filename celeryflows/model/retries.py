@@ -78,7 +78,8 @@ def retry_after(error: RetryAfterError, now: int) -> int:
     if isinstance(after, datetime):
         wait = from_datetime(after) - now
     elif isinstance(after, int | float):
-        wait = int(after * SECOND)
+        # Clipped first: infinity has no microseconds.
+        wait = int(min(max(1, after), RETRY_AFTER_MOST // SECOND) * SECOND)
     else:
         wait = parse_duration(after, "RetryAfterError")
     return min(max(wait, RETRY_AFTER_LEAST), RETRY_AFTER_MOST)

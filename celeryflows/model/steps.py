@@ -39,6 +39,7 @@ class Memo:
     attempts: int
     value: str | None
     began: int
+    turn: int = 0
     due_at: int | None = None
     wait: str | None = None
     event: StoredEvent | None = None

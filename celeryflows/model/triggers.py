@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, get_args
 
-from celeryflows.durations import DAY, parse_bounded
+from celeryflows.durations import DAY, Duration, parse_bounded
 from celeryflows.errors import DeclarationError
 from celeryflows.expressions import compile_expression
 from celeryflows.model.cron import CronSchedule, from_crontab
@@ -51,7 +52,7 @@ class OnCron:
 
     cron: Any
     tz: str = "UTC"
-    jitter: str | None = None
+    jitter: Duration | None = None
     missed: Missed = "latest"
 
     def __post_init__(self) -> None:
@@ -60,7 +61,10 @@ class OnCron:
         if self.missed not in get_args(Missed):
             raise DeclarationError(f"OnCron missed={self.missed!r}: one of 'latest', 'all', 'skip'")
         CronSchedule(self.cron, self.tz)
-        self.jitter_us()
+        jitter = self.jitter_us()
+        if isinstance(self.jitter, timedelta):
+            # The store keeps text.
+            object.__setattr__(self, "jitter", f"{jitter / 1000} ms")
 
     def schedule(self) -> CronSchedule:
         """The due times."""

@@ -26,10 +26,14 @@ class InlineDispatcher:
         """Keep the messages."""
         self.waiting.extend(deliveries)
 
-    def run_suspended(self, run_id: str) -> None:
+    def run_suspended(self, run_id: str) -> bool:
         """Nobody asks."""
+        return False
 
     def run_cancelled(self, run_id: str, reason: str) -> None:
+        """Nobody asks."""
+
+    def run_failed(self, run_id: str, error: Exception) -> None:
         """Nobody asks."""
 
 

@@ -30,7 +30,7 @@ ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded
 """
 
 MEMOS = """
-SELECT s.key, s.kind, s.state, s.attempts, s.value, s.began, s.due_at, w.state,
+SELECT s.key, s.kind, s.state, s.attempts, s.value, s.began, s.turn, s.due_at, w.state,
   e.id, e.ext_id, e.name, e.data, e.ts, e.v
 FROM flows_steps s LEFT JOIN flows_waits w ON w.run_id = s.run_id AND w.key = s.key
 LEFT JOIN flows_events e ON e.id = w.event_id WHERE s.run_id = :run
@@ -109,6 +109,5 @@ class Steps(Verbs):
 
 
 def _memo(row: Row) -> Memo:
-    key, kind, state, attempts, value, began, due_at, wait = row[:8]
-    event = read_event(row[8:14]) if row[8] is not None else None
-    return Memo(key, kind, state, attempts, value, began, due_at, wait, event)
+    event = read_event(row[9:15]) if row[9] is not None else None
+    return Memo(*row[:9], event=event)

@@ -1,7 +1,5 @@
 """Steps: each runs once, in order, under its own id, and a replay sees what the first turn saw."""
 
-import logging
-
 import pytest
 
 from celeryflows import BoundExceeded, Event, Status, StepMisuse
@@ -189,26 +187,6 @@ def test_the_attempt_is_that_of_the_step_at_hand_and_starts_anew_for_the_next(fl
     steps = [entry for entry in seen if entry[0] != "body"]
     assert steps == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2)]
     assert {entry for entry in seen if entry[0] == "body"} == {("body", 0)}
-
-
-def test_the_logger_prints_each_line_once_over_any_number_of_replays(flows, flows_tester, caplog):
-    @flows.flow
-    def talkative(ctx):
-        ctx.logger.info("begins")
-        for hour in range(3):
-            ctx.step.run("work", lambda: 1)
-            ctx.logger.info("worked %s", hour)
-            ctx.step.sleep("rest", "1h")
-            ctx.logger.info("rested %s", hour)
-        ctx.logger.info("ends")
-
-    with caplog.at_level(logging.INFO, logger="celeryflows.run"):
-        run = flows_tester.start(talkative)
-        flows_tester.advance("3h")
-
-    lines = [record.getMessage() for record in caplog.records if record.name == "celeryflows.run"]
-    told = ["begins", "worked 0", "rested 0", "worked 1", "rested 1", "worked 2", "rested 2", "ends"]
-    assert lines == [f"[run {run.id}] {line}" for line in told]
 
 
 def test_a_celery_task_as_a_step_is_called_in_place(app, flows, flows_tester):

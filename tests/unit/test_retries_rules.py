@@ -110,6 +110,9 @@ def test_what_is_no_backoff_is_refused(value: object) -> None:
         ("500ms", SECOND),
         ("3 days", 24 * HOUR),
         (10**9, 24 * HOUR),
+        (float("inf"), 24 * HOUR),
+        (float("-inf"), SECOND),
+        (float("nan"), SECOND),
     ],
 )
 def test_an_error_may_ask_for_its_own_wait_of_a_second_to_a_day(after: object, wait: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Select, not_, select
 
 from celeryflows.store.database import Store
+from celeryflows.store.reports.reading import read
 from celeryflows.store.schema import events, runs
 
 
@@ -35,26 +36,26 @@ class StartedRun:
     status: str
 
 
-_EVENT = [events.c[name] for name in EventView.__dataclass_fields__]
+EVENT = [events.c[name] for name in EventView.__dataclass_fields__]
 
 
 def list_events(
     store: Store, *, name: str | None = None, own: bool = False, limit: int = 50, cursor: str | None = None
 ) -> list[EventView]:
     """Events, the newest id first; our own (`flows/...`) only with `own` or when one is named."""
-    query: Select[Any] = select(*_EVENT).order_by(events.c.id.desc()).limit(limit)
+    query: Select[Any] = select(*EVENT).order_by(events.c.id.desc()).limit(limit)
     if name is not None:
         query = query.where(events.c.name == name)
     elif not own:
         query = query.where(not_(events.c.name.startswith("flows/", autoescape=True)))
     if cursor is not None:
         query = query.where(events.c.id < cursor)
-    return [EventView(*row) for row in _read(store, query)]
+    return [EventView(*row) for row in read(store, query)]
 
 
 def one_event(store: Store, event_id: str) -> EventView | None:
     """One event, None when there is none."""
-    rows = _read(store, select(*_EVENT).where(events.c.id == event_id))
+    rows = read(store, select(*EVENT).where(events.c.id == event_id))
     return EventView(*rows[0]) if rows else None
 
 
@@ -65,9 +66,4 @@ def runs_of_events(store: Store, event_ids: Sequence[str]) -> list[StartedRun]:
         .where(runs.c.event_id.in_(event_ids))
         .order_by(runs.c.id)
     )
-    return [StartedRun(*row) for row in _read(store, query)]
-
-
-def _read(store: Store, query: Select[Any]) -> Sequence[tuple[Any, ...]]:
-    with store.guard, store.engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(query)]
+    return [StartedRun(*row) for row in read(store, query)]

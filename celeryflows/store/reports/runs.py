@@ -1,6 +1,5 @@
 """Runs as pages and terminals show them: lists by page, one run with its steps. Plain Core, each a short read."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ from sqlalchemy import Select, func, select
 from celeryflows.model.events import StoredEvent
 from celeryflows.store.database import Store
 from celeryflows.store.events import read_event
+from celeryflows.store.reports.reading import read
 from celeryflows.store.schema import events, runs, steps, waits
 
 
@@ -34,7 +34,7 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """A step for a timeline. `value` is JSON; `wait` tells what it waits for and how that stands. Microseconds."""
+    """A step for a timeline. `value` is JSON; `wait` tells how what it waits for stands. Microseconds."""
 
     id: str
     kind: str
@@ -50,10 +50,11 @@ class StepView:
     wait_name: str | None = None
     problem: str | None = None
     event_id: str | None = None
+    answered_at: int | None = None
 
 
-_RUN = [runs.c[name] for name in RunView.__dataclass_fields__]
-_STEP = [
+RUN = [runs.c[name] for name in RunView.__dataclass_fields__]
+STEP = [
     *(
         steps.c[name]
         for name in ("key", "kind", "state", "attempts", "value", "turn", "began", "ended_at", "took", "due_at")
@@ -62,7 +63,11 @@ _STEP = [
     waits.c.name,
     waits.c.problem,
     waits.c.event_id,
+    events.c.arrived_at,
 ]
+STEPS_AND_WAITS = steps.outerjoin(waits, (waits.c.run_id == steps.c.run_id) & (waits.c.key == steps.c.key)).outerjoin(
+    events, events.c.id == waits.c.event_id
+)
 
 
 def list_runs(
@@ -74,46 +79,40 @@ def list_runs(
     cursor: str | None = None,
 ) -> list[RunView]:
     """Runs, the newest id first; `cursor` is the last id of the page before, so that pages never overlap."""
-    query: Select[Any] = select(*_RUN).order_by(runs.c.id.desc()).limit(limit)
+    query: Select[Any] = select(*RUN).order_by(runs.c.id.desc()).limit(limit)
     if status is not None:
         query = query.where(runs.c.status == status)
     if flow is not None:
         query = query.where(runs.c.flow == flow)
     if cursor is not None:
         query = query.where(runs.c.id < cursor)
-    return [RunView(*row) for row in _read(store, query)]
+    return [RunView(*row) for row in read(store, query)]
 
 
 def one_run(store: Store, run_id: str) -> RunView | None:
     """One run, None when there is none."""
-    rows = _read(store, select(*_RUN).where(runs.c.id == run_id))
+    rows = read(store, select(*RUN).where(runs.c.id == run_id))
     return RunView(*rows[0]) if rows else None
 
 
 def run_steps(store: Store, run_id: str) -> list[StepView]:
     """A run's steps in the order in which they began."""
-    join = steps.outerjoin(waits, (waits.c.run_id == steps.c.run_id) & (waits.c.key == steps.c.key))
     query = (
-        select(*_STEP)
-        .select_from(join)
+        select(*STEP)
+        .select_from(STEPS_AND_WAITS)
         .where(steps.c.run_id == run_id)
         .order_by(steps.c.began, steps.c.ended_at, steps.c.key)
     )
-    return [StepView(*row) for row in _read(store, query)]
+    return [StepView(*row) for row in read(store, query)]
 
 
 def run_events(store: Store, run_id: str) -> list[StoredEvent]:
     """The events that started a run."""
     join = events.join(runs, runs.c.event_id == events.c.id)
     columns = [events.c[name] for name in ("id", "ext_id", "name", "data", "ts", "v")]
-    return [read_event(row) for row in _read(store, select(*columns).select_from(join).where(runs.c.id == run_id))]
+    return [read_event(row) for row in read(store, select(*columns).select_from(join).where(runs.c.id == run_id))]
 
 
 def count_by_status(store: Store) -> dict[str, int]:
     """How many runs stand where."""
-    return {row[0]: row[1] for row in _read(store, select(runs.c.status, func.count()).group_by(runs.c.status))}
-
-
-def _read(store: Store, query: Select[Any]) -> Sequence[tuple[Any, ...]]:
-    with store.guard, store.engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(query)]
+    return {row[0]: row[1] for row in read(store, select(runs.c.status, func.count()).group_by(runs.c.status))}

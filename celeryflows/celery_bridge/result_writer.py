@@ -1,0 +1,49 @@
+"""What the result backend is told of a run outside Celery's own tasks: that it sleeps, was cancelled or given up."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.backends.base import DisabledBackend
+
+logger = logging.getLogger("celeryflows")
+
+REST = 1.0
+QUICK_RETRIES = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
+QUICK_SOCKET = {"socket_timeout": 2.0, "socket_connect_timeout": 1.0}
+
+
+class ResultWriter:
+    """A backend of its own that gives up within seconds: Celery's waits for a lost Redis for minutes. Never raises."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._backend: Any = None
+        self._pid = 0
+        self._closed_until = 0.0
+
+    def write(self, run_id: str, call: Callable[[Any], object]) -> bool:
+        """Call with the backend; False when there is none, or when it does not answer."""
+        if isinstance(self._app.backend, DisabledBackend) or time.monotonic() < self._closed_until:
+            return False
+        try:
+            call(self._quick_backend())
+        except Exception as error:
+            self._closed_until = time.monotonic() + REST
+            logger.warning("the result backend did not take the state of run %s: %s", run_id, error)
+            return False
+        return True
+
+    def _quick_backend(self) -> Any:
+        # A forked child shares no socket with its parent.
+        if self._backend is None or self._pid != os.getpid():
+            backend = self._app._get_backend()
+            parameters = getattr(backend, "connparams", None)
+            if isinstance(parameters, dict) and "socket_timeout" in parameters:
+                parameters.update(QUICK_SOCKET)
+                backend.retry_policy = QUICK_RETRIES
+            self._backend, self._pid = backend, os.getpid()
+        return self._backend

@@ -1,0 +1,81 @@
+"""Flows and their cron triggers on the desk: what the store knows beside what this process declares."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from celeryflows.console.pages import moment
+from celeryflows.durations import to_datetime
+from celeryflows.engine.runtime import Runtime
+from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.triggers import OnCron
+from celeryflows.store.reports.flows import list_crons, list_flows
+
+
+@dataclass(frozen=True, slots=True)
+class CronSummary:
+    """A cron trigger and its next time; `registered` is False until a worker or sender has written it to the store."""
+
+    flow: str
+    cron: str
+    tz: str
+    jitter: str | None
+    missed: str
+    next_at: datetime | None
+    registered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSummary:
+    """A flow. `declared`: by this process; `registered`: in the store, where events find it."""
+
+    name: str
+    label: str
+    version: str | None
+    retries: int
+    events: tuple[str, ...]
+    crons: tuple[CronSummary, ...]
+    failure_of: str | None
+    declared: bool
+    registered: bool
+
+
+def flows(runtime: Runtime) -> list[FlowSummary]:
+    """Every flow that is declared here or known to the store, by name; removed ones are left out."""
+    stored = {flow.definition.name: flow.definition for flow in list_flows(runtime.store) if flow.removed_at is None}
+    declared = {name: flow.definition for name, flow in runtime.flows.items()}
+    due = {(cron.flow, cron.trigger_no): cron.next_at for cron in list_crons(runtime.store)}
+    now = runtime.clock.now()
+    return [
+        _summary(definition, due, now, declared=name in declared, registered=name in stored)
+        for name, definition in sorted({**declared, **stored}.items())
+    ]
+
+
+def crons(runtime: Runtime) -> list[CronSummary]:
+    """Every cron trigger, the next to fire first."""
+    found = [cron for flow in flows(runtime) for cron in flow.crons]
+    return sorted(found, key=lambda cron: (cron.next_at is None, cron.next_at, cron.flow))
+
+
+def _summary(
+    flow: FlowDefinition, due: dict[tuple[str, int], int | None], now: int, *, declared: bool, registered: bool
+) -> FlowSummary:
+    crons = tuple(_cron(flow.name, cron, due, (flow.name, number), now) for number, cron in flow.crons)
+    return FlowSummary(
+        name=flow.name,
+        label=flow.label,
+        version=flow.version,
+        retries=flow.retries,
+        events=tuple(f"{on.name} if {on.if_exp}" if on.if_exp else on.name for on in flow.events),
+        crons=crons,
+        failure_of=flow.failure_of,
+        declared=declared,
+        registered=registered,
+    )
+
+
+def _cron(
+    flow: str, cron: OnCron, due: dict[tuple[str, int], int | None], key: tuple[str, int], now: int
+) -> CronSummary:
+    next_at = moment(due[key]) if key in due else to_datetime(cron.schedule().next_after(now))
+    return CronSummary(flow, cron.cron, cron.tz, cron.jitter, cron.missed, next_at, registered=key in due)

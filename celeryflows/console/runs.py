@@ -1,0 +1,156 @@
+"""Runs on the desk: lists, and one run with its steps as a timeline needs them."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from celeryflows.console.events import EventSummary, summary_of
+from celeryflows.console.pages import Page, decoded, moment, page_of
+from celeryflows.durations import to_datetime
+from celeryflows.engine.failures import read_failure
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import UnknownRun
+from celeryflows.model.runs import Status
+from celeryflows.model.steps import Failure, Kind, State
+from celeryflows.store.reports.events import one_event
+from celeryflows.store.reports.runs import RunView, StepView, list_runs, one_run, run_steps
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run for a list. `error` of a run that is open is its body's last one."""
+
+    id: str
+    flow: str
+    status: Status
+    version: str | None
+    event_id: str
+    turn: int
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    wake_at: datetime | None
+    reason: str | None
+    output: Any
+    error: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepSummary:
+    """A step on the time axis.
+
+    `standing` is one word: done, failed, retrying, running late ("late"), sleeping, slept, waiting, answered, timed
+    out, closed. `until` is its end as far as it is known; `took` how long the last attempt ran.
+    """
+
+    id: str
+    kind: str
+    standing: str
+    attempts: int
+    began: datetime
+    until: datetime | None
+    took: timedelta | None
+    due_at: datetime | None
+    value: Any
+    error: Failure | None
+    awaits: str | None
+    event_id: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetail:
+    """One run with its event and steps; `now` is the store's clock when it was read."""
+
+    run: RunSummary
+    event: EventSummary | None
+    steps: tuple[StepSummary, ...]
+    now: datetime
+
+
+def runs(
+    runtime: Runtime, *, status: str | None = None, flow: str | None = None, limit: int = 50, cursor: str | None = None
+) -> Page[RunSummary]:
+    """Runs by id, the newest first; `cursor` is the `next` of the page before."""
+    rows = list_runs(runtime.store, status=status, flow=flow, limit=limit + 1, cursor=cursor)
+    return page_of(rows, limit, run_summary)
+
+
+def run(runtime: Runtime, run_id: str) -> RunDetail:
+    """One run as it stands now. Raises UnknownRun."""
+    store = runtime.store
+    found = one_run(store, run_id)
+    if found is None:
+        raise UnknownRun(f"No run {run_id!r} in the store {store.shown_url()}.")
+    with store.connection() as connection:
+        now = connection.now()
+    event = one_event(store, found.event_id)
+    steps = tuple(step_summary(step, found.ended_at, now) for step in run_steps(store, run_id))
+    return RunDetail(run_summary(found), summary_of(event) if event else None, steps, to_datetime(now))
+
+
+def run_summary(row: RunView) -> RunSummary:
+    """A stored run as it is shown."""
+    return RunSummary(
+        id=row.id,
+        flow=row.flow,
+        status=Status(row.status),
+        version=row.version,
+        event_id=row.event_id,
+        turn=row.turn,
+        attempt=row.attempt,
+        created_at=to_datetime(row.created_at),
+        started_at=moment(row.started_at),
+        ended_at=moment(row.ended_at),
+        wake_at=moment(row.wake_at),
+        reason=row.reason,
+        output=decoded(row.output) if row.status == Status.COMPLETED else None,
+        error=read_failure(row.error) if row.error else None,
+    )
+
+
+def step_summary(step: StepView, run_ended_at: int | None, now: int) -> StepSummary:
+    """A stored step as it is shown; an open one is cut at the end of its run."""
+    is_error = step.state in (State.FAILED, State.RETRYING)
+    return StepSummary(
+        id=step.id,
+        kind=step.kind,
+        standing=_standing(step, run_ended_at, now),
+        attempts=step.attempts,
+        began=to_datetime(step.began),
+        until=moment(_until(step, run_ended_at, now)),
+        took=None if step.took is None else timedelta(microseconds=step.took),
+        due_at=moment(step.due_at),
+        value=None if is_error else decoded(step.value),
+        error=read_failure(step.value) if is_error and step.value else None,
+        awaits=step.wait_name,
+        event_id=step.event_id,
+        problem=step.problem,
+    )
+
+
+_WAITS = {"open": "waiting", "answered": "answered", "expired": "timed out", "closed": "closed"}
+
+
+def _standing(step: StepView, run_ended_at: int | None, now: int) -> str:
+    if step.kind == Kind.SLEEP:
+        end = now if run_ended_at is None else run_ended_at
+        return "slept" if step.due_at is not None and step.due_at <= end else _open("sleeping", run_ended_at)
+    if step.kind == Kind.WAIT:
+        return _WAITS.get(step.wait or "", step.state)
+    return _open(step.state, run_ended_at) if step.state == State.RETRYING else step.state
+
+
+def _open(word: str, run_ended_at: int | None) -> str:
+    return word if run_ended_at is None else "closed"
+
+
+def _until(step: StepView, run_ended_at: int | None, now: int) -> int | None:
+    """When it ended, None while it goes on."""
+    if step.kind == Kind.WAIT and step.wait == "answered":
+        return max(step.began, step.answered_at or step.began)
+    if step.kind in (Kind.SLEEP, Kind.WAIT) or step.state == State.RETRYING:
+        ends = [at for at in (step.due_at, run_ended_at) if at is not None and at <= now]
+        return run_ended_at if step.state == State.RETRYING else min(ends, default=None)
+    return step.ended_at

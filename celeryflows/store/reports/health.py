@@ -1,0 +1,37 @@
+"""What waits too long: messages, timers, events and runs that somebody should have taken up."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, or_, select
+
+from celeryflows.store.database import Store
+from celeryflows.store.reports.reading import read
+from celeryflows.store.schema import events, runs
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many wait, and since when the oldest does (microseconds, None for nobody)."""
+
+    count: int
+    oldest: int | None
+
+
+def queued(store: Store) -> Waiting:
+    """Runs whose message nobody has taken."""
+    return _ask(store, select(func.count(), func.min(runs.c.sent_at)).where(runs.c.status == "queued"))
+
+
+def overdue(store: Store, before: int) -> Waiting:
+    """Runs that should have been woken before the moment."""
+    return _ask(store, select(func.count(), func.min(runs.c.wake_at)).where(runs.c.wake_at <= before))
+
+
+def unrouted(store: Store, before: int) -> Waiting:
+    """Events stored before the moment that were not, or not wholly, routed."""
+    left = or_(events.c.arrived_at.is_(None), events.c.piece.is_not(None))
+    return _ask(store, select(func.count(), func.min(events.c.stored_at)).where(left, events.c.stored_at <= before))
+
+
+def _ask(store: Store, query: object) -> Waiting:
+    return Waiting(*read(store, query)[0])  # type: ignore[arg-type]

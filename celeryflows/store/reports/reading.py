@@ -1,0 +1,54 @@
+"""How every report reads: one short look, in a time that is bounded, with the store's own errors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Executable
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from celeryflows.errors import StoreError, StoreUnavailable
+from celeryflows.store.database import Store
+
+# A snapshot that is held for long slows every hand-over of the engine.
+LONGEST = "5s"
+
+
+def read(store: Store, query: Executable) -> list[tuple[Any, ...]]:
+    """The rows of one query. Raises StoreUnavailable when nothing answers, StoreError for a query that is refused."""
+    try:
+        with store.guard, store.engine.connect() as connection:
+            return _bounded(connection, query) if store.dialect.name == "postgresql" else _rows(connection, query)
+    except (DBAPIError, PoolTimeout) as error:
+        raise _translated(store, error) from error
+
+
+def one(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...] | None:
+    """The first row, None when there is none."""
+    return rows[0] if rows else None
+
+
+def _rows(connection: Connection, query: Executable) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in connection.execute(query)]
+
+
+def _bounded(connection: Connection, query: Executable) -> list[tuple[Any, ...]]:
+    connection.exec_driver_sql("BEGIN READ ONLY")
+    try:
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{LONGEST}'")
+        return _rows(connection, query)
+    finally:
+        if not connection.invalidated:
+            connection.exec_driver_sql("ROLLBACK")
+
+
+def _translated(store: Store, error: DBAPIError | PoolTimeout) -> StoreError:
+    cause = getattr(error, "orig", None) or error
+    text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    if getattr(cause, "sqlstate", None) == "57014":
+        return StoreError(f"The store {store.shown_url()} took longer than {LONGEST} for a report. Ask for less of it.")
+    if isinstance(error, OperationalError | PoolTimeout):
+        return StoreUnavailable(
+            f"The store {store.shown_url()} does not answer ({text}). Is its server up, and flows_store_url right?"
+        )
+    return StoreError(f"The store {store.shown_url()} refused a report: {text}")
