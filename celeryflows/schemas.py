@@ -15,7 +15,7 @@ class SchemaRegistry:
 
     def register(self, name: str, model: Any, v: str | None = None) -> Any:
         """Tie a model to an event's name and version; the model. Raises DeclarationError for no pydantic model."""
-        if not (hasattr(model, "model_validate") and hasattr(model, "model_dump")):
+        if not (isinstance(model, type) and hasattr(model, "model_validate") and hasattr(model, "model_dump")):
             raise DeclarationError(f"flows.event({name!r}, ...) takes a pydantic model class, got {model!r:.80}")
         self._models[check_name(name), v] = model
         return model

@@ -54,8 +54,8 @@ class World:
         self._apps.append(app)
         return app
 
-    def keep(self, app: Celery) -> Celery:
-        """Close this app too at the end."""
+    def plain(self, app: Celery) -> Celery:
+        """Close this app too at the end; it has no Flows."""
         self._apps.append(app)
         return app
 
@@ -110,8 +110,8 @@ class World:
         """Drop all connections of this side."""
         for app in self._apps:
             app.close()
-            app.backend.client.close() if hasattr(app.backend, "client") else None
-            app.flows.runtime.store.dispose()
+            if hasattr(app, "flows"):
+                app.flows.runtime.store.dispose()
         self.store.dispose()
 
 

@@ -1,6 +1,7 @@
 """Celery's `revoke` by id cancels a run, also one that sleeps: no message of it is under way to be revoked."""
 
 import logging
+import time
 from typing import Protocol
 
 from celery.worker import state
@@ -9,6 +10,8 @@ from celeryflows.celery_bridge.fork_gate import GATE
 from celeryflows.errors import FlowsError, UnknownRun
 
 logger = logging.getLogger("celeryflows")
+
+EVERY = 1.0
 
 
 class Host(Protocol):
@@ -23,11 +26,13 @@ class RevokedRuns:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._seen: frozenset[str] = frozenset()
+        self._looked = float("-inf")
 
     def look(self) -> None:
         """Cancel what was revoked since the last look."""
-        if not state.revoked and not self._seen:
+        if (not state.revoked and not self._seen) or time.monotonic() - self._looked < EVERY:
             return
+        self._looked = time.monotonic()
         now = frozenset(map(str, tuple(state.revoked)))
         for run_id in now - self._seen:
             cancel_revoked(self._host, run_id)

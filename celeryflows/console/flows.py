@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from celeryflows.console.pages import moment
-from celeryflows.durations import to_datetime
+from celeryflows.durations import format_duration, to_datetime
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.triggers import OnCron
@@ -78,4 +78,5 @@ def _cron(
     flow: str, cron: OnCron, due: dict[tuple[str, int], int | None], key: tuple[str, int], now: int
 ) -> CronSummary:
     next_at = moment(due[key]) if key in due else to_datetime(cron.schedule().next_after(now))
-    return CronSummary(flow, cron.cron, cron.tz, cron.jitter, cron.missed, next_at, registered=key in due)
+    jitter = None if cron.jitter is None else format_duration(cron.jitter_us())
+    return CronSummary(flow, cron.cron, cron.tz, jitter, cron.missed, next_at, registered=key in due)

@@ -40,8 +40,8 @@ class RunSummary:
 class StepSummary:
     """A step on the time axis.
 
-    `standing` is one word: done, failed, retrying, running late ("late"), sleeping, slept, waiting, answered, timed
-    out, closed. `until` is its end as far as it is known; `took` how long the last attempt ran.
+    `standing`: done, failed, retrying, late (it ended after its run was cancelled), sleeping, slept, waiting, answered,
+    timed out, closed (its run ended first). `until` is None while it goes on; `took` is how long the last attempt ran.
     """
 
     id: str
@@ -130,7 +130,7 @@ def step_summary(step: StepView, run_ended_at: int | None, now: int) -> StepSumm
     )
 
 
-_WAITS = {"open": "waiting", "answered": "answered", "expired": "timed out", "closed": "closed"}
+_WAITS = {"answered": "answered", "expired": "timed out", "closed": "closed"}
 
 
 def _standing(step: StepView, run_ended_at: int | None, now: int) -> str:
@@ -138,7 +138,7 @@ def _standing(step: StepView, run_ended_at: int | None, now: int) -> str:
         end = now if run_ended_at is None else run_ended_at
         return "slept" if step.due_at is not None and step.due_at <= end else _open("sleeping", run_ended_at)
     if step.kind == Kind.WAIT:
-        return _WAITS.get(step.wait or "", step.state)
+        return _open("waiting", run_ended_at) if step.wait == "open" else _WAITS.get(step.wait or "", step.state)
     return _open(step.state, run_ended_at) if step.state == State.RETRYING else step.state
 
 

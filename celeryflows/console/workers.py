@@ -12,7 +12,7 @@ from celeryflows.store.reports.workers import list_workers
 
 @dataclass(frozen=True, slots=True)
 class WorkerSummary:
-    """A worker process. `alive`: it has beaten within `flows_dead_after`; `leads`: timers, crons and recovery are its."""
+    """A worker process. `alive`: it has beaten within `flows_dead_after`; `leads`: it does timers and recovery."""
 
     id: str
     app: str

@@ -11,10 +11,9 @@ from celeryflows.engine.matching import LIFECYCLE, answers
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.waiting import Pending
-from celeryflows.errors import BoundExceeded, FlowsError, LostTurn, RetryAfterError, TurnCancelled
+from celeryflows.errors import BoundExceeded, FlowsError, LostTurn, TurnCancelled
 from celeryflows.ids import derived_id
 from celeryflows.model.events import RUN_COMPLETED, RUN_FAILED, StoredEvent
-from celeryflows.model.retries import retry_after
 from celeryflows.model.runs import Status
 from celeryflows.model.waits import OpenWait, WaitSpec
 from celeryflows.store.connection import Connection
@@ -98,21 +97,19 @@ def _lock_waits(tx: Connection, waits: Sequence[WaitSpec]) -> None:
 
 def _arm(runtime: Runtime, tx: Connection, claim: Claim, pending: Sequence[Pending]) -> bool:
     """Open the waits, then look for what arrived before: a later statement than the locks."""
-    answered = False
-    taken: set[str] = set()
-    for one in pending:
-        if one.wait is None or one.armed or one.row.due is None:
-            continue
-        wait = NewWait(derived_id("wait", claim.run_id, one.wait.key), claim.run_id, one.wait, one.row.due)
+    arming = [
+        NewWait(derived_id("wait", claim.run_id, one.wait.key), claim.run_id, one.wait, one.row.due)
+        for one in pending
+        if one.wait is not None and not one.armed and one.row.due is not None
+    ]
+    for wait in arming:
         tx.waits.arm(wait)
-        event = _arrived(runtime, tx, claim, wait, taken)
-        if event is not None and tx.waits.answer(wait.id, event.id):
-            taken.add(event.id)
-            answered = True
-    return answered
+    # All look before one is answered: an event answers all that match it, and what was taken is not found any more.
+    found = [(wait, _arrived(runtime, tx, claim, wait)) for wait in arming]
+    return any([tx.waits.answer(wait.id, event.id) for wait, event in found if event is not None])
 
 
-def _arrived(runtime: Runtime, tx: Connection, claim: Claim, wait: NewWait, taken: set[str]) -> StoredEvent | None:
+def _arrived(runtime: Runtime, tx: Connection, claim: Claim, wait: NewWait) -> StoredEvent | None:
     spec, most = wait.spec, runtime.settings.lookback_candidates
     found = tx.events.arrivals(spec.name, spec.began, claim.run_id, most + 1)
     if len(found) > most:
@@ -121,8 +118,6 @@ def _arrived(runtime: Runtime, tx: Connection, claim: Claim, wait: NewWait, take
         )
     as_open = OpenWait(wait.id, claim.run_id, spec.key, spec.name, spec.path, spec.value, spec.if_exp, claim.event)
     for event in found:
-        if event.id in taken:
-            continue
         truth, problem = answers(event, as_open)
         if problem:
             tx.waits.note_problem(wait.id, problem)
@@ -214,12 +209,8 @@ def _try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseExce
     claim, now = recorder.claim, recorder.now()
     attempt = claim.attempt + 1
     try:
-        delay = (
-            retry_after(error, now)
-            if isinstance(error, RetryAfterError)
-            else flow.policy.delay(attempt, runtime.dice())
-        )
-    except (FlowsError, TypeError) as bad:
+        delay = flow.policy.delay_after(error, attempt, now=now, dice=runtime.dice())
+    except Exception as bad:
         return _fail(runtime, recorder, bad)
 
     def work(tx: Connection) -> None:

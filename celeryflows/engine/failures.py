@@ -1,5 +1,7 @@
 """An exception as it is stored and shown: its name, its text, and the user's part of the traceback."""
 
+import asyncio
+import concurrent.futures
 import json
 import traceback
 from pathlib import Path
@@ -9,6 +11,7 @@ from celeryflows.errors import (
     BoundExceeded,
     ExpressionError,
     InvalidDuration,
+    InvalidEvent,
     NondeterminismError,
     NonRetriableError,
     NotStorable,
@@ -18,7 +21,10 @@ from celeryflows.errors import (
 )
 from celeryflows.model.steps import Failure
 
-_OURS = str(Path(__file__).resolve().parent.parent) + "/"
+# What calls the user's code: we, and on the way into a thread asyncio and its pool.
+_CALLERS = tuple(
+    f"{Path(file).resolve().parent}/" for file in (Path(__file__).parent, asyncio.__file__, concurrent.futures.__file__)
+)
 TEXT_BOUND = 64_000
 # Trying these again cannot help.
 FINAL = (
@@ -27,6 +33,7 @@ FINAL = (
     BoundExceeded,
     ExpressionError,
     InvalidDuration,
+    InvalidEvent,
     StepMisuse,
     NondeterminismError,
     StepError,
@@ -78,7 +85,7 @@ def _stack(error: BaseException) -> str:
 
 
 def _users_part(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_CALLERS):
         trace = trace.tb_next
     return trace
 

@@ -13,7 +13,7 @@ from celeryflows.model.events import RUN_CANCELLED, RUN_COMPLETED, RUN_FAILED, S
 from celeryflows.model.runs import Status
 from celeryflows.model.steps import Failure
 from celeryflows.store.connection import Connection
-from celeryflows.store.runs import Claim
+from celeryflows.store.runs import Claim, Outcome
 
 
 def told(runtime: Runtime, connection: Connection, name: str) -> bool:
@@ -68,12 +68,11 @@ def cancel(runtime: Runtime, run_id: str, reason: str) -> bool:
     At once for what sleeps, waits or is queued; a running turn stops at its next boundary.
     """
 
-    def work(tx: Connection) -> tuple[str | None, StoredEvent | None]:
+    def work(tx: Connection) -> tuple[Outcome | None, StoredEvent | None]:
         found = tx.runs.outcome(run_id)
         if found is None:
             raise UnknownRun(f"No run {run_id!r} in the store {runtime.store.shown_url()}.")
-        left = tx.runs.cancel(run_id, reason)
-        if left is None:
+        if tx.runs.cancel(run_id, reason) is None:
             return None, None
         tx.waits.close(run_id)
         trigger = tx.events.get(found.event_id)
@@ -81,12 +80,12 @@ def cancel(runtime: Runtime, run_id: str, reason: str) -> bool:
         if trigger is not None and told(runtime, tx, RUN_CANCELLED):
             event = _own(runtime, RUN_CANCELLED, run_id, found.flow, trigger, {"reason": reason})
             tx.events.add_unrouted([event])
-        return left, event
+        return found, event
 
     left, event = runtime.store.transact(work)
     if left is None:
         return False
-    runtime.dispatcher.run_cancelled(run_id, reason)
+    runtime.dispatcher.run_cancelled(run_id, reason, left.message)
     if event is not None:
         route_ended(runtime, event)
     return True

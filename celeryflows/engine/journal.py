@@ -18,13 +18,11 @@ from celeryflows.errors import (
     BoundExceeded,
     FlowsError,
     NondeterminismError,
-    RetryAfterError,
     StepMisuse,
     Suspend,
 )
 from celeryflows.ids import derived_id
 from celeryflows.model.events import Event
-from celeryflows.model.retries import retry_after
 from celeryflows.model.steps import Kind, Memo, State, check_step_id
 from celeryflows.steps import Failed, Parked, Result, Value, WaitRequest
 from celeryflows.store.steps import StepRow
@@ -144,13 +142,10 @@ class TurnJournal:
         if isinstance(error, FINAL) or slot.attempts >= self.flow.policy.retries:
             return self._fail(slot, error)
         now, attempts = self.recorder.now(), slot.attempts + 1
-        if isinstance(error, RetryAfterError):
-            try:
-                delay = retry_after(error, now)
-            except (FlowsError, TypeError) as bad:
-                return self._fail(slot, bad)
-        else:
-            delay = self.flow.policy.delay(attempts, self.runtime.dice())
+        try:
+            delay = self.flow.policy.delay_after(error, attempts, now=now, dice=self.runtime.dice())
+        except Exception as bad:
+            return self._fail(slot, bad)
         row = slot.row(State.RETRYING, attempts, failure_text(failure_of(error, slot.key)), now + delay)
         if self.flow.is_async:
             # Other branches may run for long: the count must survive a crash until they park too.

@@ -49,6 +49,7 @@ class Recovered:
 
     delivery: Delivery | None = None
     error: str | None = None
+    message: str | None = None
     failed: StoredEvent | None = None
 
 
@@ -56,7 +57,7 @@ def requeue(runtime: Runtime, held: Held) -> bool:
     """running -> queued after its worker was lost; after too many losses at one point it fails. False: it moved on."""
 
     def work(tx: Connection) -> Recovered | None:
-        back = tx.runs.requeue(held.id, held.turn)
+        back = tx.runs.requeue(held)
         if back is None:
             return None
         delivery, lost = back
@@ -70,7 +71,7 @@ def requeue(runtime: Runtime, held: Held) -> bool:
     if recovered.delivery is not None:
         runtime.dispatcher.send_runs([recovered.delivery])
     if recovered.error is not None:
-        runtime.dispatcher.run_failed(held.id, run_failed(held.id, recovered.error))
+        runtime.dispatcher.run_failed(held.id, run_failed(held.id, recovered.error), recovered.message)
     if recovered.failed is not None:
         route_ended(runtime, recovered.failed)
     return True
@@ -86,7 +87,7 @@ def _fail_lost(runtime: Runtime, tx: Connection, delivery: Delivery, lost: int) 
     tx.waits.close(delivery.run_id)
     trigger = tx.events.get(found.event_id)
     if trigger is None or not told(runtime, tx, RUN_FAILED):
-        return Recovered(error=error)
+        return Recovered(error=error, message=delivery.message)
     event = failed_event(runtime, delivery.run_id, delivery.flow, trigger, failure)
     tx.events.add_unrouted([event])
-    return Recovered(error=error, failed=event)
+    return Recovered(error=error, message=delivery.message, failed=event)

@@ -30,11 +30,11 @@ class Dispatcher(Protocol):
         """Tell who asks for the Celery result that the run sleeps or waits; False when nobody can ask."""
         ...
 
-    def run_cancelled(self, run_id: str, reason: str) -> None:
-        """Tell who asks for the Celery result that none will come."""
+    def run_cancelled(self, run_id: str, reason: str, message: str | None = None) -> None:
+        """Tell who asks for the Celery result that none will come; `message` names the canvas that waits for it."""
         ...
 
-    def run_failed(self, run_id: str, error: Exception) -> None:
+    def run_failed(self, run_id: str, error: Exception, message: str | None = None) -> None:
         """Tell who asks for the Celery result of a run that failed outside a turn."""
         ...
 

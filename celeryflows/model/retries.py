@@ -57,6 +57,10 @@ class RetryPolicy:
             return self.backoff.delay(attempt, dice)
         return max(0, parse_duration(self.backoff(attempt), "backoff"))
 
+    def delay_after(self, error: BaseException, attempt: int, *, now: int, dice: float) -> int:
+        """Microseconds until the next attempt: as the error asks, else by the backoff. Raises what the user's do."""
+        return retry_after(error, now) if isinstance(error, RetryAfterError) else self.delay(attempt, dice)
+
 
 def check_retries(value: object, what: str) -> int:
     """Return the number of retries, 0 to 20, or raise DeclarationError."""

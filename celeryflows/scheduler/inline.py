@@ -30,10 +30,10 @@ class InlineDispatcher:
         """Nobody asks."""
         return False
 
-    def run_cancelled(self, run_id: str, reason: str) -> None:
+    def run_cancelled(self, run_id: str, reason: str, message: str | None = None) -> None:
         """Nobody asks."""
 
-    def run_failed(self, run_id: str, error: Exception) -> None:
+    def run_failed(self, run_id: str, error: Exception, message: str | None = None) -> None:
         """Nobody asks."""
 
 

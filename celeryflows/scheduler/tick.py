@@ -24,6 +24,7 @@ RENEW_EVERY = 3.0
 RELEASE_EVERY = 10.0
 FORGET_EVERY = 60.0
 BATCHES_A_TICK = 20
+BATCHES_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -165,9 +166,10 @@ class Scheduler:
         return self._seen_since is not None and now - self._seen_since >= self.runtime.settings.dead_after / SECOND
 
     def _batches(self, work: Callable[[Runtime], int]) -> None:
-        """A batch a piece, until nothing is due; bounded, so that the heartbeat gets its turn."""
+        """A batch a piece, until nothing is due; bounded in number and time, so that the heartbeat gets its turn."""
+        until = self.runtime.clock.monotonic() + BATCHES_SECONDS
         for _ in range(BATCHES_A_TICK):
-            if self._piece(work) < 1:
+            if self._piece(work) < 1 or self.runtime.clock.monotonic() > until:
                 return
 
     def _piece(self, work: Callable[[Runtime], int]) -> int:

@@ -56,9 +56,9 @@ RETURNING id, flow, message
 # The count of memos tells where a run was lost: at the same point again, or further on.
 _MEMOS = "(SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_runs.id AND s.state <> 'retrying')"
 REQUEUE = f"""
-UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {{now}}, sends = 0,
+UPDATE flows_runs SET status = 'queued', worker = NULL, claim_tok = NULL, sent_at = {{now}}, sends = 0,
   lost = CASE WHEN lost_at = {_MEMOS} THEN lost + 1 ELSE 1 END, lost_at = {_MEMOS}
-WHERE id = :id AND turn = :turn AND status = 'running' RETURNING id, flow, message, lost
+{_FENCE} RETURNING id, flow, message, lost
 """
 
 
@@ -100,15 +100,17 @@ class Outcome:
     event_id: str
     started_at: int | None
     ended_at: int | None
+    message: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A running run and who holds it."""
+    """A running run, and the turn that holds it."""
 
     id: str
     turn: int
     worker: str
+    token: int
 
 
 class Runs(Verbs):
@@ -172,9 +174,9 @@ class Runs(Verbs):
         """running -> queued without counting a loss: the worker stops, or the turn has had its time."""
         return _delivery(self._execute(HAND_BACK, id=claim.run_id, turn=claim.turn, token=claim.token))
 
-    def requeue(self, run_id: str, turn: int) -> tuple[Delivery, int] | None:
+    def requeue(self, held: Held) -> tuple[Delivery, int] | None:
         """running -> queued after its worker was lost; the message and the losses at this point."""
-        rows = self._execute(REQUEUE, id=run_id, turn=turn)
+        rows = self._execute(REQUEUE, id=held.id, turn=held.turn, token=held.token)
         return (Delivery(*rows[0][:3]), rows[0][3]) if rows else None
 
     def cancel(self, run_id: str, reason: str) -> str | None:
@@ -243,14 +245,15 @@ class Runs(Verbs):
     def of_worker(self, worker: str) -> list[Held]:
         """What a worker is running."""
         rows = self._execute(
-            "SELECT id, turn, worker FROM flows_runs WHERE worker = :worker AND status = 'running'", worker=worker
+            "SELECT id, turn, worker, claim_tok FROM flows_runs WHERE worker = :worker AND status = 'running'",
+            worker=worker,
         )
         return [Held(*row) for row in rows]
 
     def orphans(self, silence: int, limit: int = 200) -> list[Held]:
         """Running runs whose worker has not beaten for `silence` microseconds, or is not known."""
         rows = self._execute(
-            "SELECT r.id, r.turn, r.worker FROM flows_runs r LEFT JOIN flows_workers w ON w.id = r.worker "
+            "SELECT r.id, r.turn, r.worker, r.claim_tok FROM flows_runs r LEFT JOIN flows_workers w ON w.id = r.worker "
             "WHERE r.status = 'running' AND (w.id IS NULL OR w.beat_at <= {now} - :silence) LIMIT :most",
             silence=silence,
             most=limit,
@@ -260,7 +263,7 @@ class Runs(Verbs):
     def outcome(self, run_id: str) -> Outcome | None:
         """How the run stands, None when there is none."""
         rows = self._execute(
-            "SELECT id, flow, status, turn, claim_tok, output, error, reason, event_id, started_at, ended_at "
+            "SELECT id, flow, status, turn, claim_tok, output, error, reason, event_id, started_at, ended_at, message "
             "FROM flows_runs WHERE id = :id",
             id=run_id,
         )

@@ -78,7 +78,7 @@ class Script:
             self._crashes[when, key] -= 1
             self._dead.add((claim.run_id, claim.turn))
         # From here on the turn is a zombie, fenced like any other, whatever its handler catches.
-        requeue(self._runtime, Held(claim.run_id, claim.turn, claim.worker))
+        requeue(self._runtime, Held(claim.run_id, claim.turn, claim.worker, claim.token))
         raise LostTurn
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, EmailStr, Field
+from pydantic import BaseModel, Field
 
 from celeryflows import DeclarationError, Event, InvalidEvent, OnEvent
 from tests.engine.world import World
@@ -153,7 +153,7 @@ def test_an_event_of_another_name_is_not_held_to_the_model(world: World) -> None
     assert len(world.events()) == 1
 
 
-@pytest.mark.parametrize("model", [dict, SignedUp(user_id="u1", age=30), "SignedUp", None, EmailStr])
+@pytest.mark.parametrize("model", [dict, SignedUp(user_id="u1", age=30), "SignedUp", None, 5])
 def test_only_a_model_class_is_registered(world: World, model: Any) -> None:
     with pytest.raises(DeclarationError, match=r"takes a pydantic model class"):
         world.flows.event(NAME, model)

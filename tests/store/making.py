@@ -16,7 +16,7 @@ from celeryflows.model.waits import WaitSpec
 from celeryflows.scheduler.inline import InlineDispatcher
 from celeryflows.schemas import SchemaRegistry
 from celeryflows.store.database import Store
-from celeryflows.store.runs import Claim, Outcome
+from celeryflows.store.runs import Claim, Held, Outcome
 from celeryflows.store.steps import StepRow
 from celeryflows.store.waits import NewWait
 from tests.waiting import eventually
@@ -59,6 +59,11 @@ def take_claim(store: Store, run_id: str, worker: str = "w1") -> Claim:
 def running(store: Store, worker: str = "w1") -> Claim:
     """A run in its first turn."""
     return take_claim(store, put_run(store), worker)
+
+
+def held(claim: Claim) -> Held:
+    """The claim as recovery sees it."""
+    return Held(claim.run_id, claim.turn, claim.worker, claim.token)
 
 
 def run_in(store: Store, status: Status) -> tuple[str, Claim | None]:

@@ -12,7 +12,7 @@ from celeryflows.model.steps import Memo
 from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
 from celeryflows.store.runs import Claim
-from tests.store.making import SECOND, a_step, outcome, rows_of, run_in, running, take_claim
+from tests.store.making import SECOND, a_step, held, outcome, rows_of, run_in, running, take_claim
 
 WRITES: dict[str, Callable[[Connection, Claim], Any]] = {
     "record": lambda tx, claim: tx.steps.record(a_step(claim)),
@@ -65,7 +65,7 @@ def test_a_turn_writes_nothing_once_its_run_left_running(store: Store, write: st
 def test_a_zombie_writes_nothing_after_its_run_was_taken_over(store: Store, write: str) -> None:
     zombie = running(store)
     with store.connection() as connection:
-        assert connection.runs.requeue(zombie.run_id, zombie.turn)
+        assert connection.runs.requeue(held(zombie))
         requeued = everything(store)
         assert not WRITES[write](connection, zombie)
         assert everything(store) == requeued
@@ -78,7 +78,7 @@ def test_a_zombie_writes_nothing_after_its_run_was_taken_over(store: Store, writ
 def test_a_run_that_was_requeued_is_no_longer_its_last_claims(store: Store) -> None:
     zombie = running(store)
     with store.connection() as connection:
-        connection.runs.requeue(zombie.run_id, zombie.turn)
+        connection.runs.requeue(held(zombie))
     assert outcome(store, zombie.run_id).token != zombie.token
 
 
@@ -114,7 +114,9 @@ def test_a_step_under_way_takes_its_next_attempt_and_keeps_when_it_began(store: 
     with store.connection() as connection:
         assert connection.steps.record(a_step(claim, state=state, value=None, began=5, due=7))
         assert connection.steps.record(a_step(claim, value="2", attempts=2, began=6))
-    assert memo(store, claim) == Memo("charge", "run", "done", 2, "2", 5, None)
+    found = memo(store, claim)
+    assert (found.kind, found.state, found.attempts, found.value) == ("run", "done", 2, "2")
+    assert (found.began, found.due_at) == (5, None)
 
 
 def test_a_late_value_is_kept_and_changes_nothing(store: Store) -> None:
@@ -128,3 +130,13 @@ def test_a_late_value_is_kept_and_changes_nothing(store: Store) -> None:
     assert (memo(store, claim, "second").state, memo(store, claim, "second").value) == ("late", "2")
     assert (memo(store, claim, "first").state, memo(store, claim, "first").value) == ("done", "1")
     assert outcome(store, claim.run_id) == before
+
+
+def test_recovery_queues_only_the_turn_that_it_saw(store: Store) -> None:
+    claim = running(store)
+    with store.connection() as connection:
+        [seen] = connection.runs.of_worker(claim.worker)
+        assert seen == held(claim)
+        for stranger in STRANGERS.values():
+            assert connection.runs.requeue(held(stranger(claim))) is None
+        assert connection.runs.requeue(seen)

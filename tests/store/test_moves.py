@@ -10,7 +10,7 @@ from celeryflows.model.runs import MOVES, OPEN, Status, sources
 from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
 from celeryflows.store.runs import Claim
-from tests.store.making import SECOND, outcome, run_in, running
+from tests.store.making import SECOND, held, outcome, run_in, running, take_claim
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ VERBS = {
         lambda c, run: c.runs.finish(run, Status.FAILED, None, "{}"), Status.FAILED, frozenset({Status.RUNNING})
     ),
     "hand back": Verb(lambda c, run: c.runs.hand_back(run), Status.QUEUED, frozenset({Status.RUNNING})),
-    "requeue": Verb(lambda c, run: c.runs.requeue(run.run_id, run.turn), Status.QUEUED, frozenset({Status.RUNNING})),
+    "requeue": Verb(lambda c, run: c.runs.requeue(held(run)), Status.QUEUED, frozenset({Status.RUNNING})),
     "cancel": Verb(lambda c, run: c.runs.cancel(run.run_id, "no"), Status.CANCELLED, OPEN),
     "fail lost": Verb(lambda c, run: c.runs.fail_lost(run.run_id, "{}"), Status.FAILED, frozenset({Status.QUEUED})),
     "queue answered": Verb(
@@ -107,17 +107,17 @@ def test_losses_count_at_one_point_and_begin_anew_at_the_next(store: Store) -> N
                     "VALUES (:run, 'a', 'run', 'done', 1, 1, 0)",
                     run=claim.run_id,
                 )
-            back = connection.runs.requeue(claim.run_id, outcome(store, claim.run_id).turn)
+            back = connection.runs.requeue(held(claim))
             assert back is not None
             lost.append(back[1])
-            assert connection.runs.claim(claim.run_id, "w1", 7)
+            claim = take_claim(store, claim.run_id)
     assert lost == [1, 2, 1, 2, 3]
 
 
 def test_a_suspension_forgets_the_losses_before_it(store: Store) -> None:
     claim = running(store)
     with store.connection() as connection:
-        connection.runs.requeue(claim.run_id, 1)
+        connection.runs.requeue(held(claim))
         second = connection.runs.claim(claim.run_id, "w1", 7)
         assert second is not None
         assert second.lost == 1

@@ -14,7 +14,7 @@ from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
 from celeryflows.store.runs import Claim
 from celeryflows.store.steps import StepRow
-from tests.store.making import a_runtime, a_step, rows_of, running
+from tests.store.making import a_runtime, a_step, held, rows_of, running
 
 
 def record(store: Store, claim: Claim, row: StepRow) -> tuple[str | None, int]:
@@ -56,7 +56,7 @@ def test_a_cancelled_turn_that_failed_leaves_nothing(store: Store) -> None:
 
 
 def _take_over(connection: Connection, claim: Claim) -> None:
-    connection.runs.requeue(claim.run_id, claim.turn)
+    connection.runs.requeue(held(claim))
     connection.runs.claim(claim.run_id, "w2", claim.token + 1)
 
 
@@ -80,7 +80,7 @@ def _forget_the_run(connection: Connection, claim: Claim) -> None:
 
 
 LOSSES: dict[str, Callable[[Connection, Claim], object]] = {
-    "requeued": lambda connection, claim: connection.runs.requeue(claim.run_id, claim.turn),
+    "requeued": lambda connection, claim: connection.runs.requeue(held(claim)),
     "handed back": lambda connection, claim: connection.runs.hand_back(claim),
     "suspended": lambda connection, claim: connection.runs.suspend(claim, None, 0),
     "completed": lambda connection, claim: connection.runs.finish(claim, Status.COMPLETED, None, None),

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from celery import current_app, current_task
+
 from celeryflows import NonRetriableError
 from tests.celery.apps.sheet import Sheet, pass_gate, witness
 
@@ -85,6 +87,32 @@ def patient(ctx: Any) -> Any:
 def ordered(ctx: Any) -> str:
     """Started by an event."""
     return ctx.step.run("thank", lambda name: f"thanks, {name}", ctx.event.data["name"])
+
+
+@sheet.flow()
+def headers(ctx: Any) -> list[Any]:
+    """A header of the caller's, as each of two turns sees it."""
+    first = ctx.step.run("first", lambda: current_task.request.get("tenant"))
+    ctx.step.sleep("between", "300ms")
+    return [first, current_task.request.get("tenant")]
+
+
+def queue_of_message() -> str:
+    return str(current_task.request.delivery_info["routing_key"])
+
+
+@sheet.flow()
+def routes(ctx: Any) -> list[Any]:
+    """The queues by which two turns came."""
+    first = ctx.step.run("first", queue_of_message)
+    ctx.step.sleep("between", "300ms")
+    return [first, ctx.step.run("second", queue_of_message)]
+
+
+@sheet.task()
+def call_flow(value: int) -> str:
+    called = current_app.tasks["shop.slow_double"].delay(value=value)
+    return str(called.id)
 
 
 app = sheet.worker_app()
