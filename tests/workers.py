@@ -1,6 +1,6 @@
 """Real Celery workers as processes. None outlives its block or its test process.
 
-`with running_worker("tests.celery.apps.shop", "-c", "2", env=world.env) as worker:` gives pid, children, log, kill, stop."""
+`with running_worker("tests.celery.apps.shop", "-c", "2", env=world.env) as worker:` gives pid, log, kill, stop."""
 
 import os
 import signal

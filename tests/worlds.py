@@ -1,4 +1,4 @@
-"""What a test with real workers stands on: a broker, a store, a witness, workers, and the app on the test's own side."""
+"""What a test with real workers stands on: broker, store, witness, workers, and the app on the test's own side."""
 
 import json
 from collections import Counter
@@ -54,8 +54,8 @@ class World:
         self._apps.append(app)
         return app
 
-    def plain(self, app: Celery) -> Celery:
-        """Close this app too at the end; it has no Flows."""
+    def keep(self, app: Celery) -> Celery:
+        """Close this app too at the end."""
         self._apps.append(app)
         return app
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
+from kombu.utils.imports import symbol_by_name
 
 from celeryflows.celery_bridge.declaration import Declaration, Declared
 from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
@@ -43,12 +44,16 @@ class Binding:
     def declare(self, declaration: Declaration) -> Any:
         """Check a flow, keep it, and register its task; the task."""
         name = declaration.options.get("name") or self._generated_name(declaration)
-        declared = declaration.checked(name)
+        declared = declaration.checked(name, self._base(declaration))
         for flow in filter(None, (declared.flow, declared.on_failure)):
             self._keep(flow)
         if declared.on_failure is not None:
             make_task(self, Declared(declared.on_failure, {}), declared.on_failure)
         return make_task(self, declared, declared.flow)
+
+    def _base(self, declaration: Declaration) -> Any:
+        """The task's base class. `app.Task` itself is not asked for: it is fixed at the first look."""
+        return declaration.options.get("base") or vars(self.app).get("Task") or symbol_by_name(self.app.task_cls)
 
     def _generated_name(self, declaration: Declaration) -> str:
         handler = declaration.handler

@@ -44,15 +44,18 @@ class Declaration:
     handler: Handler
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def checked(self, name: str) -> "Declared":
-        """Read and check every option. Raises DeclarationError with the remedy."""
+    def checked(self, name: str, base: type | None = None) -> "Declared":
+        """Read and check every option. Raises DeclarationError with the remedy.
+
+        `base` is the task's base class, None while no app is known: then nobody can tell which options are misspelt.
+        """
         options = dict(self.options)
         if not 0 < len(name) <= NAME_BOUND or not name.isprintable():
             raise DeclarationError(f"flow name {name!r:.80}: a printable text of 1 to {NAME_BOUND} characters")
         self._check_handler(name)
         ours = {key: options.pop(key) for key in OURS if key in options}
         sent = {key: options.pop(key) for key in SENT if options.get(key) is not None}
-        _check_celery_options(name, options, type(options.get("base", Task)))
+        _check_celery_options(name, options, base)
         policy = RetryPolicy(
             check_retries(ours.get("retries", 3), f"flow {name!r}"),
             check_backoff(ours.get("backoff", Backoff()), f"flow {name!r}"),
@@ -105,12 +108,12 @@ def _failure_flow(name: str, handler: Any, sent: Mapping[str, Any]) -> Flow | No
     return Flow(definition, handler, RetryPolicy(), inspect.iscoroutinefunction(handler))
 
 
-def _check_celery_options(name: str, options: Mapping[str, Any], base: type) -> None:
-    known = {key for key in dir(Task) if not key.startswith("_")} | set(dir(base)) | set(DECORATOR)
+def _check_celery_options(name: str, options: Mapping[str, Any], base: type | None) -> None:
+    known = {key for key in (*dir(Task), *dir(base or Task)) if not key.startswith("_")} | set(DECORATOR)
     for key in options:
         if key in REFUSED:
             raise DeclarationError(f"flow {name!r}: {key}= is not for a flow; {REFUSED[key]}")
-        if key not in known:
+        if base is not None and key not in known:
             near = difflib.get_close_matches(key, [*known, *OURS, *SENT], n=1, cutoff=0.5)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise DeclarationError(f"flow {name!r}: unknown option {key!r}.{hint}")

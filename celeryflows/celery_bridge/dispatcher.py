@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.pools import ProducerPool
 from kombu.utils import json
 
-from celeryflows.celery_bridge.result_writer import ResultWriter
+from celeryflows.celery_bridge.result_writer import ResultWriter, request_of
 from celeryflows.model.runs import Delivery
 
 logger = logging.getLogger("celeryflows")
@@ -57,13 +57,15 @@ class CeleryDispatcher:
         """SUSPENDED in the result backend, so that AsyncResult tells it."""
         return self._results.write(run_id, lambda backend: backend.store_result(run_id, None, "SUSPENDED"))
 
-    def run_cancelled(self, run_id: str, reason: str) -> None:
-        """REVOKED in the result backend, so that `.get()` never hangs."""
-        self._results.write(run_id, lambda backend: backend.mark_as_revoked(run_id, reason))
+    def run_cancelled(self, run_id: str, reason: str, message: str | None = None) -> None:
+        """REVOKED in the result backend, so that `.get()` never hangs, nor a chord over the run."""
+        request = request_of(run_id, message)
+        self._results.write(run_id, lambda backend: backend.mark_as_revoked(run_id, reason, request))
 
-    def run_failed(self, run_id: str, error: Exception) -> None:
+    def run_failed(self, run_id: str, error: Exception, message: str | None = None) -> None:
         """FAILURE in the result backend, of a run that recovery gave up."""
-        self._results.write(run_id, lambda backend: backend.mark_as_failure(run_id, error))
+        request = request_of(run_id, message)
+        self._results.write(run_id, lambda backend: backend.mark_as_failure(run_id, error, request=request))
 
     def _producer(self) -> Any:
         if self._producers is None or self._pid != os.getpid():
@@ -76,7 +78,8 @@ class CeleryDispatcher:
         options = dict(self._send_options.get(delivery.flow, ()))
         if delivery.message:
             options |= json.loads(delivery.message)
-        options |= {"task_id": delivery.run_id, "producer": producer, "retry": False, "headers": {HEADER: 1}}
+        headers = {**(options.get("headers") or {}), HEADER: 1}
+        options |= {"task_id": delivery.run_id, "producer": producer, "retry": False, "headers": headers}
         task = self._app.tasks.get(delivery.flow)
         if task is None:
             self._app.send_task(delivery.flow, (), {}, **options)

@@ -12,6 +12,7 @@ from kombu.utils import json
 from celeryflows.celery_bridge.declaration import Declared
 from celeryflows.celery_bridge.dispatcher import HEADER
 from celeryflows.celery_bridge.result import RunResult
+from celeryflows.celery_bridge.result_writer import OF_REQUEST
 from celeryflows.codec import loads
 from celeryflows.durations import SECOND, from_datetime
 from celeryflows.engine.failures import run_failed
@@ -24,19 +25,8 @@ from celeryflows.model.runs import Status
 KEPT = (
     "link", "link_error", "chord", "group_id", "group_index", "root_id", "parent_id", "chain", "reply_to", "shadow",
     "queue", "routing_key", "exchange", "priority", "time_limit", "soft_time_limit", "ignore_result", "stamped_headers",
+    "headers",
 )  # fmt: skip
-OF_REQUEST = {
-    "callbacks": "link",
-    "errbacks": "link_error",
-    "chord": "chord",
-    "group": "group_id",
-    "group_index": "group_index",
-    "root_id": "root_id",
-    "parent_id": "parent_id",
-    "chain": "chain",
-    "reply_to": "reply_to",
-    "ignore_result": "ignore_result",
-}
 DEFAULTS = {"acks_late": True, "reject_on_worker_lost": True, "typing": False, "shared": False}
 
 
@@ -149,6 +139,7 @@ def _adopt(runtime: Runtime, task: Any, args: tuple[Any, ...], kwargs: Mapping[s
     """A message from a client without our extension: its arguments become the run's event, its id the run's."""
     request = task.request
     kept = {ours: value for theirs, ours in OF_REQUEST.items() if (value := getattr(request, theirs, None)) is not None}
+    kept |= _way_it_came(request.delivery_info or {})
     call = Call(task.name, call_event(args, kwargs), request.id, message=json.dumps(kept) if kept else None)
     run, event = plan(runtime, call)
 
@@ -157,6 +148,13 @@ def _adopt(runtime: Runtime, task: Any, args: tuple[Any, ...], kwargs: Mapping[s
         tx.runs.add([run])
 
     runtime.store.transact(work)
+
+
+def _way_it_came(came: Mapping[str, Any]) -> dict[str, Any]:
+    """For the run's later messages: its worker may serve no other queue. No exchange's name: the key is the queue's."""
+    keys = {"exchange": "exchange", "routing_key": "routing_key"} if came.get("exchange") else {"routing_key": "queue"}
+    keys["priority"] = "priority"
+    return {ours: came[theirs] for theirs, ours in keys.items() if came.get(theirs) is not None}
 
 
 def _yields(host: Host, task: Any) -> Callable[[], bool]:

@@ -7,11 +7,26 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
+from celery.app.task import Context
 from celery.backends.base import DisabledBackend
+from kombu.utils import json
 
 logger = logging.getLogger("celeryflows")
 
 REST = 1.0
+# What a request calls the options of the call that made it.
+OF_REQUEST = {
+    "callbacks": "link",
+    "errbacks": "link_error",
+    "chord": "chord",
+    "group": "group_id",
+    "group_index": "group_index",
+    "root_id": "root_id",
+    "parent_id": "parent_id",
+    "chain": "chain",
+    "reply_to": "reply_to",
+    "ignore_result": "ignore_result",
+}
 QUICK_RETRIES = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
 QUICK_SOCKET = {"socket_timeout": 2.0, "socket_connect_timeout": 1.0}
 
@@ -47,3 +62,10 @@ class ResultWriter:
                 backend.retry_policy = QUICK_RETRIES
             self._backend, self._pid = backend, os.getpid()
         return self._backend
+
+
+def request_of(run_id: str, message: str | None) -> Any:
+    """The request that Celery would have had: by it a chord learns of its member, and errbacks are called."""
+    kept = json.loads(message) if message else {}
+    named = {theirs: kept[ours] for theirs, ours in OF_REQUEST.items() if ours in kept}
+    return Context(named, id=run_id) if named else None

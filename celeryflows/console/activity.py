@@ -23,13 +23,14 @@ class About(StrEnum):
     """What a piece of news is about."""
 
     EVENT = "event"
-    RUN = "run"
+    START = "start"
     STEP = "step"
+    END = "end"
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One thing that happened at `at`: exactly one of `event`, `run` alone, or `run` with its `step`."""
+    """One thing that happened at `at`: an `event`, a `run` that started or ended, or a `step` of a `run`."""
 
     at: datetime
     about: About
@@ -56,7 +57,7 @@ class Activity:
         since = now - OVERLAP
         first, self._since = self._since is None, now
         found = [*self._new_events(since), *self._new_runs(since, now)]
-        return [] if first else sorted(found, key=lambda news: (news.at, news.about is About.RUN))
+        return [] if first else sorted(found, key=lambda news: (news.at, news.about is About.END))
 
     def _new_events(self, since: int) -> Iterator[News]:
         for row in events_since(self.runtime.store, since):
@@ -77,7 +78,7 @@ class Activity:
             row = rows[found.run_id]
             step = step_summary(found.step, row.ended_at, now)
             if self._is_new_step(row, step):
-                yield News(_moment_of(step, found.step.ended_at), About.STEP, run=run_summary(row), step=step)
+                yield News(_moment_of(step), About.STEP, run=run_summary(row), step=step)
         self._forget(rows, since)
 
     def _is_news(self, row: RunView) -> bool:
@@ -90,10 +91,10 @@ class Activity:
         if status is before:
             return
         run = run_summary(row)
+        if before is None and status is not Status.SKIPPED:
+            yield News(run.created_at, About.START, run=run)
         if status in ENDED:
-            yield News(run.ended_at or run.created_at, About.RUN, run=run)
-        elif before is None:
-            yield News(run.created_at, About.RUN, run=run)
+            yield News(run.ended_at or run.created_at, About.END, run=run)
 
     def _is_new_step(self, row: RunView, step: StepSummary) -> bool:
         standing, key = (step.standing, step.attempts), (row.id, step.id)
@@ -113,7 +114,7 @@ def _is_echo(name: str) -> bool:
     return name.startswith(RESERVED)
 
 
-def _moment_of(step: StepSummary, recorded_at: int | None) -> datetime:
+def _moment_of(step: StepSummary) -> datetime:
     if step.kind in (Kind.SLEEP, Kind.WAIT) and step.until is not None:
         return step.until
-    return to_datetime(recorded_at) if recorded_at is not None else step.began
+    return step.recorded_at or step.began

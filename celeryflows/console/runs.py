@@ -41,7 +41,8 @@ class StepSummary:
     """A step on the time axis.
 
     `standing`: done, failed, retrying, late (it ended after its run was cancelled), sleeping, slept, waiting, answered,
-    timed out, closed (its run ended first). `until` is None while it goes on; `took` is how long the last attempt ran.
+    timed out, closed (its run ended first). `until` is None while it goes on. `recorded_at` is when it was written
+    last, and `took` how long the attempt ran that was written then.
     """
 
     id: str
@@ -50,6 +51,7 @@ class StepSummary:
     attempts: int
     began: datetime
     until: datetime | None
+    recorded_at: datetime | None
     took: timedelta | None
     due_at: datetime | None
     value: Any
@@ -120,6 +122,7 @@ def step_summary(step: StepView, run_ended_at: int | None, now: int) -> StepSumm
         attempts=step.attempts,
         began=to_datetime(step.began),
         until=moment(_until(step, run_ended_at, now)),
+        recorded_at=moment(step.ended_at),
         took=None if step.took is None else timedelta(microseconds=step.took),
         due_at=moment(step.due_at),
         value=None if is_error else decoded(step.value),

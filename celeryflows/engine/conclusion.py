@@ -106,7 +106,8 @@ def _arm(runtime: Runtime, tx: Connection, claim: Claim, pending: Sequence[Pendi
         tx.waits.arm(wait)
     # All look before one is answered: an event answers all that match it, and what was taken is not found any more.
     found = [(wait, _arrived(runtime, tx, claim, wait)) for wait in arming]
-    return any([tx.waits.answer(wait.id, event.id) for wait, event in found if event is not None])
+    answered = [tx.waits.answer(wait.id, event.id) for wait, event in found if event is not None]
+    return any(answered)
 
 
 def _arrived(runtime: Runtime, tx: Connection, claim: Claim, wait: NewWait) -> StoredEvent | None:

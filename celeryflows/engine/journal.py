@@ -84,6 +84,7 @@ class TurnJournal:
         self._uses: Counter[str] = Counter()
         self._in_flight: set[str] = set()
         self._previous_began = recorder.claim.started_at
+        self._settled: int | None = None
         self._charge = max(0, recorder.claim.lost - 1)
         claim = recorder.claim
         again = claim.attempt > 0 or claim.lost > 0
@@ -117,7 +118,7 @@ class TurnJournal:
             self._progress.meet(memo)
             slot.result = Failed(step_error(slot.key, memo.value))
         elif memo is not None and memo.due_at is not None and memo.due_at > self.recorder.now():
-            slot.result = self._park(Pending(slot.row(State.RETRYING, memo.attempts, memo.value, memo.due_at)))
+            slot.result = self._park(slot, Pending(slot.row(State.RETRYING, memo.attempts, memo.value, memo.due_at)))
         else:
             self._open_fresh(slot, fn)
         return slot
@@ -150,7 +151,7 @@ class TurnJournal:
         if self.flow.is_async:
             # Other branches may run for long: the count must survive a crash until they park too.
             self.recorder.record(row)
-        return self._park(Pending(row))
+        return self._park(slot, Pending(row))
 
     def sleep(self, id: str, duration: Duration) -> Result:
         """Sleep for a duration, counted from the first time the handler came here."""
@@ -175,16 +176,18 @@ class TurnJournal:
         memo, now = slot.memo, self.recorder.now()
         if memo is not None and memo.wait == "answered" and memo.event is not None:
             self._progress.meet(memo)
+            self._settle(slot, memo)
             return Value(self.runtime.schemas.read(memo.event))
         if memo is not None and memo.wait in ("expired", "closed"):
             self._progress.meet(memo)
+            self._settle(slot, memo)
             return Value(None)
         self._check_fresh(slot)
         spec = wait_spec(
             slot.key, request, self.recorder.claim, previous=previous, now=now, settings=self.runtime.settings
         )
         due = memo.due_at if memo is not None and memo.due_at is not None else now + spec.timeout
-        return self._park(Pending(slot.row(State.WAITING, 0, None, due), spec, armed=memo is not None))
+        return self._park(slot, Pending(slot.row(State.WAITING, 0, None, due), spec, armed=memo is not None))
 
     def send(self, id: str, events: Sequence[Event]) -> Result:
         """Send events and record the step in one transaction: once, and never by a zombie."""
@@ -234,8 +237,16 @@ class TurnJournal:
         except FLOW_FAULTS as error:
             self._doom(error)
         slot = Slot(self, id, key, kind, memo, self.recorder.heard)
-        self._previous_began = slot.began
+        self._previous_began = slot.began if self._settled is None else min(slot.began, self._settled)
+        self._settled = None
         return slot
+
+    def _settle(self, slot: Slot, memo: Memo) -> None:
+        """A wait is over: the wait that follows, at once or after a step, looks from there, or a loop would miss
+        what came after this wait's event and before its turn."""
+        if memo.settled_at is not None:
+            self._settled = memo.settled_at
+            self._previous_began = min(slot.began, memo.settled_at)
 
     def _key(self, id: str) -> str:
         used = self._uses[id]
@@ -280,7 +291,7 @@ class TurnJournal:
                 self._progress.meet(slot.memo)
             return Value(None)
         self._check_fresh(slot)
-        return self._park(Pending(slot.row(State.WAITING, 0, None, due)))
+        return self._park(slot, Pending(slot.row(State.WAITING, 0, None, due)))
 
     def _leave(self, slot: Slot) -> None:
         self.running -= 1
@@ -295,8 +306,10 @@ class TurnJournal:
         failed.__cause__ = error
         return Failed(failed)
 
-    def _park(self, pending: Pending) -> Result:
+    def _park(self, slot: Slot, pending: Pending) -> Result:
         self.pending.append(pending)
+        # For the rest of the turn the id is taken, as that of a running step is.
+        self._in_flight.add(slot.id)
         return Parked()
 
     def _doom(self, error: FlowsError) -> None:

@@ -41,7 +41,7 @@ class Recorder:
         """
         at = self.connection.repeat(lambda: self.connection.steps.record(row))
         if at is None:
-            return self._adopt(row)
+            return self._adopt(self.connection, row)
         self.hear(at)
         self._tell(row)
         return None
@@ -52,7 +52,7 @@ class Recorder:
         def fence(tx: Connection) -> None:
             at = tx.steps.record(row)
             if at is None:
-                self._adopt(row)
+                self._adopt(tx, row)
             else:
                 self.hear(at)
 
@@ -67,9 +67,9 @@ class Recorder:
         if self.runtime.interceptor is not None:
             self.runtime.interceptor.committed(self.claim, row.key)
 
-    def _adopt(self, row: StepRow) -> str | None:
+    def _adopt(self, connection: Connection, row: StepRow) -> str | None:
         """A write that took no row: our own commit whose reply was lost, a cancelled run, or a lost turn."""
-        found = self.connection.steps.read_back(row.run, row.key)
+        found = connection.steps.read_back(row.run, row.key)
         if found is None:
             raise LostTurn
         mine = (found.turn, found.token) == (row.turn, row.token)
@@ -79,6 +79,6 @@ class Recorder:
             return found.value
         if found.status == Status.CANCELLED:
             if mine and row.state == State.DONE:
-                self.connection.steps.put_late(row)
+                connection.steps.put_late(row)
             raise TurnCancelled
         raise LostTurn

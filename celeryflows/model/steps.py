@@ -31,7 +31,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Memo:
-    """What is recorded of one step. `value` is JSON; of a failed or retrying step the error as JSON."""
+    """What is recorded of one step. `value` is JSON; of a failed or retrying step the error as JSON.
+
+    `settled_at`: when a wait was over: its event's arrival or its timeout, before any turn heard of it.
+    """
 
     key: str
     kind: str
@@ -43,6 +46,7 @@ class Memo:
     due_at: int | None = None
     wait: str | None = None
     event: StoredEvent | None = None
+    settled_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,41 @@ _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 _BRACES = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
 
+EVENT_COLUMNS = ("id", "ext_id", "name", "data", "ts", "v")
+# SQLite's RETURNING cannot name a joined table; there each look-up costs a microsecond, on a server a share of the claim.
+_SUBSELECT = "(SELECT {} FROM flows_events e WHERE e.id = flows_runs.event_id)"
+
+# clock_timestamp, for now() is the transaction's start, before any lock was waited for.
+_SERVER_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"
+_BOUND_NOW = "CAST(:now AS bigint)"
+
+# What a statement's {word} means on each database; {word:name} stands for a test against the parameter :name.
+WORDS = {
+    "postgresql": {
+        "now": _SERVER_NOW,
+        "share": "FOR SHARE",
+        "lock": "FOR UPDATE",
+        "materialized": "MATERIALIZED",
+        "in_texts": "= ANY(CAST(:of AS text[]))",
+        "in_numbers": "= ANY(CAST(:of AS bigint[]))",
+        "with_trigger": "FROM flows_events e",
+        "its_trigger": "AND e.id = flows_runs.event_id",
+        "trigger": ", ".join(f"e.{column}" for column in EVENT_COLUMNS),
+    },
+    "sqlite": {
+        "now": _BOUND_NOW,
+        "share": "",
+        "lock": "",
+        "materialized": "",
+        "in_texts": "IN (SELECT value FROM json_each(:of))",
+        "in_numbers": "IN (SELECT value FROM json_each(:of))",
+        "with_trigger": "",
+        "its_trigger": "",
+        "trigger": ", ".join(_SUBSELECT.format(column) for column in EVENT_COLUMNS),
+    },
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """One database's words. `turned` stores take the time as parameter `:now` in every statement."""
@@ -26,24 +61,9 @@ class Dialect:
         return _PARAMETER.sub(r"%(\1)s", filled.replace("%", "%%"))
 
     def _word(self, word: str, of: str | None) -> str:
-        postgres = self.name == "postgresql"
-        match word:
-            case "now":
-                if self.turned or not postgres:
-                    return "CAST(:now AS bigint)"
-                # clock_timestamp, for now() is the transaction's start, before any lock was waited for.
-                return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"
-            case "share":
-                return "FOR SHARE" if postgres else ""
-            case "lock":
-                return "FOR UPDATE" if postgres else ""
-            case "materialized":
-                return "MATERIALIZED" if postgres else ""
-            case "in_texts":
-                return f"= ANY(CAST(:{of} AS text[]))" if postgres else f"IN (SELECT value FROM json_each(:{of}))"
-            case "in_numbers":
-                return f"= ANY(CAST(:{of} AS bigint[]))" if postgres else f"IN (SELECT value FROM json_each(:{of}))"
-        raise ValueError(f"unknown word {{{word}}}")
+        if word == "now" and self.turned:
+            return _BOUND_NOW
+        return WORDS[self.name][word].replace(":of", f":{of}")
 
     @property
     def binds_now(self) -> bool:

@@ -17,23 +17,19 @@ VALUES (:id, :flow, :version, :status, :event_id, :message, :wake_at, :expires_a
 ON CONFLICT (id) DO NOTHING
 """
 
-_EVENT = ", ".join(
-    f"(SELECT {column} FROM flows_events e WHERE e.id = flows_runs.event_id)"
-    for column in ("id", "ext_id", "name", "data", "ts", "v")
-)
-
 # The message is only a hint: a doubled or late one finds nothing to claim. The token fences what the turn cannot:
 # a claim that the database lost in a crash may be made again under the same number.
-CLAIM = f"""
+CLAIM = """
 UPDATE flows_runs SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token, wake_at = NULL,
-  expires_at = NULL, started_at = COALESCE(started_at, {{now}})
-WHERE id = :id AND status = 'queued'
-RETURNING turn, flow, version, attempt, lost, started_at, {{now}}, message, {_EVENT}
+  expires_at = NULL, started_at = COALESCE(started_at, {now}) {with_trigger}
+WHERE flows_runs.id = :id AND status = 'queued' {its_trigger}
+RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, {trigger}
 """
 
-CLAIMED = f"""
-SELECT turn, flow, version, attempt, lost, started_at, {{now}}, message, {_EVENT} FROM flows_runs
-WHERE id = :id AND claim_tok = :token AND status = 'running'
+CLAIMED = """
+SELECT turn, flow, version, attempt, lost, started_at, {now}, message, e.id, e.ext_id, e.name, e.data, e.ts, e.v
+FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id
+WHERE flows_runs.id = :id AND claim_tok = :token AND status = 'running'
 """
 
 _FENCE = "WHERE id = :id AND turn = :turn AND claim_tok = :token AND status = 'running'"

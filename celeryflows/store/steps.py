@@ -31,7 +31,7 @@ ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded
 
 MEMOS = """
 SELECT s.key, s.kind, s.state, s.attempts, s.value, s.began, s.turn, s.due_at, w.state,
-  e.id, e.ext_id, e.name, e.data, e.ts, e.v
+  e.id, e.ext_id, e.name, e.data, e.ts, e.v, e.arrived_at, w.due_at
 FROM flows_steps s LEFT JOIN flows_waits w ON w.run_id = s.run_id AND w.key = s.key
 LEFT JOIN flows_events e ON e.id = w.event_id WHERE s.run_id = :run
 """
@@ -110,4 +110,5 @@ class Steps(Verbs):
 
 def _memo(row: Row) -> Memo:
     event = read_event(row[9:15]) if row[9] is not None else None
-    return Memo(*row[:9], event=event)
+    settled_at = row[15] if event is not None else row[16] if row[8] == "expired" else None
+    return Memo(*row[:9], event=event, settled_at=settled_at)

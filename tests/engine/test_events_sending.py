@@ -1,7 +1,7 @@
 """Promises of send: ids and moments, lists that are taken or refused whole, bounds, and what a handler gets."""
 
 import asyncio
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -212,41 +212,3 @@ def test_what_is_changed_after_send_changes_nothing(world: World) -> None:
     world.drain()
 
     assert got == [{"list": [1]}]
-
-
-# --- a moment to come
-
-
-def test_a_moment_to_come_stores_the_event_now_and_starts_the_run_then(world: World) -> None:
-    seen: list[tuple[int, datetime]] = []
-    world.flow(name="taker", trigger="a/b")(lambda ctx: seen.append((world.clock.now(), ctx.event.ts)))
-    due = world.clock.now() + 3_600_000_000
-
-    world.send("a/b", ts=to_datetime(due))
-
-    assert world.events()[0].arrived_at == world.clock.now()
-    assert world.only_run().status == "scheduled"
-    world.turn_to(due - 1)
-    assert seen == []
-    world.turn_to(due)
-    assert seen == [(due, to_datetime(due))]
-
-
-def test_a_moment_that_is_past_starts_the_run_at_once(world: World) -> None:
-    past = to_datetime(world.clock.now()) - timedelta(days=400)
-
-    (event,) = received(world, Event("a/b", ts=past))
-
-    assert event.ts == past
-
-
-def test_a_scheduled_run_that_is_cancelled_never_starts(world: World) -> None:
-    seen: list[str] = []
-    world.flow(name="taker", trigger="a/b")(lambda ctx: seen.append(ctx.run_id))
-    world.send("a/b", ts=to_datetime(world.clock.now()) + timedelta(hours=1))
-
-    assert world.only_run().cancel("no more") is True
-    world.advance("2h")
-
-    assert seen == []
-    assert (world.only_run().status, world.only_run().reason) == ("cancelled", "no more")

@@ -3,7 +3,7 @@
 The test kit is one process with a store of its own; here are several, of one app or more, and any database."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import lru_cache
@@ -180,20 +180,6 @@ def error_of(run: RunHandle) -> Failure:
     return run.error
 
 
-def ms(moment: int) -> int:
-    """Microseconds as milliseconds."""
-    return moment // 1000
-
-
 def us(duration: str | timedelta) -> int:
     """A duration in microseconds."""
     return parse_duration(duration)
-
-
-def collect(into: list[Any], read: Callable[[Any], Any] = lambda ctx: ctx.event.data) -> Callable[[Any], None]:
-    """A handler that notes something of its context; once a turn, so use it in flows of one turn."""
-
-    def handler(ctx: Any) -> None:
-        into.append(read(ctx))
-
-    return handler

@@ -1,0 +1,91 @@
+"""From `-A` to the engine: every command's first step, and how errors are told.
+
+Exit codes: 1 when what was asked for failed or is not there, 2 for a command line that cannot be right."""
+
+import traceback
+from typing import Any
+
+import click
+from celery import Celery
+
+from celeryflows.celery_bridge.binding import Binding
+from celeryflows.celery_bridge.settings import store_url
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import FlowsError, InvalidDuration, InvalidEvent
+from celeryflows.store.database import Store
+
+FAILED, WRONG_USAGE = 1, 2
+
+
+class Refused(click.ClickException):
+    """Ends the command with one line on stderr."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class WrongUsage(Refused):
+    """The same for a command line that cannot be right."""
+
+    exit_code = WRONG_USAGE
+
+
+class FlowsGroup(click.Group):
+    """Tells our errors in one line each."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (InvalidEvent, InvalidDuration) as error:
+            raise WrongUsage(str(error)) from error
+        except FlowsError as error:
+            raise Refused(str(error)) from error
+
+
+def app_of(ctx: click.Context) -> Celery:
+    """The app that `-A` names, all of its modules imported. Raises Refused when it has no Flows."""
+    app: Celery = ctx.obj.app
+    _import_modules(app)
+    if getattr(app, "flows_binding", None) is None:
+        raise WrongUsage(_without_flows(ctx, app))
+    app.set_current()
+    return app
+
+
+def binding_of(ctx: click.Context) -> Binding:
+    """What the app's flows share."""
+    binding: Binding = app_of(ctx).flows_binding
+    return binding
+
+
+def runtime_of(ctx: click.Context) -> Runtime:
+    """The engine on the app's store. Raises StoreError when the store is not ready."""
+    return binding_of(ctx).runtime
+
+
+def bare_store(ctx: click.Context) -> Store:
+    """The app's store, neither made nor checked."""
+    return Store(store_url(app_of(ctx)))
+
+
+def _import_modules(app: Celery) -> None:
+    try:
+        app.loader.import_default_modules()
+        app.finalize()
+    except FlowsError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise Refused(
+            f"A module of the app {app.main!r} cannot be imported: {type(error).__name__}: {error} "
+            f"({where.filename}, line {where.lineno})"
+        ) from error
+
+
+def _without_flows(ctx: click.Context, app: Celery) -> str:
+    if ctx.find_root().params.get("app") is None and not app.main:
+        return "Name your app: celery -A <module> flows ..."
+    return f"The app {app.main!r} has no Flows. Make one beside it: flows = Flows(app)"

@@ -1,0 +1,95 @@
+"""What commands print: JSON for scripts, text and tables for people. What users wrote never steers the terminal."""
+
+import dataclasses
+import json
+import sys
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from celeryflows.durations import SECOND, format_duration
+from celeryflows.model.runs import Status
+
+PIPE_WIDTH = 200
+STYLES = {
+    Status.SCHEDULED: "blue",
+    Status.QUEUED: "blue",
+    Status.RUNNING: "cyan",
+    Status.SUSPENDED: "yellow",
+    Status.COMPLETED: "green",
+    Status.FAILED: "red",
+    Status.CANCELLED: "magenta",
+    Status.SKIPPED: "magenta",
+}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def console_for(ctx: click.Context | None = None) -> Console:
+    """The terminal, or a wide page for a pipe."""
+    no_color = getattr(ctx.obj, "no_color", None) if ctx is not None else None
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(highlight=False, no_color=no_color or None, width=width, emoji=False, markup=False)
+
+
+def print_json(value: object) -> None:
+    """A view as JSON: moments as ISO text in UTC, durations in seconds."""
+    click.echo(json.dumps(json_form(value), ensure_ascii=False, indent=2))
+
+
+def json_form(value: Any) -> Any:
+    """Plain JSON for any view and any decoded value."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: json_form(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): json_form(item) for key, item in value.items()}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, str) or value is None or isinstance(value, bool | int | float):
+        return str(value) if isinstance(value, str) else value
+    return [json_form(item) for item in value] if isinstance(value, Iterable) else str(value)
+
+
+def one_line_json(value: object, most: int = 100) -> Text:
+    """A value for a table's cell, cut."""
+    return plain(json.dumps(json_form(value), ensure_ascii=False), most)
+
+
+def plain(text: str, most: int = 400, style: str = "") -> Text:
+    """A user's text in one line: cut, and without anything that a terminal would obey."""
+    line = " ".join(text[: most + 1].split()) if "\n" in text[: most + 1] else text[: most + 1]
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return Text(safe if len(text) <= most else f"{safe[: most - 3]}...", style=style)
+
+
+def status_text(status: Status) -> Text:
+    """A status in its colour."""
+    return Text(status.value, style=STYLES[status])
+
+
+def local(moment: datetime | None) -> str:
+    """A moment on this host's clock."""
+    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def span(length: timedelta) -> str:
+    """A length of time."""
+    return format_duration(int(length.total_seconds() * SECOND))
+
+
+def table(*columns: str) -> Table:
+    """A table without lines."""
+    found = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        found.add_column(column, overflow="fold" if column in ("id", "next") else "ellipsis", no_wrap=column != "id")
+    return found

@@ -1,0 +1,85 @@
+"""`flows runs`, `flows show` and `flows cancel`."""
+
+import click
+from rich.text import Text
+
+from celeryflows.cli.opening import Refused, runtime_of
+from celeryflows.cli.output import (
+    console_for,
+    json_option,
+    local,
+    one_line_json,
+    plain,
+    print_json,
+    span,
+    status_text,
+    table,
+)
+from celeryflows.cli.timeline import draw
+from celeryflows.console import actions
+from celeryflows.console import runs as desk
+from celeryflows.console.runs import RunSummary
+from celeryflows.model.runs import Status
+
+limit_option = click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many.")
+cursor_option = click.option("--cursor", help="Where the page before ended: its `next`.")
+
+
+@click.command("runs")
+@click.option("--status", type=click.Choice([status.value for status in Status]), help="Only those that stand there.")
+@click.option("--flow", help="Only those of this flow.")
+@limit_option
+@cursor_option
+@json_option
+@click.pass_context
+def list_runs(
+    ctx: click.Context, status: str | None, flow: str | None, limit: int, cursor: str | None, *, as_json: bool
+) -> None:
+    """List runs, the newest first."""
+    page = desk.runs(runtime_of(ctx), status=status, flow=flow, limit=limit, cursor=cursor)
+    if as_json:
+        return print_json({"runs": page.items, "next": page.next})
+    if not page.items:
+        return click.echo("no runs")
+    found = table("id", "flow", "status", "created", "took", "")
+    for run in page.items:
+        took = span(run.ended_at - run.started_at) if run.started_at and run.ended_at else ""
+        found.add_row(run.id, plain(run.flow, 60), status_text(run.status), local(run.created_at), took, _what(run))
+    console_for(ctx).print(found)
+    if page.next is not None:
+        click.echo(f"more: --cursor {page.next}")
+    return None
+
+
+def _what(run: RunSummary) -> Text | str:
+    if run.reason is not None:
+        return plain(run.reason, 80)
+    if run.error is not None:
+        return plain(f"{run.error.name}: {run.error.message}", 80)
+    return one_line_json(run.output, 80) if run.status is Status.COMPLETED else ""
+
+
+@click.command("show")
+@click.argument("run_id", metavar="RUN")
+@json_option
+@click.pass_context
+def show_run(ctx: click.Context, run_id: str, *, as_json: bool) -> None:
+    """Show one run: its steps on a time axis, sleeps, waits, attempts and errors."""
+    detail = desk.run(runtime_of(ctx), run_id)
+    if as_json:
+        return print_json(detail)
+    console = console_for(ctx)
+    return console.print(draw(detail, console))
+
+
+@click.command("cancel")
+@click.argument("run_id", metavar="RUN")
+@click.option("--because", default="cancelled by hand", show_default=True, help="The reason that the run will show.")
+@click.pass_context
+def cancel_run(ctx: click.Context, run_id: str, because: str) -> None:
+    """Cancel a run: at once, or at the next step boundary of one that is at work."""
+    runtime = runtime_of(ctx)
+    if not actions.cancel(runtime, run_id, because=because):
+        status = desk.run(runtime, run_id).run.status
+        raise Refused(f"Run {run_id} has ended already: {status}. Nothing was changed.")
+    click.echo(f"cancelled {run_id}")
