@@ -43,9 +43,9 @@ class Flows:
 
         `trigger` is an event's name, OnEvent, OnCron, or a list of at most 10; `name` the Celery task name and the
         flow's identity; `label` for people; `retries` 0 to 20 (default 3) and `backoff` for each step and for the body;
-        `on_failure` a handler run as flow `<name>.on_failure` after the last attempt; `output_type` and `version`;
-        every other option of `app.task` means what Celery says. Raises DeclarationError for what cannot be, with the
-        remedy. Returns the flow's Celery task.
+        `on_failure` a handler run as flow `<name>.on_failure` after the last attempt; `version` names the code under
+        which runs start; every other option of `app.task` means what Celery says. Raises DeclarationError for what
+        cannot be, with the remedy. Returns the flow's Celery task.
         """
         if fn is not None:
             return self._wiring.declare(Declaration(fn, options))

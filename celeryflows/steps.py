@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from celeryflows.durations import Duration
-from celeryflows.errors import StepError
+from celeryflows.errors import LostTurn, StepError, Suspend, TurnCancelled
 from celeryflows.model.events import Event
 
 
@@ -32,6 +32,7 @@ class Parked:
 
 
 Result = Value | Failed | Parked
+SIGNALS = (Suspend, LostTurn, TurnCancelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,10 @@ class Journal(Protocol):
 
     async def park(self) -> Any:
         """Stay in an async handler, not to be resumed in this turn."""
+        ...
+
+    def give_up(self, signal: BaseException) -> None:
+        """A signal of the engine ended the turn."""
         ...
 
 
@@ -174,23 +179,30 @@ class AsyncSteps:
 
     async def run(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """As `Steps.run`; a coroutine function is awaited, a sync function runs in a thread."""
+        try:
+            result = await self._run(id, fn, args, kwargs)
+        except SIGNALS as signal:
+            result = self._given_up(signal)
+        return await self._take(result)
+
+    async def _run(self, id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
         slot = self._journal.open(id, fn)
         if slot.result is not None:
-            return await self._take(slot.result)
+            return slot.result
         try:
             with slot:
                 raw = await _call(slot.body, args, kwargs)
         except Exception as error:
-            return await self._take(self._journal.failed(slot, error))
-        return await self._take(self._journal.succeeded(slot, raw))
+            return self._journal.failed(slot, error)
+        return self._journal.succeeded(slot, raw)
 
     async def sleep(self, id: str, duration: Duration) -> None:
         """As `Steps.sleep`."""
-        await self._take(self._journal.sleep(id, duration))
+        await self._settle(lambda: self._journal.sleep(id, duration))
 
     async def sleep_until(self, id: str, when: datetime | str) -> None:
         """As `Steps.sleep_until`."""
-        await self._take(self._journal.sleep_until(id, when))
+        await self._settle(lambda: self._journal.sleep_until(id, when))
 
     async def wait_for_event(
         self,
@@ -204,13 +216,25 @@ class AsyncSteps:
     ) -> Event | None:
         """As `Steps.wait_for_event`."""
         request = WaitRequest(event, timeout, match, if_exp, lookback)
-        found: Event | None = await self._take(self._journal.wait(id, request))
+        found: Event | None = await self._settle(lambda: self._journal.wait(id, request))
         return found
 
     async def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
         """As `Steps.send_event`."""
-        ids: list[str] = await self._take(self._journal.send(id, as_list(events)))
+        ids: list[str] = await self._settle(lambda: self._journal.send(id, as_list(events)))
         return ids
+
+    async def _settle(self, tool: Callable[[], Result]) -> Any:
+        try:
+            result = tool()
+        except SIGNALS as signal:
+            result = self._given_up(signal)
+        return await self._take(result)
+
+    def _given_up(self, signal: BaseException) -> Result:
+        """Nothing of the engine's is raised into a coroutine: groups and timeouts of asyncio would make it theirs."""
+        self._journal.give_up(signal)
+        return Parked()
 
     async def _take(self, result: Result) -> Any:
         if isinstance(result, Value):

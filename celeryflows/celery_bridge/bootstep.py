@@ -154,7 +154,10 @@ def install(host: Host) -> None:
 
     def revoked(sender: Any = None, request: Any = None, **_: Any) -> None:
         name = getattr(sender, "name", None)
-        if request is not None and name in host.runtime.flows and getattr(sender, "app", None) is host.app:
+        if request is None or name not in host.runtime.flows or getattr(sender, "app", None) is not host.app:
+            return
+        # Celery also calls revoked what it kills when the worker ends: that run goes on elsewhere.
+        if request.id in state.revoked:
             cancel_revoked(host, request.id)
 
     def unknown(id: str | None = None, name: str | None = None, **_: Any) -> None:

@@ -15,7 +15,7 @@ from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.retries import Backoff, RetryPolicy, check_backoff, check_retries
 from celeryflows.model.triggers import OnEvent, parse_triggers
 
-OURS = ("trigger", "name", "label", "retries", "backoff", "on_failure", "output_type", "version")
+OURS = ("trigger", "name", "label", "retries", "backoff", "on_failure", "version")
 # Applied to each message: as task attributes Celery 5.7 deprecates them.
 SENT = ("queue", "routing_key", "exchange", "priority", "delivery_mode")
 REFUSED = {
@@ -68,9 +68,7 @@ class Declaration:
             version=_text(ours.get("version"), "version", name),
             send=sent,
         )
-        flow = Flow(
-            definition, self.handler, policy, inspect.iscoroutinefunction(self.handler), ours.get("output_type")
-        )
+        flow = Flow(definition, self.handler, policy, inspect.iscoroutinefunction(self.handler))
         return Declared(flow, options, _failure_flow(name, ours.get("on_failure"), sent))
 
     def _check_handler(self, name: str) -> None:

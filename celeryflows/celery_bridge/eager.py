@@ -1,18 +1,35 @@
 """`task_always_eager`: a run in place on a store in memory. Sleeps end at once; waits see what was sent or time out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import states
 from celery.result import EagerResult
 
 from celeryflows.clock import Clock, TurnedClock
+from celeryflows.engine.resume import wake_due
 from celeryflows.engine.runtime import Dispatcher, Runtime
 from celeryflows.engine.starting import Call, start
 from celeryflows.engine.turn import NOT_CLAIMED, TurnEnd, take_turn
-from celeryflows.model.runs import Status
+from celeryflows.errors import FlowsError
+from celeryflows.model.runs import Delivery, Status
 from celeryflows.scheduler.inline import InlineDispatcher, InlineWorld
 from celeryflows.store.database import Store
+
+WAKES_BOUND = 10_000
+
+
+class EagerDispatcher(InlineDispatcher):
+    """Runs what is sent at once, in place."""
+
+    def __init__(self, settle: Callable[[], None]) -> None:
+        super().__init__()
+        self._settle = settle
+
+    def send_runs(self, deliveries: Sequence[Delivery]) -> None:
+        """Take the turns, and those that follow."""
+        super().send_runs(deliveries)
+        self._settle()
 
 
 class EagerWorld:
@@ -20,8 +37,9 @@ class EagerWorld:
 
     def __init__(self, runtime_on: Callable[[Store, Dispatcher, Clock], Runtime]) -> None:
         self._clock = TurnedClock()
-        self._dispatcher = InlineDispatcher()
+        self._dispatcher = EagerDispatcher(self._settle)
         self._ends: dict[str, TurnEnd] = {}
+        self._settling = False
         store = Store("sqlite://", clock=self._clock)
         store.prepare()
         self.runtime = runtime_on(store, self._dispatcher, self._clock)
@@ -30,17 +48,30 @@ class EagerWorld:
     def run(self, call: Call) -> Any:
         """Run to the end, and what it started too; the EagerResult that Celery would give."""
         run_id = start(self.runtime, call)
-        self._world.run_due()
-        while self._ends.get(run_id, NOT_CLAIMED).status not in (Status.COMPLETED, Status.FAILED, Status.CANCELLED):
-            due = self._world.next_due()
-            if due is None:
-                break
-            self._world.turn_to(due)
+        self._settle()
         end = self._ends.get(run_id, NOT_CLAIMED)
         if end.status is Status.FAILED:
             return EagerResult(run_id, end.error, states.FAILURE, name=call.flow)
         state = states.SUCCESS if end.status is Status.COMPLETED else states.REVOKED
         return EagerResult(run_id, end.value, state, name=call.flow)
+
+    def _settle(self) -> None:
+        """Go on until nothing sleeps, waits or backs off any more. Crons do not fire in eager mode."""
+        if self._settling:
+            return
+        self._settling = True
+        try:
+            for _ in range(WAKES_BOUND):
+                self._world.drain()
+                with self.runtime.store.connection() as connection:
+                    due = connection.runs.next_wake()
+                if due is None:
+                    return
+                self._clock.set(max(due, self._clock.now()))
+                wake_due(self.runtime)
+        finally:
+            self._settling = False
+        raise FlowsError(f"a flow slept {WAKES_BOUND:,} times in eager mode and has no end; use the test kit for it")
 
     def _turn(self, runtime: Runtime, run_id: str) -> TurnEnd:
         end = take_turn(runtime, run_id)

@@ -27,7 +27,13 @@ KEPT = (
     "queue", "routing_key", "exchange", "priority", "time_limit", "soft_time_limit", "ignore_result", "stamped_headers",
     "headers",
 )  # fmt: skip
-DEFAULTS = {"acks_late": True, "reject_on_worker_lost": True, "typing": False, "shared": False}
+DEFAULTS = {
+    "acks_late": True,
+    "reject_on_worker_lost": True,
+    "typing": False,
+    "shared": False,
+    "Request": "celeryflows.celery_bridge.flow_request:FlowRequest",
+}
 
 
 class TurnOver(Ignore):

@@ -27,6 +27,8 @@ class _Selector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         """Wait for I/O, or leave the loop when only parked steps are left."""
+        if self.is_armed and self.journal.over and timeout != 0:
+            raise _Quiet
         parked = self.journal.paused or self.journal.yielding or bool(self.journal.pending)
         if not self.is_armed or not parked or self.journal.running or timeout == 0:
             return super().select(timeout)
@@ -55,7 +57,7 @@ def run_async(handler: Coroutine[Any, Any, Any], journal: TurnJournal) -> Conclu
     finally:
         selector.is_armed = False
         # From here on no step of this turn runs, whatever the coroutines' finally blocks do.
-        ended, journal.paused = task.done(), True
+        ended, journal.paused, journal.closing = task.done(), True, True
         _drop(loop)
         journal.paused = not ended
 

@@ -17,9 +17,11 @@ from celeryflows.engine.waiting import Pending, wait_spec
 from celeryflows.errors import (
     BoundExceeded,
     FlowsError,
+    LostTurn,
     NondeterminismError,
     StepMisuse,
     Suspend,
+    TurnCancelled,
 )
 from celeryflows.ids import derived_id
 from celeryflows.model.events import Event
@@ -78,7 +80,9 @@ class TurnJournal:
         self.memos = memos
         self.pending: list[Pending] = []
         self.doom: FlowsError | None = None
+        self.gone: LostTurn | TurnCancelled | None = None
         self.paused = False
+        self.closing = False
         self.yielding = False
         self.running = 0
         self._uses: Counter[str] = Counter()
@@ -131,7 +135,7 @@ class TurnJournal:
             self._check_size(slot, text)
         except FlowsError as error:
             return self._fail(slot, error)
-        stored = self.recorder.record(slot.row(State.DONE, slot.attempts + 1, text))
+        stored = self._record(slot.row(State.DONE, slot.attempts + 1, text))
         self._bytes += len(text)
         return Value(value if stored is None else loads(stored))
 
@@ -150,7 +154,7 @@ class TurnJournal:
         row = slot.row(State.RETRYING, attempts, failure_text(failure_of(error, slot.key)), now + delay)
         if self.flow.is_async:
             # Other branches may run for long: the count must survive a crash until they park too.
-            self.recorder.record(row)
+            self._record(row)
         return self._park(slot, Pending(row))
 
     def sleep(self, id: str, duration: Duration) -> Result:
@@ -201,7 +205,11 @@ class TurnJournal:
         slot.started = self.runtime.clock.monotonic()
         ids = [derived_id("send", self.recorder.claim.run_id, slot.key, str(i)) for i in range(len(events))]
         text, value = roundtrip(ids)
-        self.recorder.send(events, ids, slot.row(State.DONE, 1, text))
+        try:
+            self.recorder.send(events, ids, slot.row(State.DONE, 1, text))
+        except (LostTurn, TurnCancelled) as signal:
+            self.give_up(signal)
+            raise
         return Value(value)
 
     def pause(self) -> None:
@@ -211,9 +219,20 @@ class TurnJournal:
 
     async def park(self) -> Any:
         """Stay in an async handler for the rest of the turn: nothing is raised, the coroutine is not resumed."""
-        if self.paused:
+        if self.closing:
             raise Suspend
         await asyncio.get_running_loop().create_future()
+
+    def give_up(self, signal: BaseException) -> None:
+        """The turn is over, whoever swallows its signal: no step of it runs any more."""
+        if isinstance(signal, LostTurn | TurnCancelled):
+            self.gone = self.gone or signal
+        self.paused = True
+
+    @property
+    def over(self) -> bool:
+        """True when it does not matter any more what the handler does."""
+        return self.doom is not None or self.gone is not None
 
     # -- inside
 
@@ -299,9 +318,16 @@ class TurnJournal:
         if self.paused:
             raise Suspend
 
+    def _record(self, row: StepRow) -> str | None:
+        try:
+            return self.recorder.record(row)
+        except (LostTurn, TurnCancelled) as signal:
+            self.give_up(signal)
+            raise
+
     def _fail(self, slot: Slot, error: BaseException, attempts: int | None = None) -> Result:
         text = failure_text(failure_of(error, slot.key))
-        stored = self.recorder.record(slot.row(State.FAILED, attempts or slot.attempts + 1, text))
+        stored = self._record(slot.row(State.FAILED, attempts or slot.attempts + 1, text))
         failed = step_error(slot.key, stored or text)
         failed.__cause__ = error
         return Failed(failed)

@@ -59,7 +59,6 @@ class Flow:
     handler: Handler
     policy: RetryPolicy
     is_async: bool = False
-    output_type: Any = None
 
     @property
     def name(self) -> str:

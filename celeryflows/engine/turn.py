@@ -110,6 +110,8 @@ def _call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJourn
 def _conclude(runtime: Runtime, flow: Flow, journal: TurnJournal, conclusion: Conclusion) -> TurnEnd | None:
     """Write the outcome; None when a wait is answered already and the handler goes on at once."""
     recorder = journal.recorder
+    if journal.gone is not None:
+        raise journal.gone
     if journal.doom is not None:
         return _ended(runtime, flow, journal, Conclusion(error=journal.doom))
     if journal.yielding:

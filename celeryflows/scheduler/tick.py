@@ -105,11 +105,13 @@ class Scheduler:
             self._keep_alive(now)
 
     def stop(self) -> None:
-        """Leave at once: give up the lease and the row."""
+        """Leave at once: hand back what a cold shutdown cut off, give up the lease and the row."""
         with contextlib.suppress(StoreError), self.gate, self.runtime.store.connection() as connection:
             connection.workers.resign(self.runtime.worker)
-            if not connection.runs.of_worker(self.runtime.worker):
-                connection.workers.stop(self.runtime.worker)
+            left = connection.runs.leave(self.runtime.worker)
+            connection.workers.stop(self.runtime.worker)
+            if left:
+                self.runtime.dispatcher.send_runs(left)
 
     def _keep_alive(self, now: float) -> None:
         if self._beat.is_due(now):

@@ -12,7 +12,7 @@ _BRACES = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
 
 EVENT_COLUMNS = ("id", "ext_id", "name", "data", "ts", "v")
-# SQLite's RETURNING cannot name a joined table; there each look-up costs a microsecond, on a server a share of the claim.
+# SQLite's RETURNING cannot name a joined table; there each look-up costs a microsecond, on a server a share of a claim.
 _SUBSELECT = "(SELECT {} FROM flows_events e WHERE e.id = flows_runs.event_id)"
 
 # clock_timestamp, for now() is the transaction's start, before any lock was waited for.

@@ -189,6 +189,15 @@ class Runs(Verbs):
         )
         return str(rows[0][0]) if moved else None
 
+    def leave(self, worker: str) -> list[Delivery]:
+        """running -> queued of all that a worker holds that stops for good; no loss is counted."""
+        rows = self._execute(
+            "UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {now}, sends = 0 "
+            "WHERE worker = :worker AND status = 'running' RETURNING id, flow, message",
+            worker=worker,
+        )
+        return [Delivery(*row) for row in rows]
+
     def fail_lost(self, run_id: str, error: str) -> bool:
         """queued -> failed, after too many lost workers."""
         return bool(
@@ -228,6 +237,10 @@ class Runs(Verbs):
             "SELECT id FROM flows_runs WHERE expires_at <= {now} ORDER BY expires_at LIMIT :most", most=limit
         )
         return [row[0] for row in rows]
+
+    def next_wake(self) -> int | None:
+        """The next moment at which a run wakes."""
+        return self._execute("SELECT min(wake_at) FROM flows_runs WHERE wake_at IS NOT NULL")[0][0]  # type: ignore[no-any-return]
 
     def next_due(self) -> int | None:
         """The next moment at which a run, a cron or an expiry is due."""

@@ -81,4 +81,3 @@ def test_a_claim_that_waited_for_the_row_hears_the_time_after_the_wait(migrated_
     claimer.join(10)
     assert claimed[0].at >= released
     store.dispose()
-

@@ -8,7 +8,7 @@ import pytest
 from celeryflows.engine.resume import requeue
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.turn import NOT_CLAIMED, take_turn
-from celeryflows.errors import NonRetriableError, TurnCancelled
+from celeryflows.errors import NonRetriableError
 from celeryflows.model.events import Event
 from celeryflows.model.runs import Status
 from celeryflows.store.database import Store
