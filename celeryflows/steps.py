@@ -78,6 +78,10 @@ class Journal(Protocol):
         """Record or plan what follows a failed attempt."""
         ...
 
+    def abandoned(self, slot: Any) -> None:
+        """The attempt was cancelled by the handler's own asyncio: nothing of it is recorded."""
+        ...
+
     def sleep(self, id: str, duration: Duration) -> Result:
         """Sleep for a duration."""
         ...
@@ -194,6 +198,9 @@ class AsyncSteps:
                 raw = await _call(slot.body, args, kwargs)
         except Exception as error:
             return self._journal.failed(slot, error)
+        except asyncio.CancelledError:
+            self._journal.abandoned(slot)
+            raise
         return self._journal.succeeded(slot, raw)
 
     async def sleep(self, id: str, duration: Duration) -> None:

@@ -38,6 +38,7 @@ class Binding:
         self._lock = threading.RLock()
         # One byte shared with the pool's children, who never see the worker's signals.
         self._stop = mmap.mmap(-1, 1)
+        app.on_after_finalize.connect(self._check_names, weak=False)
 
     # -- declaring
 
@@ -49,7 +50,10 @@ class Binding:
             self._keep(flow)
         if declared.on_failure is not None:
             make_task(self, Declared(declared.on_failure, {}), declared.on_failure)
-        return make_task(self, declared, declared.flow)
+        task = make_task(self, declared, declared.flow)
+        if self.app.finalized:
+            self._check_names()
+        return task
 
     def _base(self, declaration: Declaration) -> Any:
         """The task's base class. `app.Task` itself is not asked for: it is fixed at the first look."""
@@ -65,6 +69,12 @@ class Binding:
             raise DeclarationError(f"Two flows are named {flow.name!r}; give one of them another name=")
         self.flows[flow.name] = flow
         self.send_options[flow.name] = dict(flow.definition.send)
+
+    def _check_names(self, **_: Any) -> None:
+        """Of two tasks of one name Celery keeps the first: a flow must not vanish so, and its messages run a task."""
+        for name in self.flows:
+            if not getattr(self.app.tasks[name], "is_flow", False):
+                raise DeclarationError(f"The flow {name!r} bears the name of a task of this app; give it another name=")
 
     # -- the engine
 

@@ -32,6 +32,7 @@ DEFAULTS = {
     "reject_on_worker_lost": True,
     "typing": False,
     "shared": False,
+    "is_flow": True,
     "Request": "celeryflows.celery_bridge.flow_request:FlowRequest",
 }
 

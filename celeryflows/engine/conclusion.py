@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celeryflows.codec import dumps
-from celeryflows.engine.failures import FINAL, failure_of, failure_text
+from celeryflows.engine.failures import failure_of, failure_text, is_final
 from celeryflows.engine.finish import completed_event, failed_event, route_ended, tell_suspended, told
 from celeryflows.engine.matching import LIFECYCLE, answers
 from celeryflows.engine.recording import Recorder
@@ -144,10 +144,10 @@ def ended(runtime: Runtime, flow: Flow, recorder: Recorder, conclusion: Conclusi
         try:
             return _complete(runtime, recorder, conclusion.value)
         except FlowsError as error:
-            if not isinstance(error, FINAL):
+            if not is_final(error):
                 raise
             return _fail(runtime, recorder, error)
-    if isinstance(conclusion.error, FINAL) or recorder.claim.attempt >= flow.policy.retries:
+    if is_final(conclusion.error) or recorder.claim.attempt >= flow.policy.retries:
         return _fail(runtime, recorder, conclusion.error)
     return _try_again(runtime, flow, recorder, conclusion.error)
 

@@ -40,11 +40,18 @@ FINAL = (
 )
 
 
+def is_final(error: BaseException | None) -> bool:
+    """True when trying again cannot help; a group's errors decide for it."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_final(one) for one in error.exceptions)
+    return isinstance(error, FINAL)
+
+
 def failure_of(error: BaseException, step_id: str | None = None) -> Failure:
     """The error's stored form; of a StepError the original's."""
     if isinstance(error, StepError):
         return Failure(error.name, error.message, error.stack, error.step_id)
-    return Failure(type(error).__name__, _clean(_text(error)), _clean(_stack(error)), step_id)
+    return Failure(type(error).__name__, storable(_text(error)), storable(_stack(error)), step_id)
 
 
 def failure_text(failure: Failure) -> str:
@@ -90,7 +97,7 @@ def _users_part(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
-def _clean(text: str) -> str:
+def storable(text: str) -> str:
     """Storable on every database: no lone surrogates, no NUL, within a bound."""
     text = text if len(text) <= TEXT_BOUND else text[:TEXT_BOUND] + " ... (cut)"
     return text.encode("utf-8", "replace").decode().replace("\0", "\\0")

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from celeryflows.codec import loads
-from celeryflows.engine.failures import run_failed
+from celeryflows.engine.failures import run_failed, storable
 from celeryflows.engine.routing import route_stored
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import UnknownRun
@@ -67,6 +67,7 @@ def cancel(runtime: Runtime, run_id: str, reason: str) -> bool:
 
     At once for what sleeps, waits or is queued; a running turn stops at its next boundary.
     """
+    reason = storable(reason)
 
     def work(tx: Connection) -> tuple[Outcome | None, StoredEvent | None]:
         found = tx.runs.outcome(run_id)

@@ -9,7 +9,7 @@ from typing import Any
 
 from celeryflows.codec import loads, roundtrip
 from celeryflows.durations import Duration, parse_bounded, parse_moment
-from celeryflows.engine.failures import FINAL, failure_of, failure_text, step_error
+from celeryflows.engine.failures import failure_of, failure_text, is_final, step_error
 from celeryflows.engine.progress import Progress
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
@@ -144,7 +144,7 @@ class TurnJournal:
         self._leave(slot)
         if isinstance(error, FLOW_FAULTS):
             self._doom(error)
-        if isinstance(error, FINAL) or slot.attempts >= self.flow.policy.retries:
+        if is_final(error) or slot.attempts >= self.flow.policy.retries:
             return self._fail(slot, error)
         now, attempts = self.recorder.now(), slot.attempts + 1
         try:
@@ -312,9 +312,13 @@ class TurnJournal:
         self._check_fresh(slot)
         return self._park(slot, Pending(slot.row(State.WAITING, 0, None, due)))
 
-    def _leave(self, slot: Slot) -> None:
+    def abandoned(self, slot: Slot) -> None:
+        """The handler's own asyncio cancelled the attempt: it runs again when the handler comes to it again."""
         self.running -= 1
         self._in_flight.discard(slot.id)
+
+    def _leave(self, slot: Slot) -> None:
+        self.abandoned(slot)
         if self.paused:
             raise Suspend
 

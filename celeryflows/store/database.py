@@ -118,6 +118,8 @@ def _make_engine(url: URL, *, in_memory: bool) -> Engine:
     options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
     if in_memory:
         options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+        # All share the one connection: giving it back must not roll another thread's transaction back.
+        options["pool_reset_on_return"] = None
     else:
         # As many connections as there are turns at once; each worker slot holds at most one.
         options |= {"poolclass": QueuePool, "pool_size": 5, "max_overflow": -1, "pool_recycle": 1800}

@@ -19,6 +19,7 @@ class Script:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._lock = threading.Lock()
+        self._dying = threading.Lock()
         self._stubs: dict[tuple[str | None, str], Any] = {}
         self._crashes: Counter[tuple[str, str]] = Counter()
         self._calls: Counter[tuple[str, str]] = Counter()
@@ -31,7 +32,7 @@ class Script:
 
     def crash(self, when: str, key: str, times: int) -> None:
         """Crash the next so many times."""
-        with self._lock:
+        with self._dying:
             self._crashes[when, key] += times
 
     def calls(self, key: str, run_id: str | None) -> int:
@@ -72,14 +73,19 @@ class Script:
             self._strike("in", claim, key)
 
     def _strike(self, when: str, claim: Claim, key: str) -> None:
-        with self._lock:
+        with self._dying:
             if not self._crashes[when, key]:
                 return
             self._crashes[when, key] -= 1
             self._dead.add((claim.run_id, claim.turn))
-        # From here on the turn is a zombie, fenced like any other, whatever its handler catches.
-        requeue(self._runtime, Held(claim.run_id, claim.turn, claim.worker, claim.token))
+            # From here on the turn is a zombie, fenced like any other, whatever its handler catches.
+            requeue(self._runtime, Held(claim.run_id, claim.turn, claim.worker, claim.token))
         raise LostTurn
+
+    def bury(self) -> None:
+        """Wait for a worker that dies in another thread: its run is back in the queue then."""
+        with self._dying:
+            pass
 
 
 def _stand_in(stub: Any) -> Callable[..., Any]:

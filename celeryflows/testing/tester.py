@@ -174,6 +174,7 @@ class FlowsTester:
                 return pool.submit(copy_context().run, take_turn, runtime, run_id).result()
         finally:
             _turning.reset(token)
+            self._script.bury()
 
     def _is_trigger(self, name: str, event: Event) -> bool:
         flow = self._runtime.flows.get(name)

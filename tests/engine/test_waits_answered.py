@@ -156,3 +156,26 @@ def test_one_event_answers_all_waits_of_a_run_that_match_it_whoever_was_first(wo
     world.advance("2h")
 
     assert world.only_run().output == [1, 1]
+
+
+def test_an_event_that_comes_while_the_runs_turn_goes_on_elsewhere_is_taken_in_that_turn(world: World) -> None:
+    taken: list[int] = []
+
+    @world.flow(name="f", trigger="cart/opened")
+    async def f(ctx: Any) -> None:
+        async def elsewhere() -> None:
+            await ctx.step.sleep("nap", "1h")
+            await ctx.step.run("place", lambda: world.flows.send("order/placed") and None)
+            await ctx.step.sleep("another nap", "1h")
+
+        async def waiting() -> None:
+            await ctx.step.wait_for_event("order", event="order/placed", timeout="1 day")
+            taken.append(world.clock.now())
+
+        await asyncio.gather(elsewhere(), waiting())
+
+    world.send("cart/opened")
+    world.advance("3h")
+
+    assert world.only_run().status == "completed"
+    assert taken[0] == NEW_YEAR + us("1h")

@@ -36,7 +36,7 @@ class Sheet:
         app.conf.update(settings)
         flows = Flows(app)
         for fn, chosen in self._tasks:
-            app.task(**chosen)(fn)
+            app.task(shared=False, **chosen)(fn)
         for fn, chosen in self._flows:
             flows.flow(fn, **chosen)
         return app

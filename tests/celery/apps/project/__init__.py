@@ -1,0 +1,1 @@
+"""A project whose packages keep their flows in flows.py, for discovery."""

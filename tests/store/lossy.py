@@ -1,0 +1,98 @@
+"""A store whose link breaks at one chosen commit: before it, right after it, or while the server is still at it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from celeryflows.clock import Clock
+from celeryflows.errors import StoreUnavailable
+from celeryflows.store.connection import Connection
+from celeryflows.store.database import Store
+from celeryflows.store.executor import Row
+
+Break = Literal["before", "after", "during"]
+# Long enough for the retry to meet the locks of the commit that is still under way.
+LATE = 0.15
+
+
+class LossyStore(Store):
+    """Counts its commits; the one numbered `at` (from 0) meets the broken link."""
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        super().__init__(url, clock=clock)
+        self.commits: list[str] = []
+        self.at = -1
+        self.link: Break = "after"
+        self.late: list[threading.Timer] = []
+
+    def break_link(self, link: Break, at: int) -> None:
+        """From now on count anew, and break the link at that commit."""
+        self.commits, self.link, self.at = [], link, at
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection over the link."""
+        connection = LossyConnection(self)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def dispose(self) -> None:
+        """Close, once no commit is under way any more."""
+        for timer in self.late:
+            timer.join(10)
+        super().dispose()
+
+
+class LossyConnection(Connection):
+    """What it hears of the chosen commit is an outage."""
+
+    store: LossyStore
+    _inside = False
+
+    def _command(self, sql: str) -> None:
+        if sql != "COMMIT":
+            super()._command(sql)
+            self._inside = sql.startswith("BEGIN")
+            return
+        self._inside = False
+        with self._broken(sql) as link:
+            if link == "during":
+                self._commit_late()
+            elif link != "before":
+                super()._command(sql)
+
+    def _run(self, how: str, sql: str, params: Any) -> list[Row]:
+        if self._inside or not sql.lstrip().startswith(("INSERT", "UPDATE", "DELETE", "WITH")):
+            return super()._run(how, sql, params)
+        rows: list[Row] = []
+        with self._broken(sql) as link:
+            if link == "during":
+                super()._command("BEGIN")
+            if link != "before":
+                rows = super()._run(how, sql, params)
+            if link == "during":
+                self._commit_late()
+        return rows
+
+    @contextmanager
+    def _broken(self, sql: str) -> Iterator[Break | None]:
+        self.store.commits.append(sql)
+        chosen = len(self.store.commits) == self.store.at + 1
+        yield self.store.link if chosen else None
+        if chosen:
+            self._drop()
+            raise StoreUnavailable(f"the link broke {self.store.link} the commit of {sql.strip()[:60]}")
+
+    def _commit_late(self) -> None:
+        raw, cursor, self._raw, self._cursor = self._raw, self._cursor, None, None
+
+        def commit() -> None:
+            cursor.execute("COMMIT")
+            raw.close()
+
+        timer = threading.Timer(LATE, commit)
+        self.store.late.append(timer)
+        timer.start()
