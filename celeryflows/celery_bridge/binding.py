@@ -19,6 +19,7 @@ from celeryflows.engine.finish import cancel
 from celeryflows.engine.registrar import register_sender
 from celeryflows.engine.runtime import Dispatcher, Flow, Runtime, Schemas
 from celeryflows.engine.starting import Call
+from celeryflows.engine.turn import TurnEnd
 from celeryflows.errors import ConfigurationError, DeclarationError
 from celeryflows.store.database import Store
 
@@ -38,7 +39,6 @@ class Binding:
         self._lock = threading.RLock()
         # One byte shared with the pool's children, who never see the worker's signals.
         self._stop = mmap.mmap(-1, 1)
-        app.on_after_finalize.connect(self._check_names, weak=False)
 
     # -- declaring
 
@@ -70,7 +70,7 @@ class Binding:
         self.flows[flow.name] = flow
         self.send_options[flow.name] = dict(flow.definition.send)
 
-    def _check_names(self, **_: Any) -> None:
+    def _check_names(self) -> None:
         """Of two tasks of one name Celery keeps the first: a flow must not vanish so, and its messages run a task."""
         for name in self.flows:
             if not getattr(self.app.tasks[name], "is_flow", False):
@@ -120,6 +120,7 @@ class Binding:
         )
 
     def _make_runtime(self) -> Runtime:
+        self._check_names()
         settings = read_settings(self.app)
         url = store_url(self.app)
         if url.startswith("django:"):
@@ -160,7 +161,7 @@ class Binding:
             self._eager = EagerWorld(self.runtime_on)
         return self._eager
 
-    def run_eagerly(self, call: Call) -> Any:
+    def run_eagerly(self, call: Call) -> TurnEnd:
         """Run a call in place."""
         return self.eager().run(call)
 

@@ -1,10 +1,6 @@
 """`task_always_eager`: a run in place on a store in memory. Sleeps end at once; waits see what was sent or time out."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from celery import states
-from celery.result import EagerResult
 
 from celeryflows.clock import Clock, TurnedClock
 from celeryflows.engine.resume import wake_due
@@ -12,8 +8,8 @@ from celeryflows.engine.runtime import Dispatcher, Runtime
 from celeryflows.engine.starting import Call, start
 from celeryflows.engine.turn import NOT_CLAIMED, TurnEnd, take_turn
 from celeryflows.errors import FlowsError
-from celeryflows.model.runs import Delivery, Status
-from celeryflows.scheduler.inline import InlineDispatcher, InlineWorld
+from celeryflows.model.runs import Delivery
+from celeryflows.scheduler.inline import InlineDispatcher
 from celeryflows.store.database import Store
 
 WAKES_BOUND = 10_000
@@ -43,17 +39,16 @@ class EagerWorld:
         store = Store("sqlite://", clock=self._clock)
         store.prepare()
         self.runtime = runtime_on(store, self._dispatcher, self._clock)
-        self._world = InlineWorld(self.runtime, self._dispatcher, self._clock, self._turn)
 
-    def run(self, call: Call) -> Any:
-        """Run to the end, and what it started too; the EagerResult that Celery would give."""
-        run_id = start(self.runtime, call)
-        self._settle()
-        end = self._ends.get(run_id, NOT_CLAIMED)
-        if end.status is Status.FAILED:
-            return EagerResult(run_id, end.error, states.FAILURE, name=call.flow)
-        state = states.SUCCESS if end.status is Status.COMPLETED else states.REVOKED
-        return EagerResult(run_id, end.value, state, name=call.flow)
+    def run(self, call: Call) -> TurnEnd:
+        """Run to the end, and what it started too; how it ended. A call inside a run's step runs inside it."""
+        outer, self._settling = self._settling, False
+        try:
+            run_id = start(self.runtime, call)
+            self._settle()
+        finally:
+            self._settling = outer
+        return self._ends.get(run_id, NOT_CLAIMED)
 
     def _settle(self) -> None:
         """Go on until nothing sleeps, waits or backs off any more. Crons do not fire in eager mode."""
@@ -62,7 +57,7 @@ class EagerWorld:
         self._settling = True
         try:
             for _ in range(WAKES_BOUND):
-                self._world.drain()
+                self._take_turns()
                 with self.runtime.store.connection() as connection:
                     due = connection.runs.next_wake()
                 if due is None:
@@ -73,8 +68,9 @@ class EagerWorld:
             self._settling = False
         raise FlowsError(f"a flow slept {WAKES_BOUND:,} times in eager mode and has no end; use the test kit for it")
 
-    def _turn(self, runtime: Runtime, run_id: str) -> TurnEnd:
-        end = take_turn(runtime, run_id)
-        if end.status is not None:
-            self._ends[run_id] = end
-        return end
+    def _take_turns(self) -> None:
+        while self._dispatcher.waiting:
+            run_id = self._dispatcher.waiting.popleft().run_id
+            end = take_turn(self.runtime, run_id)
+            if end.status is not None:
+                self._ends[run_id] = end

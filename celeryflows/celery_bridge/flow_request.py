@@ -1,4 +1,4 @@
-"""A run's message inside a worker: the loss of its process is a lost turn, which recovery repairs, not the run's end."""
+"""A run's message inside a worker: losing its process is a lost turn, which recovery repairs, not the run's end."""
 
 import logging
 from typing import Any

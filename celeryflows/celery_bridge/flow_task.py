@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from celery import Celery, signals
-from celery.exceptions import Ignore
+from celery import Celery, signals, states
+from celery.exceptions import Ignore, TaskRevokedError
+from celery.result import EagerResult
 from kombu.utils import json
 
 from celeryflows.celery_bridge.declaration import Declared
@@ -59,7 +60,7 @@ class Host(Protocol):
     def is_eager(self) -> bool: ...
     def stopping(self) -> bool: ...
     def cancel(self, run_id: str, reason: str) -> bool: ...
-    def run_eagerly(self, call: Call) -> Any: ...
+    def run_eagerly(self, call: Call) -> TurnEnd: ...
 
 
 def make_task(host: Host, declared: Declared, flow: Flow) -> Any:
@@ -74,9 +75,9 @@ def make_task(host: Host, declared: Declared, flow: Flow) -> Any:
         return take_delivery(host, self, args, kwargs)
 
     def apply_async(self: Any, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
-        call = read_call(host.runtime, flow.name, tuple(args or ()), kwargs or {}, task_id, options)
         if host.is_eager:
-            return host.run_eagerly(call)
+            return in_place(self.apply(args, kwargs, task_id=task_id, **options))
+        call = read_call(host.runtime, flow.name, tuple(args or ()), kwargs or {}, task_id, options)
         return RunResult(
             start(host.runtime, call), host.cancel, backend=self.backend, task_name=self.name, app=host.app
         )
@@ -130,9 +131,12 @@ def _moment_or_seconds(value: Any, now: int) -> int | None:
 def take_delivery(host: Host, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """One message: take the run's next turn and tell Celery how it ended."""
     runtime, request = host.runtime, task.request
-    if not getattr(request, HEADER, None):
-        _adopt(runtime, task, args, kwargs)
-    end = take_turn(runtime, request.id, _yields(host, task))
+    if request.is_eager:
+        end = host.run_eagerly(Call(task.name, call_event(args, kwargs), request.id))
+    else:
+        if not getattr(request, HEADER, None):
+            _adopt(runtime, task, args, kwargs)
+        end = take_turn(runtime, request.id, _yields(host, task))
     if end.status is None and (request.delivery_info or {}).get("redelivered"):
         end = _ended_before(runtime, request.id)
     if end.status is Status.COMPLETED:
@@ -140,6 +144,13 @@ def take_delivery(host: Host, task: Any, args: tuple[Any, ...], kwargs: Mapping[
     if end.status is Status.FAILED and end.error is not None:
         raise end.error
     raise TurnOver
+
+
+def in_place(result: Any) -> Any:
+    """Celery's result of a call in eager mode: a run that was cancelled reads REVOKED, as it does elsewhere."""
+    if result.state != states.IGNORED:
+        return result
+    return EagerResult(result.id, TaskRevokedError("cancelled"), states.REVOKED, name=result.name)
 
 
 def _adopt(runtime: Runtime, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -20,11 +20,16 @@ def look_at_broker(app: Celery, flows: Sequence[str]) -> BrokerFacts:
     url, transport = "broker_url", ""
     try:
         with quick_connection(app) as connection:
-            url, transport = connection.as_uri(), str(connection.transport.driver_type)
+            url, transport = shown_url(connection.as_uri()), str(connection.transport.driver_type)
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=CONNECT_SECONDS)
             return _ask(app, flows, connection, url, transport)
     except Exception as error:
         return BrokerFacts(url, transport, problem=_one_line(error))
+
+
+def shown_url(masked: str) -> str:
+    """Kombu shows a password also where there is none."""
+    return masked.replace("://:**@", "://") if masked.startswith(("redis", "rediss")) else masked
 
 
 def _ask(app: Celery, flows: Sequence[str], connection: Any, url: str, transport: str) -> BrokerFacts:

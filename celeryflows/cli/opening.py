@@ -86,6 +86,6 @@ def _import_modules(app: Celery) -> None:
 
 
 def _without_flows(ctx: click.Context, app: Celery) -> str:
-    if ctx.find_root().params.get("app") is None and not app.main:
+    if ctx.find_root().params.get("app") is None and app.main in (None, "default"):
         return "Name your app: celery -A <module> flows ..."
     return f"The app {app.main!r} has no Flows. Make one beside it: flows = Flows(app)"

@@ -4,7 +4,8 @@ Nothing is raised into the user's coroutines: what is parked is simply not resum
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextlib import suppress
 from typing import Any
 
 from celeryflows.engine.conclusion import Conclusion
@@ -13,6 +14,8 @@ from celeryflows.errors import LostTurn, Suspend, TurnCancelled
 
 # Beside parked steps a handler may await a short timer or a socket of its own: this long the turn waits for them.
 GRACE = 1.0
+# How a coroutine may end that is left.
+LEFT = (Exception, BaseExceptionGroup, GeneratorExit, asyncio.CancelledError, Suspend, LostTurn, TurnCancelled)
 
 
 class _Quiet(BaseException):
@@ -58,19 +61,46 @@ def run_async(handler: Coroutine[Any, Any, Any], journal: TurnJournal) -> Conclu
         selector.is_armed = False
         # From here on no step of this turn runs, whatever the coroutines' finally blocks do.
         ended, journal.paused, journal.closing = task.done(), True, True
-        _drop(loop)
+        _drop(loop, task)
         journal.paused = not ended
 
 
-def _drop(loop: asyncio.AbstractEventLoop) -> None:
-    for task in asyncio.all_tasks(loop):
-        try:
-            task.get_coro().close()
-        except (Exception, Suspend, LostTurn, TurnCancelled, asyncio.CancelledError):
-            continue
+def _drop(loop: asyncio.AbstractEventLoop, handler: "asyncio.Task[Any]") -> None:
+    """Leave every coroutine where it stands: its cleanups run and are awaited, the code behind does not go on."""
+    branches = asyncio.all_tasks(loop)
     try:
+        if branches:
+            closing = loop.create_task(_close(sorted(branches, key=lambda task: task is handler)))
+            loop.run_until_complete(asyncio.wait({closing}, timeout=GRACE))
+            if not closing.done():
+                closing.cancel()
+                loop.run_until_complete(asyncio.wait({closing}, timeout=GRACE / 10))
         loop.run_until_complete(loop.shutdown_asyncgens())
-    except (Exception, Suspend, _Quiet):
+    except LEFT:
         pass
     finally:
         loop.close()
+
+
+async def _close(tasks: "Iterable[asyncio.Task[Any]]") -> None:
+    for task in tasks:
+        with suppress(*LEFT):
+            await _Closing(task.get_coro())
+
+
+class _Closing:
+    """Awaits a coroutine's end after GeneratorExit. Its own `close()` would refuse a cleanup that awaits."""
+
+    def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        step: Callable[[Any], Any] = self._coroutine.throw
+        sent: Any = GeneratorExit()
+        with suppress(StopIteration):
+            while True:
+                awaited = step(sent)
+                try:
+                    step, sent = self._coroutine.send, (yield awaited)
+                except (Exception, asyncio.CancelledError) as error:
+                    step, sent = self._coroutine.throw, error

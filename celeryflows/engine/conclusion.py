@@ -52,14 +52,19 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     wake = min((p.row.due for p in pending if p.row.due is not None), default=None)
     fresh = [p.wait for p in pending if p.wait is not None and not p.armed]
     armed = [p.row.key for p in pending if p.armed]
+    tries = 0
 
     def work(tx: Connection) -> bool:
+        nonlocal tries
+        tries += 1
+        # A second try may find the waits that the first one armed and answered, when only its reply was lost.
+        known = armed if tries == 1 else [p.row.key for p in pending if p.wait is not None]
         _lock_waits(tx, fresh)
         if not tx.runs.suspend(claim, wake, claim.attempt):
             return _suspended_before(tx, claim)
         tx.steps.put([p.row for p in pending])
         answered = _arm(runtime, tx, claim, pending)
-        if answered or (armed and tx.waits.settled(claim.run_id, armed)):
+        if answered or (known and tx.waits.settled(claim.run_id, known)):
             # The event came first: the run stays ours, and the handler goes on at once.
             tx.runs.resume_own(claim)
             return False

@@ -35,12 +35,13 @@ def deliver(runtime: Runtime, events: Sequence[StoredEvent], also: Also | None =
     tried: list[Routed] = []
 
     def work(tx: Connection) -> Routed:
-        if tried and tx.events.known([event.id for event in events]):
+        routed = _route_new(runtime, tx, events, again=bool(tried))
+        if routed is None:
             return tried[-1]
-        tried.append(_route_new(runtime, tx, events))
+        tried.append(routed)
         if also is not None:
             also(tx)
-        return tried[-1]
+        return routed
 
     _after(runtime, runtime.store.transact(work))
 
@@ -86,7 +87,7 @@ def _route_piece(runtime: Runtime, event_id: str, piece: str) -> str | None:
             return Routed(), None
         hashes = wait_hashes(event, tx.waits.shapes([event.name]).get(event.name, ()))
         # A wait armed later has looked for itself, and must not be answered by a piece.
-        waits = tx.waits.open_for(event.name, hashes, after=piece, armed_before=arrived, limit=most)
+        waits = tx.waits.open_for(event.name, hashes, after=piece, armed_by=arrived, limit=most)
         rest = waits[-1].id if len(waits) == most else None
         if not tx.events.move_piece(event_id, piece, rest):
             return Routed(), None
@@ -108,7 +109,8 @@ def _after(runtime: Runtime, routed: Routed) -> None:
         route_pieces(runtime, event_id, piece)
 
 
-def _route_new(runtime: Runtime, tx: Connection, events: Sequence[StoredEvent]) -> Routed:
+def _route_new(runtime: Runtime, tx: Connection, events: Sequence[StoredEvent], *, again: bool) -> Routed | None:
+    """None when an earlier try has stored them: it was committed, or was about to be, when its reply was lost."""
     catalog, hashes = _prepare(runtime, tx, events)
     routed = Routed()
     answered: list[tuple[StoredEvent, OpenWait]] = []
@@ -118,6 +120,9 @@ def _route_new(runtime: Runtime, tx: Connection, events: Sequence[StoredEvent]) 
             routed.pieces[event.id] = ""
         else:
             answered += [(event, wait) for wait in waits]
+    # An insert waits for the other try's commit, where a look would miss it.
+    if again and not tx.events.add_new(events[0], routed.pieces.get(events[0].id)):
+        return None
     tx.events.add(events, routed.pieces)
     _start_runs(runtime, tx, catalog, events, routed)
     _answer(tx, answered, routed)

@@ -59,9 +59,9 @@ def _claim(runtime: Runtime, connection: Connection, run_id: str) -> Claim | Non
     def claim() -> Claim | None:
         nonlocal tries
         tries += 1
-        # A reply that was lost may have been a claim that was made.
-        mine = connection.runs.claimed(run_id, runtime.worker, token) if tries > 1 else None
-        return mine or connection.runs.claim(run_id, runtime.worker, token)
+        made = connection.runs.claim(run_id, runtime.worker, token)
+        # A reply that was lost may have been a claim that was made; asked after, for its commit may be under way yet.
+        return made or (connection.runs.claimed(run_id, runtime.worker, token) if tries > 1 else None)
 
     return connection.repeat(claim)
 

@@ -103,19 +103,21 @@ class Connection:
     def repeat(self, call: Callable[[], T]) -> T:
         """Call until it goes through: a few times for conflicts, for the store's patience after an outage."""
         until = time.monotonic() + self.store.patience
-        for attempt in range(TRIES):
+        conflicts = outages = 0
+        while True:
             try:
                 return call()
             except TransientError:
-                if attempt == TRIES - 1:
+                conflicts += 1
+                if conflicts == TRIES:
                     raise
-                time.sleep(random.random() * 0.005 * 2 ** min(attempt, 6))
+                time.sleep(random.random() * 0.005 * 2 ** min(conflicts, 6))
             except StoreUnavailable:
                 self._drop()
-                if attempt == TRIES - 1 or time.monotonic() > until:
+                if time.monotonic() > until:
                     raise
-                time.sleep(min(0.05 * 2**attempt, 0.5))
-        raise AssertionError("unreachable")
+                time.sleep(min(0.05 * 2 ** min(outages, 4), 0.5))
+                outages += 1
 
     def now(self) -> int:
         """The store's clock, in microseconds."""

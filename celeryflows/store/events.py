@@ -51,15 +51,13 @@ class Events(Verbs):
         pieces = pieces or {}
         self._insert(INSERT_ROUTED, [event_row(e, pieces.get(e.id)) for e in events])
 
+    def add_new(self, event: StoredEvent, piece: str | None = None) -> bool:
+        """Store an event as arrived now; False when it is there, once the transaction that stores it has committed."""
+        return bool(self._execute(INSERT_ROUTED + " RETURNING id", **event_row(event, piece)))
+
     def add_unrouted(self, events: Iterable[StoredEvent]) -> None:
         """Store events that are routed after this transaction."""
         self._insert(INSERT_UNROUTED, [event_row(e) for e in events])
-
-    def known(self, ids: Sequence[str]) -> set[str]:
-        """Those of the ids that are stored."""
-        return {
-            row[0] for row in self._execute("SELECT id FROM flows_events WHERE id {in_texts:ids}", ids=self._array(ids))
-        }
 
     def get(self, event_id: str) -> StoredEvent | None:
         """One event, None when it is not there."""

@@ -111,4 +111,4 @@ class Steps(Verbs):
 def _memo(row: Row) -> Memo:
     event = read_event(row[9:15]) if row[9] is not None else None
     settled_at = row[15] if event is not None else row[16] if row[8] == "expired" else None
-    return Memo(*row[:9], event=event, settled_at=settled_at)
+    return Memo(*(*row[:9], event, settled_at))

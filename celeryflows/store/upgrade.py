@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from celeryflows.errors import SchemaMismatch, StoreUnavailable
+from celeryflows.errors import SchemaMismatch, StoreError, StoreUnavailable
 from celeryflows.store.dialect import Dialect
 from celeryflows.store.locks import SCHEMA_SPACE
 
@@ -47,8 +47,15 @@ def prepare(store: Upgradable) -> None:
 
 
 def upgrade(store: Upgradable) -> str:
-    """Bring the schema to the newest version, one process at a time; the version."""
-    _with_lock(store, lambda config: command.upgrade(config, "head"))
+    """Bring the schema to the newest version, one process at a time; the version. Raises StoreError."""
+    schema_version(store)
+    try:
+        _with_lock(store, lambda config: command.upgrade(config, "head"))
+    except DBAPIError as error:
+        raise StoreError(
+            f"The store {store.shown_url()} refused its schema: {str(error.orig).strip().splitlines()[0]}. "
+            "Run this as a user that may create tables."
+        ) from error
     return newest_version()
 
 

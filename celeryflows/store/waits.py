@@ -80,7 +80,7 @@ class Waits(Verbs):
         hashes: Sequence[int],
         *,
         after: str = "",
-        armed_before: int | None = None,
+        armed_by: int | None = None,
         limit: int = 1_000_000,
     ) -> list[OpenWait]:
         """Open waits that an event may answer, by id. `hashes` are those of its values under the name's paths."""
@@ -90,11 +90,11 @@ class Waits(Verbs):
             "FROM flows_waits w LEFT JOIN flows_runs r ON r.id = w.run_id AND w.if_exp IS NOT NULL "
             "LEFT JOIN flows_events e ON e.id = r.event_id "
             "WHERE w.name = :name AND w.hash {in_numbers:hashes} AND w.state = 'open' AND w.id > :after "
-            "AND (CAST(:before AS bigint) IS NULL OR w.armed_at < CAST(:before AS bigint)) ORDER BY w.id LIMIT :most",
+            "AND (CAST(:armed_by AS bigint) IS NULL OR w.armed_at <= CAST(:armed_by AS bigint)) ORDER BY w.id LIMIT :most",
             name=name,
             hashes=self._array(sorted(set(hashes))),
             after=after,
-            before=armed_before,
+            armed_by=armed_by,
             most=limit,
         )
         return [_open_wait(row) for row in rows]

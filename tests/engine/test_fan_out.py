@@ -1,6 +1,5 @@
-"""Promises of a wide fan-out: one event answers a thousand waits in bounded pieces, and a crash between them loses none."""
+"""Promises of a wide fan-out: one event answers a thousand waits in bounded pieces, and a crash loses none."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -144,10 +143,11 @@ def test_two_who_go_on_with_the_same_pieces_answer_each_wait_once(
         return routing._route_piece(runtime, event_id, piece)
 
     monkeypatch.setattr(routing, "_route_piece", overtaken)
-    thousand.send("order/placed", {"user": "u1"})
+    thousand.flows.send("order/placed", {"user": "u1"})
 
+    assert len({message.run_id for message in thousand.broker.waiting}) == len(thousand.broker.waiting) == 1_000
+    thousand.drain()
     assert len(thousand.runs(status="completed")) == 1_000
-    assert [len(json.loads(json.dumps(run.steps[0].wait))) for run in thousand.runs()] == [len("answered")] * 1_000
 
 
 def test_more_than_a_thousand_conditions_are_judged_in_pieces_too(world: World) -> None:

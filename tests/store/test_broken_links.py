@@ -136,4 +136,5 @@ def test_a_link_that_breaks_at_any_commit_doubles_and_loses_nothing(
     for at in range(commits):
         broken = told(lossy, clock, link, at)
         assert len(lossy.commits) > at
+        assert broken.repairs <= 1
         assert broken.end() == expected, f"the link broke {link} commit {at}: {lossy.commits[at]}"

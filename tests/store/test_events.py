@@ -14,9 +14,10 @@ def test_an_event_is_stored_once_under_our_id(store: Store) -> None:
         stored = connection.events.get(first.id)
         assert stored is not None
         assert (stored.name, stored.text, stored.data) == ("a", '{"x":1}', {"x": 1})
-        assert connection.events.known([first.id, other.id, "none"]) == {first.id, other.id}
-        assert connection.events.known([]) == set()
+        assert connection.events.get(other.id) is not None
         assert connection.events.get("none") is None
+        assert not connection.events.add_new(first)
+        assert connection.events.add_new(an_event("c"))
 
 
 def test_an_event_comes_back_whole(store: Store) -> None:
