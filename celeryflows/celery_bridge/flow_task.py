@@ -84,6 +84,8 @@ def make_task(host: Host, declared: Declared, flow: Flow) -> Any:
 
     for name in ("__name__", "__qualname__", "__doc__", "__module__"):
         setattr(run, name, getattr(flow.handler, name, getattr(run, name)))
+    # A lambda's name is no word; Celery writes a function of it.
+    run.__name__ = run.__name__ if run.__name__.isidentifier() else "run"
     options = {**DEFAULTS, **declared.celery_options, "name": flow.name, "bind": True, "apply_async": apply_async}
     return host.app.task(**options)(run)
 

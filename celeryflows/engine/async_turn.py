@@ -4,6 +4,8 @@ Nothing is raised into the user's coroutines: what is parked is simply not resum
 
 import asyncio
 import selectors
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from typing import Any
@@ -16,6 +18,10 @@ from celeryflows.errors import LostTurn, Suspend, TurnCancelled
 GRACE = 1.0
 # How a coroutine may end that is left.
 LEFT = (Exception, BaseExceptionGroup, GeneratorExit, asyncio.CancelledError, Suspend, LostTurn, TurnCancelled)
+
+
+# One loop runs in a thread of the system at a time: gevent's turns share one, and take their turns here.
+_LOOPS: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
 
 
 class _Quiet(BaseException):
@@ -50,6 +56,8 @@ def run_async(handler: Coroutine[Any, Any, Any], journal: TurnJournal) -> Conclu
     loop = asyncio.SelectorEventLoop(selector)
     loop.set_exception_handler(lambda _loop, _context: None)
     task = loop.create_task(handler)
+    alone = _LOOPS[threading.get_native_id()]
+    alone.acquire()
     try:
         selector.is_armed = True
         return Conclusion(value=loop.run_until_complete(task))
@@ -62,6 +70,7 @@ def run_async(handler: Coroutine[Any, Any, Any], journal: TurnJournal) -> Conclu
         # From here on no step of this turn runs, whatever the coroutines' finally blocks do.
         ended, journal.paused, journal.closing = task.done(), True, True
         _drop(loop, task)
+        alone.release()
         journal.paused = not ended
 
 

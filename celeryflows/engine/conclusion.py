@@ -165,7 +165,7 @@ def _complete(runtime: Runtime, recorder: Recorder, value: Any) -> Ended:
         raise BoundExceeded(
             "the flow's value in bytes", most, size, "Return a key instead, or raise flows_max_value_bytes."
         )
-    if not told(runtime, connection, RUN_COMPLETED):
+    if not connection.repeat(lambda: told(runtime, connection, RUN_COMPLETED)):
         # Nobody listens: one statement, one commit.
         if not connection.repeat(lambda: connection.runs.finish(claim, Status.COMPLETED, output, None)):
             _check_own_end(connection, claim)
@@ -185,8 +185,9 @@ def _fail(runtime: Runtime, recorder: Recorder, error: BaseException) -> Ended:
 def _finish(
     runtime: Runtime, recorder: Recorder, status: Status, output: str | None, error: str | None, event: StoredEvent
 ) -> None:
-    claim = recorder.claim
-    listened = told(runtime, recorder.connection, RUN_COMPLETED if status is Status.COMPLETED else RUN_FAILED)
+    claim, connection = recorder.claim, recorder.connection
+    name = RUN_COMPLETED if status is Status.COMPLETED else RUN_FAILED
+    listened = connection.repeat(lambda: told(runtime, connection, name))
 
     def work(tx: Connection) -> None:
         if not tx.runs.finish(claim, status, output, error):
@@ -195,7 +196,7 @@ def _finish(
         if listened:
             tx.events.add_unrouted([event])
 
-    recorder.connection.transact(work)
+    connection.transact(work)
     if listened:
         route_ended(runtime, event)
 

@@ -55,7 +55,7 @@ def tell_suspended(runtime: Runtime, connection: Connection, run_id: str) -> Non
     """Tell that the run sleeps or waits. The next turn may have ended it meanwhile: then its end is told once more."""
     if not runtime.dispatcher.run_suspended(run_id):
         return
-    found = connection.runs.outcome(run_id)
+    found = connection.repeat(lambda: connection.runs.outcome(run_id))
     if found is not None and found.status == Status.FAILED:
         runtime.dispatcher.run_failed(run_id, run_failed(run_id, found.error))
     elif found is not None and found.status == Status.CANCELLED:
@@ -68,12 +68,15 @@ def cancel(runtime: Runtime, run_id: str, reason: str) -> bool:
     At once for what sleeps, waits or is queued; a running turn stops at its next boundary.
     """
     reason = storable(reason)
+    tries = 0
 
     def work(tx: Connection) -> tuple[Outcome | None, StoredEvent | None]:
+        nonlocal tries
+        tries += 1
         found = tx.runs.outcome(run_id)
         if found is None:
             raise UnknownRun(f"No run {run_id!r} in the store {runtime.store.shown_url()}.")
-        if tx.runs.cancel(run_id, reason) is None:
+        if tx.runs.cancel(run_id, reason) is None and not (tries > 1 and _is_cancelled(tx, run_id, reason)):
             return None, None
         tx.waits.close(run_id)
         trigger = tx.events.get(found.event_id)
@@ -90,6 +93,12 @@ def cancel(runtime: Runtime, run_id: str, reason: str) -> bool:
     if event is not None:
         route_ended(runtime, event)
     return True
+
+
+def _is_cancelled(tx: Connection, run_id: str, reason: str) -> bool:
+    """After a try whose reply was lost: it was our own commit that cancelled the run."""
+    found = tx.runs.outcome(run_id)
+    return found is not None and (found.status, found.reason) == (Status.CANCELLED, reason)
 
 
 def read_output(status: str, output: str | None) -> Any:

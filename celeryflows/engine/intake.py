@@ -85,7 +85,8 @@ def send_within(runtime: Runtime, events: Sequence[Event], transaction: Any) -> 
     """Write events in the caller's own transaction; they are routed after its commit, and gone when it rolls back."""
     stored = accept(runtime, events)
     ids = [event.id for event in stored]
-    write_outbox(transaction, stored, now=runtime.clock.now(), after_commit=lambda: _route_all(runtime, ids))
+    if stored:
+        write_outbox(runtime.store, transaction, stored, after_commit=lambda: _route_all(runtime, ids))
     return ids
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from celeryflows.codec import loads, roundtrip
@@ -86,6 +86,7 @@ class TurnJournal:
         self.yielding = False
         self.running = 0
         self._uses: Counter[str] = Counter()
+        self._used = 0
         self._in_flight: set[str] = set()
         self._previous_began = recorder.claim.started_at
         self._settled: int | None = None
@@ -93,7 +94,7 @@ class TurnJournal:
         claim = recorder.claim
         again = claim.attempt > 0 or claim.lost > 0
         self._progress = Progress(memos, first=claim.turn == 1 and not recorder.looked, again=again)
-        self._bytes = sum(len(m.value) for m in memos.values() if m.value)
+        self._bytes = sum(_bytes(m.value) for m in memos.values() if m.value)
 
     # -- what a context asks
 
@@ -136,7 +137,7 @@ class TurnJournal:
         except FlowsError as error:
             return self._fail(slot, error)
         stored = self._record(slot.row(State.DONE, slot.attempts + 1, text))
-        self._bytes += len(text)
+        self._bytes += _bytes(text)
         return Value(value if stored is None else loads(stored))
 
     def failed(self, slot: Slot, error: Exception) -> Result:
@@ -167,8 +168,7 @@ class TurnJournal:
 
         def due(now: int) -> int:
             at, most = parse_moment(when, f"sleep_until {id!r}"), self.runtime.settings.max_wait
-            if at - now > most:
-                raise BoundExceeded("sleep (microseconds)", most, at - now, "Sleep in a loop (flows_max_wait).")
+            parse_bounded(timedelta(microseconds=max(at - now, 0)), what=f"sleep_until {id!r}", least=0, most=most)
             return at
 
         return self._sleep(id, due)
@@ -268,12 +268,11 @@ class TurnJournal:
             self._previous_began = min(slot.began, memo.settled_at)
 
     def _key(self, id: str) -> str:
-        used = self._uses[id]
+        used, most = self._uses[id], self.runtime.settings.max_steps
         self._uses[id] = used + 1
-        if sum(self._uses.values()) > self.runtime.settings.max_steps:
-            raise BoundExceeded(
-                "steps in a run", self.runtime.settings.max_steps, sum(self._uses.values()), "Raise flows_max_steps."
-            )
+        self._used += 1
+        if self._used > most:
+            raise BoundExceeded("steps in a run", most, self._used, "Raise flows_max_steps.")
         return id if used == 0 else f"{id}:{used}"
 
     def _open_fresh(self, slot: Slot, fn: Callable[..., Any]) -> None:
@@ -350,7 +349,7 @@ class TurnJournal:
 
     def _check_size(self, slot: Slot, text: str) -> None:
         settings = self.runtime.settings
-        size = len(text) if len(text) * 4 <= settings.max_value_bytes else len(text.encode())
+        size = _bytes(text)
         remedy = "Store large data elsewhere and return its key, or raise "
         if size > settings.max_value_bytes:
             raise BoundExceeded(
@@ -369,3 +368,7 @@ def _check_callable(id: str, fn: object) -> None:
         )
     if not callable(fn):
         raise TypeError(f"step {id!r}: {fn!r} is not callable; pass the function and its arguments, not its value")
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

@@ -33,7 +33,10 @@ def register_worker(runtime: Runtime) -> bool:
                 _declare(runtime, tx, _lacking(tx, flows))
                 return False
             tx.flows.renew_release(runtime.app, release)
-        _declare_all(runtime, tx, flows)
+        if new or newest != release:
+            # Only a release that becomes the newest removes: a sender may have declared flows of the next one already.
+            _remove_others(runtime, tx, flows)
+        _declare(runtime, tx, _changed(runtime, tx, flows))
         return True
 
     return runtime.store.transact(work)
@@ -57,17 +60,20 @@ def _lacking(connection: Connection, flows: Sequence[FlowDefinition]) -> list[Fl
     return [f for f in flows if f.name not in known]
 
 
-def _declare_all(runtime: Runtime, tx: Connection, flows: Sequence[FlowDefinition]) -> None:
-    """The whole of an app: what is not among its flows any more is removed."""
-    stored = {f.name: f for f in tx.flows.all()}
+def _remove_others(runtime: Runtime, tx: Connection, flows: Sequence[FlowDefinition]) -> None:
+    """What is not among the app's flows any more."""
     names = {f.name for f in flows}
-    gone = [f.name for f in stored.values() if f.app == runtime.app and f.removed_at is None and f.name not in names]
+    gone = [f.name for f in tx.flows.all() if f.app == runtime.app and f.removed_at is None and f.name not in names]
     if gone:
         tx.flows.touch()
         tx.flows.remove(gone)
         for row in tx.crons.of(gone):
             tx.crons.remove(row.flow, row.trigger_no)
-    changed = [
+
+
+def _changed(runtime: Runtime, tx: Connection, flows: Sequence[FlowDefinition]) -> list[FlowDefinition]:
+    stored = {f.name: f for f in tx.flows.all()}
+    return [
         f
         for f in flows
         if (old := stored.get(f.name)) is None
@@ -75,7 +81,6 @@ def _declare_all(runtime: Runtime, tx: Connection, flows: Sequence[FlowDefinitio
         or old.removed_at is not None
         or old.app != runtime.app
     ]
-    _declare(runtime, tx, changed)
 
 
 def _declare(runtime: Runtime, tx: Connection, flows: Sequence[FlowDefinition]) -> None:

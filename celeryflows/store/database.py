@@ -77,7 +77,12 @@ class Store:
 
     def prepare(self) -> None:
         """Create an SQLite store that is missing; check the schema of any. Raises SchemaMismatch with the remedy."""
-        prepare(self)
+        try:
+            prepare(self)
+        except BaseException:
+            # Nobody keeps a store that cannot be used: its connections would stay open.
+            self.dispose()
+            raise
 
     def shown_url(self) -> str:
         """The URL without its password."""

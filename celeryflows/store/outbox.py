@@ -3,65 +3,101 @@
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, event, insert
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine, event, insert, inspect, literal_column, select
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from celeryflows.errors import ConfigurationError
 from celeryflows.model.events import StoredEvent
-from celeryflows.store.schema import events
+from celeryflows.store.database import Store
+from celeryflows.store.events import event_row
+from celeryflows.store.schema import events, meta
 
 logger = logging.getLogger("celeryflows")
 
+PENDING = "celeryflows_outbox"
+_identities: "WeakKeyDictionary[Engine, str | None]" = WeakKeyDictionary()
+
 
 def write_outbox(
-    transaction: Any, stored: Sequence[StoredEvent], *, now: int, after_commit: Callable[[], None]
+    store: Store, transaction: Any, stored: Sequence[StoredEvent], *, after_commit: Callable[[], None]
 ) -> None:
     """Insert the events as not routed yet. A Session routes them right after its commit; a Connection leaves it to
     the workers, for SQLAlchemy tells of a Connection's commit before it happens.
 
     Raises ConfigurationError for anything but a SQLAlchemy Connection or Session on the store's database.
     """
-    rows = [
-        {
-            "id": one.id,
-            "ext_id": one.ext_id,
-            "name": one.name,
-            "data": one.text,
-            "ts": one.ts,
-            "v": one.v,
-            "stored_at": now,
-        }
-        for one in stored
-    ]
-    if isinstance(transaction, Session):
-        transaction.execute(insert(events), rows)
-        _after_commit(transaction, after_commit)
-    elif isinstance(transaction, Connection):
-        transaction.execute(insert(events), rows)
-    else:
+    if isinstance(transaction, scoped_session):
+        transaction = transaction()
+    if not isinstance(transaction, Connection | Session):
         raise ConfigurationError(
             f"send(transaction=...) takes a SQLAlchemy Connection or Session on the store's database, got "
             f"{type(transaction).__name__}"
         )
+    statement = insert(events).values(stored_at=_now(store))
+    connection = (
+        transaction
+        if isinstance(transaction, Connection)
+        else transaction.connection(bind_arguments={"clause": statement})
+    )
+    _check_database(store, connection)
+    connection.execute(statement, [_row(one) for one in stored])
+    if isinstance(transaction, Session):
+        _after_commit(transaction, connection, after_commit)
 
 
-def _after_commit(session: Session, call: Callable[[], None]) -> None:
-    def committed(_session: Session) -> None:
-        forget()
+def _now(store: Store) -> Any:
+    """The store's clock: the sender's own may go wrong, and recovery would wait for it."""
+    return store.clock.now() if store.dialect.binds_now else literal_column(store.dialect.compile("{now}"))
+
+
+def _row(one: StoredEvent) -> dict[str, Any]:
+    row = event_row(one)
+    del row["piece"]
+    return row
+
+
+def _check_database(store: Store, connection: Connection) -> None:
+    """Events written elsewhere would never be found: the store's identity must be there. Looked up once an engine."""
+    engine = connection.engine
+    if engine not in _identities:
+        found = None
+        if inspect(connection).has_table(meta.name):
+            found = connection.scalar(select(meta.c.value).where(meta.c.key == "identity"))
+        _identities[engine] = found
+    with store.connection() as own:
+        identity = own.flows.fact("identity")
+    if _identities[engine] != identity:
+        raise ConfigurationError(
+            f"send(transaction=...): {engine.url.render_as_string()} is not the store's database, which is "
+            f"{store.shown_url()}. Send without transaction= after your commit, or keep the store in that database."
+        )
+
+
+def _after_commit(session: Session, connection: Connection, call: Callable[[], None]) -> None:
+    pending: list[tuple[Connection, Callable[[], None]]] | None = session.info.get(PENDING)
+    if pending is None:
+        pending = session.info[PENDING] = []
+        event.listen(session, "after_commit", _committed)
+        event.listen(session, "after_transaction_end", _ended)
+    pending.append((connection, call))
+
+
+def _committed(session: Session) -> None:
+    pending = session.info[PENDING]
+    # A savepoint's release is told as a commit too, and a session may live inside somebody's longer transaction.
+    done = [one for one in pending if not one[0].in_transaction()]
+    pending[:] = [one for one in pending if one not in done]
+    for _, call in done:
         try:
             call()
         except Exception:
             # The events are committed: the workers route what this process could not.
             logger.warning("events of a committed session are left to the workers to route", exc_info=True)
 
-    def rolled_back(_session: Session, _previous: object) -> None:
-        forget()
 
-    def forget() -> None:
-        for name, listener in (("after_commit", committed), ("after_soft_rollback", rolled_back)):
-            if event.contains(session, name, listener):
-                event.remove(session, name, listener)
-
-    event.listen(session, "after_commit", committed)
-    event.listen(session, "after_soft_rollback", rolled_back)
+def _ended(session: Session, transaction: SessionTransaction) -> None:
+    """Rolled back, closed, or committed within a longer transaction: what is committed later, the workers find."""
+    if transaction.parent is None:
+        session.info[PENDING].clear()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from celery import Celery
@@ -161,7 +162,7 @@ def test_a_server_s_store_that_was_brought_back_can_be_upgraded_again(broker_url
 
 
 def test_a_user_who_may_not_make_tables_is_told_so(broker_url, postgres_url, postgres_server):
-    name = postgres_url.rpartition("/")[2].partition("?")[0]
+    name = urlsplit(postgres_url).path[1:]
     with postgres_server.connect(name) as connection:
         connection.execute(f"CREATE ROLE visitor_{name} LOGIN")
     terminal = Terminal(shop(broker_url, postgres_url.replace("//postgres@", f"//visitor_{name}@")))

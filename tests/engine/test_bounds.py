@@ -47,7 +47,7 @@ def test_an_event_of_512_kib_is_taken_and_a_byte_more_is_refused(flows, flows_te
         return len(ctx.event.data["text"])
 
     assert flows_tester.start(flow, Event("big/event", {"text": fits})).output == len(fits)
-    with pytest.raises(InvalidEvent, match="Max 524288 bytes / Size 524289 bytes.*flows_max_event_bytes"):
+    with pytest.raises(InvalidEvent, match=r"Max 524288 bytes / Size 524289 bytes.*flows_max_event_bytes"):
         flows_tester.send("big/event", {"text": fits + "x"})
     assert len(flows_tester.runs()) == 1
 

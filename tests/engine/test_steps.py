@@ -17,6 +17,17 @@ def test_a_flow_without_steps_returns_its_value(flows, flows_tester):
     assert (run.status, run.output, run.steps) == (Status.COMPLETED, "hello ada", [])
 
 
+def test_a_lambda_is_a_flow_and_a_failure_handler(app, flows, flows_tester):
+    told = []
+    fail = flows.flow(name="fail", retries=0, on_failure=lambda ctx: told.append(1))(lambda ctx: 1 / 0)
+
+    app.finalize()
+    run = flows_tester.start(fail)
+
+    assert (run.error.name, told) == ("ZeroDivisionError", [1])
+    assert {"fail", "fail.on_failure"} <= set(app.tasks)
+
+
 def test_two_steps_run_once_each_and_the_second_sees_the_firsts_value_on_replay_too(flows, flows_tester):
     seen = []
 
@@ -67,7 +78,9 @@ def test_an_id_repeated_in_a_loop_is_numbered_and_each_has_its_own_value(flows, 
     }
 
 
-@pytest.mark.parametrize("id", ["x" * 256, "é ü 漢字 🎈", "a/b?c=1&d=%20", "'; DROP TABLE flows_steps; --", " ", "a:b", "1"])
+@pytest.mark.parametrize(
+    "id", ["x" * 256, "é ü 漢字 🎈", "a/b?c=1&d=%20", "'; DROP TABLE flows_steps; --", " ", "a:b", "1"]
+)
 def test_ids_with_odd_characters_and_of_256_characters_work(flows, flows_tester, id):
     @flows.flow
     def flow(ctx):

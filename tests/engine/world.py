@@ -35,6 +35,7 @@ class Process:
     ) -> None:
         celery = Celery(app, broker="memory://", set_as_current=False)
         celery.conf.update({f"flows_{name}": value for name, value in settings.items()})
+        self._clock = clock
         self.flows = Flows(celery)
         self.flow = self.flows.flow
         self.runtime = self.flows._wiring.current.runtime_on(store, broker, clock)
@@ -44,6 +45,9 @@ class Process:
 
     def start_worker(self) -> bool:
         """Enter this process as a worker and declare its flows; True when they count."""
+        if isinstance(self._clock, TurnedClock):
+            # No two releases are first seen in the same microsecond.
+            self._clock.turn(1)
         row = WorkerRow(self.runtime.worker, self.runtime.app, self.release(), "host", 1, "solo", "celery")
         with self.runtime.store.connection() as connection:
             connection.workers.start(row)
@@ -85,10 +89,9 @@ class World(Process):
     """One process with a turned clock and a store in memory, which others may join."""
 
     def __init__(self, store: Store | None = None, **settings: object) -> None:
-        self.clock = TurnedClock(NEW_YEAR)
-        self.store = store or memory_store(self.clock)
-        if isinstance(self.store.clock, TurnedClock):
-            self.clock = self.store.clock
+        self.store = store or memory_store(TurnedClock(NEW_YEAR))
+        # A clock that is not turned is the machine's own; then nothing may turn it.
+        self.clock: TurnedClock = self.store.clock  # type: ignore[assignment]
         self.broker = InlineDispatcher()
         super().__init__(self.store, self.clock, self.broker, **settings)
         self._others: list[Process] = []

@@ -1,4 +1,6 @@
-"""A store whose link breaks at one chosen commit: before it, right after it, or while the server is still at it."""
+"""A store whose link breaks at one chosen commit: before it, right after it, or while the server is still at it.
+
+Or before any one statement, a read as well."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
 from celeryflows.store.executor import Row
 
-Break = Literal["before", "after", "during"]
+Break = Literal["before", "after", "during", "statement"]
 # Long enough for the retry to meet the locks of the commit that is still under way.
 LATE = 0.15
 
@@ -22,13 +24,14 @@ class LossyStore(Store):
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         super().__init__(url, clock=clock)
         self.commits: list[str] = []
+        self.statements: list[str] = []
         self.at = -1
         self.link: Break = "after"
         self.late: list[threading.Timer] = []
 
     def break_link(self, link: Break, at: int) -> None:
         """From now on count anew, and break the link at that commit."""
-        self.commits, self.link, self.at = [], link, at
+        self.commits, self.statements, self.link, self.at = [], [], link, at
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -53,6 +56,7 @@ class LossyConnection(Connection):
     _inside = False
 
     def _command(self, sql: str) -> None:
+        self._meet(sql)
         if sql != "COMMIT":
             super()._command(sql)
             self._inside = sql.startswith("BEGIN")
@@ -65,6 +69,7 @@ class LossyConnection(Connection):
                 super()._command(sql)
 
     def _run(self, how: str, sql: str, params: Any) -> list[Row]:
+        self._meet(sql)
         if self._inside or not sql.lstrip().startswith(("INSERT", "UPDATE", "DELETE", "WITH")):
             return super()._run(how, sql, params)
         rows: list[Row] = []
@@ -77,14 +82,22 @@ class LossyConnection(Connection):
                 self._commit_late()
         return rows
 
+    def _meet(self, sql: str) -> None:
+        self.store.statements.append(sql)
+        if self.store.link == "statement" and len(self.store.statements) == self.store.at + 1:
+            self._break(sql)
+
     @contextmanager
     def _broken(self, sql: str) -> Iterator[Break | None]:
         self.store.commits.append(sql)
-        chosen = len(self.store.commits) == self.store.at + 1
+        chosen = self.store.link != "statement" and len(self.store.commits) == self.store.at + 1
         yield self.store.link if chosen else None
         if chosen:
-            self._drop()
-            raise StoreUnavailable(f"the link broke {self.store.link} the commit of {sql.strip()[:60]}")
+            self._break(sql)
+
+    def _break(self, sql: str) -> None:
+        self._drop()
+        raise StoreUnavailable(f"the link broke {self.store.link}: {sql.strip()[:60]}")
 
     def _commit_late(self) -> None:
         raw, cursor, self._raw, self._cursor = self._raw, self._cursor, None, None

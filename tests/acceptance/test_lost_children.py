@@ -1,0 +1,86 @@
+"""kill -9 of a pool's process: its own worker queues the run again within seconds. One real prefork worker."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from celery import Celery
+from celery.result import AsyncResult
+
+from celeryflows import RunFailed
+from tests.celery.apps import works
+from tests.workers import Worker
+from tests.worlds import BRISK, World
+
+SOON = 25.0
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
+    return make_world(request.param, **BRISK)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def worker(world: World) -> Iterator[Worker]:
+    with world.worker("tests.celery.apps.works", "-c", "2") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app(world: World) -> Celery:
+    return world.app(works.sheet)
+
+
+def test_a_step_whose_process_is_killed_runs_again_and_those_before_it_do_not(app: Celery, world: World) -> None:
+    called = app.tasks["works.three"].delay(gate="killed")
+    world.told(f"{called.id} second")
+    [child] = world.pids(f"{called.id} second")
+    [before] = [step.value for step in app.flows.run(called.id).steps]
+    os.kill(child, signal.SIGKILL)
+    killed = time.monotonic()
+    world.told(f"{called.id} second", times=2)
+    # Two looks, a second apart, and the way back through the queue.
+    assert time.monotonic() - killed < 5
+    world.open_gate("killed")
+    assert app.flows.run(called.id).get(timeout=SOON)[0] in before
+    counts = world.counts()
+    assert [counts[f"{called.id} {step}"] for step in ("first", "second", "third")] == [1, 2, 1]
+
+
+def test_a_loss_is_no_attempt_of_the_step(app: Celery, world: World) -> None:
+    [(run_id,)] = world.rows("SELECT id FROM flows_runs WHERE flow = 'works.three'")
+    assert [step.attempts for step in app.flows.run(run_id).steps] == [1, 1, 1]
+
+
+def test_a_process_killed_right_after_a_steps_commit_does_not_run_it_again(app: Celery, world: World) -> None:
+    called = app.tasks["works.dies_after_a_step"].delay()
+    value = app.flows.run(called.id).get(timeout=SOON)
+    assert world.counts()[f"{called.id} first"] == 1
+    # What was recorded is what the one execution made.
+    assert f"by {world.pids(f'{called.id} first')[0]} at" in value
+
+
+def test_a_caller_gets_the_value_though_the_process_was_killed(app: Celery) -> None:
+    called = app.tasks["works.dies_after_a_step"].delay()
+    assert AsyncResult(called.id, app=app).get(timeout=SOON).startswith("first by")
+
+
+def test_a_poison_step_ends_failed_after_its_retries_and_on_failure_runs(app: Celery, world: World) -> None:
+    called = app.tasks["works.poison"].delay()
+    with pytest.raises(RunFailed) as raised:
+        app.flows.run(called.id).get(timeout=60)
+    assert raised.value.step_id == "poisoned"
+    world.told(f"failed {called.id} poisoned")
+    counts = world.counts()
+    assert counts[f"{called.id} before"] == 1
+    # The first loss is free: one attempt more than retries=2 allows a step that raises.
+    assert counts[f"{called.id} poisoned"] == 4
+    assert counts[f"failed {called.id} poisoned"] == 1
+
+
+def test_a_worker_goes_on_after_all_its_processes_were_killed(app: Celery, worker: Worker) -> None:
+    for child in worker.children:
+        os.kill(child, signal.SIGKILL)
+    assert app.tasks["works.quick"].delay().get(timeout=SOON) == 1
