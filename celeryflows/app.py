@@ -74,8 +74,10 @@ class Flows:
         Raises InvalidEvent (nothing of the list is stored) or StoreUnavailable.
         """
         events = _events(event, data, id, ts, v)
-        runtime = self._wiring.current.sender()
-        return send(runtime, events) if transaction is None else send_within(runtime, events, transaction)
+        binding = self._wiring.current
+        if transaction is None:
+            return send(binding.sender(), events)
+        return send_within(binding.runtime, events, transaction, declare=binding.sender)
 
     async def asend(
         self,

@@ -123,11 +123,22 @@ def _active() -> frozenset[str]:
     """What the pool is running now."""
     for _ in range(20):
         try:
-            return frozenset(request.id for request in state.active_requests)
+            return frozenset(one.id for one in state.active_requests if not _has_ended(one.worker_pid))
         except RuntimeError:
             # The set changed while we read it.
             time.sleep(0)
-    return frozenset(request.id for request in tuple(state.active_requests))
+    return frozenset(one.id for one in tuple(state.active_requests) if not _has_ended(one.worker_pid))
+
+
+def _has_ended(pid: int | None) -> bool:
+    """True for a pool's process that died: the pool itself may take five seconds to notice."""
+    if pid is None or pid == os.getpid() or not hasattr(os, "waitid"):
+        return False
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        # The pool has reaped it.
+        return True
 
 
 def _row(host: Host, worker: Any) -> WorkerRow:

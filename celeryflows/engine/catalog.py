@@ -24,9 +24,10 @@ class Snapshot:
 
 
 class Catalog:
-    """A cache of the stored flows for one process."""
+    """A cache of the stored flows for one process; what it says is recent is at most `fresh_for` seconds old."""
 
-    def __init__(self) -> None:
+    def __init__(self, fresh_for: float = FRESH_FOR) -> None:
+        self._fresh_for = fresh_for
         self._snapshot = Snapshot(version="")
         self._looked = float("-inf")
 
@@ -41,8 +42,8 @@ class Catalog:
         return self._snapshot
 
     def recent(self, connection: Connection, monotonic: float) -> Snapshot:
-        """The flows as they stood within the last second."""
-        if monotonic - self._looked > FRESH_FOR:
+        """The flows as they stood a short while ago."""
+        if monotonic - self._looked >= self._fresh_for:
             self.read(connection)
             self._looked = monotonic
         return self._snapshot

@@ -1,6 +1,6 @@
 """Intake: an event is checked, named and sized before anything opens a transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from celeryflows.codec import event_json
@@ -81,15 +81,24 @@ def send(runtime: Runtime, events: Sequence[Event]) -> list[str]:
     return [event.id for event in stored]
 
 
-def send_within(runtime: Runtime, events: Sequence[Event], transaction: Any) -> list[str]:
-    """Write events in the caller's own transaction; they are routed after its commit, and gone when it rolls back."""
+def send_within(
+    runtime: Runtime, events: Sequence[Event], transaction: Any, *, declare: Callable[[], object]
+) -> list[str]:
+    """Write events in the caller's own transaction; they are routed after its commit, and gone when it rolls back.
+
+    `declare` tells the store the flows that this process knows, before anything is routed.
+    """
     stored = accept(runtime, events)
     ids = [event.id for event in stored]
+    if not runtime.store.dialect.has_one_writer:
+        declare()
     if stored:
-        write_outbox(runtime.store, transaction, stored, after_commit=lambda: _route_all(runtime, ids))
+        write_outbox(runtime.store, transaction, stored, after_commit=lambda: _route_all(runtime, ids, declare))
     return ids
 
 
-def _route_all(runtime: Runtime, ids: Sequence[str]) -> None:
+def _route_all(runtime: Runtime, ids: Sequence[str], declare: Callable[[], object]) -> None:
+    # Where there is one writer, it was the caller's own transaction until now.
+    declare()
     for event_id in ids:
         route_stored(runtime, event_id)

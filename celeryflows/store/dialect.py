@@ -89,6 +89,11 @@ class Dialect:
         return "BEGIN IMMEDIATE" if self.name == "sqlite" else "BEGIN"
 
     @property
+    def has_one_writer(self) -> bool:
+        """A second transaction that writes waits for the first, also within one thread."""
+        return self.name == "sqlite"
+
+    @property
     def has_advisory_locks(self) -> bool:
         """SQLite has one writer and needs none."""
         return self.name == "postgresql"

@@ -17,7 +17,7 @@ from celeryflows.store.schema import events, meta
 logger = logging.getLogger("celeryflows")
 
 PENDING = "celeryflows_outbox"
-_identities: "WeakKeyDictionary[Engine, str | None]" = WeakKeyDictionary()
+_checked: "WeakKeyDictionary[Engine, str]" = WeakKeyDictionary()
 
 
 def write_outbox(
@@ -61,18 +61,17 @@ def _row(one: StoredEvent) -> dict[str, Any]:
 def _check_database(store: Store, connection: Connection) -> None:
     """Events written elsewhere would never be found: the store's identity must be there. Looked up once an engine."""
     engine = connection.engine
-    if engine not in _identities:
-        found = None
-        if inspect(connection).has_table(meta.name):
-            found = connection.scalar(select(meta.c.value).where(meta.c.key == "identity"))
-        _identities[engine] = found
+    if _checked.get(engine) == store.shown_url():
+        return
     with store.connection() as own:
         identity = own.flows.fact("identity")
-    if _identities[engine] != identity:
+    there = inspect(connection).has_table(meta.name)
+    if not there or connection.scalar(select(meta.c.value).where(meta.c.key == "identity")) != identity:
         raise ConfigurationError(
             f"send(transaction=...): {engine.url.render_as_string()} is not the store's database, which is "
             f"{store.shown_url()}. Send without transaction= after your commit, or keep the store in that database."
         )
+    _checked[engine] = store.shown_url()
 
 
 def _after_commit(session: Session, connection: Connection, call: Callable[[], None]) -> None:

@@ -54,6 +54,8 @@ class FlowsTester:
         self._dispatcher = InlineDispatcher()
         self._runtime: Runtime = flows.runtime_on(self._store, self._dispatcher, self._clock)
         self._runtime.dice = lambda: 0.0
+        # Where time stands still nothing ever grows stale.
+        self._runtime.catalog = Catalog(fresh_for=0)
         self._script = self._runtime.interceptor = Script(self._runtime)
         self._world = InlineWorld(self._runtime, self._dispatcher, self._clock, self._turn)
         self._declared: dict[str, FlowDefinition] | None = None
@@ -161,7 +163,6 @@ class FlowsTester:
         definitions = {name: flow.definition for name, flow in self._runtime.flows.items()}
         if definitions != self._declared:
             register_worker(self._runtime)
-            self._runtime.catalog = Catalog()
             self._declared = definitions
 
     def _turn(self, runtime: Runtime, run_id: str) -> TurnEnd:

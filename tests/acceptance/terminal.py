@@ -1,4 +1,4 @@
-"""A terminal for tests: commands of `flows` on a real store, in this process; and an app whose runs stand in every state."""
+"""Commands of `flows` on a real store, in this process; and an app whose runs come to stand in every state."""
 
 import json
 from typing import Any

@@ -183,7 +183,9 @@ def test_asking_for_the_version_does_not_make_a_file(broker_url, sqlite_url, tmp
 # -- apps and stores that do not fit
 
 
-@pytest.mark.parametrize("words", [["runs"], ["send", "a/b"], ["show", "x"], ["list"], ["db", "upgrade"], ["db", "version"]])
+@pytest.mark.parametrize(
+    "words", [["runs"], ["send", "a/b"], ["show", "x"], ["list"], ["db", "upgrade"], ["db", "version"]]
+)
 def test_a_store_that_is_down_is_told_in_one_line(broker_url, words):
     said = Terminal(shop(broker_url, NOWHERE)).refused(*words)
 

@@ -51,7 +51,15 @@ class Report:
 def enter_worker(terminal: Terminal, **facts: Any) -> None:
     """A worker that beats, as a living one would have entered itself."""
     runtime = terminal.app.flows.runtime
-    row = {"id": "w1", "app": "shop", "release": "r", "host": "celery@one", "pid": 7, "pool": "prefork", "queues": "celery"}
+    row = {
+        "id": "w1",
+        "app": "shop",
+        "release": "r",
+        "host": "celery@one",
+        "pid": 7,
+        "pool": "prefork",
+        "queues": "celery",
+    }
     with runtime.store.connection() as connection:
         connection.workers.start(WorkerRow(**{**row, **facts}))
     register_worker(runtime)
@@ -89,7 +97,7 @@ def test_a_broker_that_is_down_is_bad_and_everything_else_is_still_checked(store
 
     level, text = report("broker")
     assert level == "bad"
-    assert f"redis://:**@127.0.0.1:{port}/0 does not answer" in text
+    assert f"127.0.0.1:{port}/0 does not answer" in text
     assert "secret" not in report.done.output
     assert report("store")[0] == report("schema")[0] == "ok"
 

@@ -42,7 +42,7 @@ def test_a_step_whose_process_is_killed_runs_again_and_those_before_it_do_not(ap
     killed = time.monotonic()
     world.told(f"{called.id} second", times=2)
     # Two looks, a second apart, and the way back through the queue.
-    assert time.monotonic() - killed < 5
+    assert time.monotonic() - killed < 4
     world.open_gate("killed")
     assert app.flows.run(called.id).get(timeout=SOON)[0] in before
     counts = world.counts()

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from celery import Celery
+from sqlalchemy import Engine
 
 from celeryflows import Flows
-from tests.engine.world import World
+from tests.engine.orders import callers_engine
+from tests.engine.world import World, store_at
 
 
 @pytest.fixture
@@ -27,3 +29,19 @@ def world() -> Iterator[World]:
     world = World()
     yield world
     world.close()
+
+
+@pytest.fixture
+def shared(store_url: str) -> Iterator[World]:
+    """A world on a store of each kind, at the machine's own time, which others reach by its URL."""
+    world = World(store_at(store_url))
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def engine(shared: World) -> Iterator[Engine]:
+    """A caller's own engine on the database of `shared`, with its own tables."""
+    engine = callers_engine(shared.store.url)
+    yield engine
+    engine.dispose()

@@ -20,7 +20,7 @@ OCCURRENCES = 100
 
 
 @pytest.fixture
-def shared(store_url: str) -> Iterator[World]:
+def turned(store_url: str) -> Iterator[World]:
     world = World(store_at(store_url, TurnedClock(NEW_YEAR)))
     yield world
     world.close()
@@ -50,27 +50,27 @@ def expected(count: int) -> list[int]:
     return [NEW_YEAR + HOUR * n for n in range(1, count + 1)]
 
 
-def test_four_leaders_at_the_same_instant_fire_each_occurrence_once(shared: World) -> None:
-    workers = leaders(shared, 4)
+def test_four_leaders_at_the_same_instant_fire_each_occurrence_once(turned: World) -> None:
+    workers = leaders(turned, 4)
     together = threading.Barrier(4)
 
     def lead(worker: Process) -> None:
         for n in range(1, OCCURRENCES + 1):
             if together.wait(30) == 0:
-                shared.clock.set(NEW_YEAR + HOUR * n)
+                turned.clock.set(NEW_YEAR + HOUR * n)
             together.wait(30)
             fire_due(worker.runtime)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lead, workers))
 
-    assert moments(shared) == expected(OCCURRENCES)
-    assert Counter(Counter(message.run_id for message in shared.broker.waiting).values()) == {1: OCCURRENCES}
+    assert moments(turned) == expected(OCCURRENCES)
+    assert Counter(Counter(message.run_id for message in turned.broker.waiting).values()) == {1: OCCURRENCES}
 
 
-def test_four_leaders_that_follow_an_outage_fire_all_of_it_once(shared: World) -> None:
-    workers = leaders(shared, 4, missed="all")
-    shared.clock.set(NEW_YEAR + HOUR * OCCURRENCES)
+def test_four_leaders_that_follow_an_outage_fire_all_of_it_once(turned: World) -> None:
+    workers = leaders(turned, 4, missed="all")
+    turned.clock.set(NEW_YEAR + HOUR * OCCURRENCES)
 
     def lead(worker: Process) -> None:
         while fire_due(worker.runtime):
@@ -79,7 +79,7 @@ def test_four_leaders_that_follow_an_outage_fire_all_of_it_once(shared: World) -
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lead, workers))
 
-    assert moments(shared) == expected(OCCURRENCES)
+    assert moments(turned) == expected(OCCURRENCES)
 
 
 class Killed(BaseException):

@@ -1,6 +1,7 @@
 """Failures: what a handler catches when a step's attempts are spent, and what is told of a run that failed."""
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 from celeryflows import NonRetriableError, RunFailed, Status, StepError
 
@@ -210,3 +211,17 @@ def test_a_step_error_raised_again_from_another_step_is_not_tried_again(flows, f
     run = flows_tester.start(flow)
 
     assert (run.status, run.error.name, flows_tester.calls("report")) == (Status.FAILED, "NonRetriableError", 1)
+
+
+def test_the_soft_time_limit_inside_a_step_is_that_steps_error(flows, flows_tester):
+    def slow(ctx):
+        if ctx.attempt == 0:
+            raise SoftTimeLimitExceeded
+        return "in time"
+
+    flow = flows.flow(name="f")(lambda ctx: ctx.step.run("slow", slow, ctx))
+    run = flows_tester.start(flow)
+    assert run.status == Status.SUSPENDED
+    flows_tester.advance("1s")
+
+    assert run.output == "in time"

@@ -1,6 +1,8 @@
 """The test kit's world: a clock that the test turns, and whatever a flow asks of its Flows reaches it."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -193,3 +195,21 @@ def test_a_flow_may_wait_for_the_end_of_another_at_the_same_instant(flows, flows
     flows_tester.start(child)
 
     assert run.output == "grown up"
+
+
+def test_any_project_has_the_fixture_and_needs_no_more_than_its_current_app(tmp_path):
+    (tmp_path / "shop.py").write_text(
+        "from celery import Celery\nfrom celeryflows import Flows\n"
+        "app = Celery('shop', broker='memory://')\nflows = Flows(app)\n"
+        "@flows.flow\ndef greet(ctx):\n    return 'hello'\n"
+    )
+    (tmp_path / "test_shop.py").write_text(
+        "from shop import greet\ndef test_greets(flows_tester):\n    assert flows_tester.start(greet).output == 'hello'\n"
+    )
+
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout

@@ -1,6 +1,5 @@
 """Promises of declared flows: services route without flow code, senders fill gaps, of several releases one counts."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from celeryflows import OnCron
 from celeryflows.engine.registrar import register_worker
 from tests.engine.releases import declare, triggers, worker
-from tests.engine.world import Process, World, store_at, us
+from tests.engine.world import Process, World, us
 
 
 def beats(process: Process) -> None:
@@ -170,13 +169,6 @@ def test_the_same_release_on_many_workers_is_declared_once(world: World) -> None
 
 
 # --- at once
-
-
-@pytest.fixture
-def shared(store_url: str) -> Iterator[World]:
-    world = World(store_at(store_url))
-    yield world
-    world.close()
 
 
 def test_workers_that_start_at_once_declare_one_whole_release(shared: World) -> None:

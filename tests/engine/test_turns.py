@@ -112,10 +112,12 @@ def test_every_kind_of_step_is_a_boundary_and_nothing_swallows_it(flows, flows_t
 
 
 def test_an_async_flow_hands_back_when_what_runs_is_done(flows, flows_tester, stopping, runtime):
+    both_run = threading.Barrier(2, timeout=10)
+
     @flows.flow
     async def flow(ctx):
         async def branch(first, second):
-            await ctx.step.run(first, lambda: 1)
+            await ctx.step.run(first, both_run.wait)
             return await ctx.step.run(second, lambda: second)
 
         return await asyncio.gather(branch("a", "x"), branch("b", "y"))
@@ -164,6 +166,40 @@ def test_a_run_whose_flow_this_process_lacks_goes_back_to_the_queue(flows, flows
     runtime.flows["gone"] = kept
     flows_tester.advance("0s")
     assert run.output == "through"
+
+
+@pytest.mark.parametrize("caught", [BaseException, Exception])
+def test_a_cancelled_run_stops_at_the_boundary_whatever_its_handler_catches(flows, flows_tester, caught):
+    @flows.flow
+    def flow(ctx):
+        def cancel():
+            flows.run(ctx.run_id).cancel("by the test")
+            return "late"
+
+        for step in (cancel, int, int):
+            try:
+                ctx.step.run("work", step)
+            except caught:
+                continue
+        return "through"
+
+    run = flows_tester.start(flow)
+
+    assert (run.status, run.reason, run.output) == (Status.CANCELLED, "by the test", None)
+    assert [(step.id, step.state, step.value) for step in run.steps] == [("work", "late", '"late"')]
+    assert flows_tester.calls("work:1") == 0
+
+
+def test_no_transaction_is_open_while_a_step_runs(flows, flows_tester, runtime):
+    """A store in memory has one connection: a second transaction on it would be refused."""
+
+    def look():
+        with runtime.store.begin() as tx:
+            return tx.runs.outcome("nobody") is None
+
+    flow = flows.flow(name="f")(lambda ctx: [ctx.step.run("look", look), look()])
+
+    assert flows_tester.start(flow).output == [True, True]
 
 
 def test_a_zombies_late_value_is_dropped_and_the_new_turns_is_kept(flows, flows_tester, runtime):

@@ -27,14 +27,6 @@ WAITS = {
 
 
 @pytest.fixture
-def shared(store_url: str) -> Iterator[World]:
-    """A world on a store that other processes reach by its URL."""
-    world = World(store_at(store_url))
-    yield world
-    world.close()
-
-
-@pytest.fixture
 def sender(shared: World, store_url: str) -> Iterator[Process]:
     """Another process with connections of its own."""
     store = Store(store_url)

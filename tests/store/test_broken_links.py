@@ -58,7 +58,12 @@ def test_a_story_that_nothing_breaks_ends_as_it_should(
         assert sum(f"'{status}'" in run for run in whole.end()["runs"]) == count
 
 
-@pytest.mark.parametrize("link", ["before", "after", "during"])
+@pytest.mark.parametrize(
+    ("migrated_url", "link"),
+    # A file has no link on which a commit could be under way.
+    [("sqlite", "before"), ("sqlite", "after"), *(("postgres", link) for link in ("before", "after", "during"))],
+    indirect=["migrated_url"],
+)
 @pytest.mark.parametrize("name", STORIES)
 def test_a_link_that_breaks_at_any_commit_doubles_and_loses_nothing(
     lossy: LossyStore, clock: TurnedClock, name: str, link: Break
@@ -74,6 +79,7 @@ def test_a_link_that_breaks_at_any_commit_doubles_and_loses_nothing(
         assert broken.end() == expected, f"the link broke {link} commit {at}: {lossy.commits[at]}"
 
 
+@pytest.mark.parametrize("migrated_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize("name", STORIES)
 def test_an_outage_before_any_statement_is_survived_in_place(lossy: LossyStore, clock: TurnedClock, name: str) -> None:
     whole = told(name, lossy, clock)

@@ -1,0 +1,99 @@
+"""What a turn asks of the store, counted statement by statement on both databases."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from celeryflows.engine.runtime import Flow, Runtime
+from celeryflows.engine.starting import Call, start
+from celeryflows.engine.turn import take_turn
+from celeryflows.model.events import FLOW_INVOKED, Event
+from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.retries import RetryPolicy
+from celeryflows.model.runs import Status
+from celeryflows.scheduler.inline import InlineDispatcher
+from celeryflows.schemas import SchemaRegistry
+from celeryflows.store.database import Store
+
+CHANGES = ("INSERT", "UPDATE", "DELETE", "WITH FENCE")
+
+
+def runtime_with(store: Store, handler: Callable[[Any], Any]) -> Runtime:
+    """An engine with one flow."""
+    flow = Flow(FlowDefinition("counted"), handler, RetryPolicy())
+    return Runtime("counted", store, InlineDispatcher(), SchemaRegistry(), {"counted": flow})
+
+
+@contextmanager
+def statements(store: Store) -> Iterator[list[str]]:
+    """Collects what is sent to the database."""
+    seen: list[str] = []
+    store.observer = lambda sql: seen.append(" ".join(sql.split()).upper())
+    try:
+        yield seen
+    finally:
+        store.observer = None
+
+
+def commits(seen: list[str]) -> int:
+    """A statement that changes something outside a transaction is a commit of its own."""
+    count, inside = 0, False
+    for sql in seen:
+        if sql.startswith("BEGIN"):
+            inside = True
+        elif sql == "COMMIT":
+            count, inside = count + 1, False
+        elif sql.startswith(CHANGES) and not inside:
+            count += 1
+    return count
+
+
+def counted_turn(store: Store, handler: Callable[[Any], Any]) -> list[str]:
+    """The statements of a run's first turn; the catalog is warm, as it is in a worker."""
+    runtime = runtime_with(store, handler)
+    take_turn(runtime, start(runtime, Call("counted", Event(FLOW_INVOKED))))
+    run_id = start(runtime, Call("counted", Event(FLOW_INVOKED)))
+    with statements(store) as seen:
+        end = take_turn(runtime, run_id)
+    assert end.status in (Status.COMPLETED, Status.SUSPENDED)
+    return seen
+
+
+def test_a_recorded_step_is_one_statement_and_one_commit(store: Store) -> None:
+    def two(ctx: Any) -> None:
+        ctx.step.run("a", lambda: 1)
+        ctx.step.run("b", lambda: 1)
+
+    def three(ctx: Any) -> None:
+        two(ctx)
+        ctx.step.run("c", lambda: 1)
+
+    fewer, more = counted_turn(store, two), counted_turn(store, three)
+    assert len(more) - len(fewer) == 1
+    assert commits(more) - commits(fewer) == 1
+    assert [sql for sql in more if "INSERT INTO FLOWS_STEPS" in sql] == [more[1], more[2], more[3]]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 10])
+def test_a_turn_of_n_fresh_steps_costs_at_most_n_plus_two_commits(store: Store, steps: int) -> None:
+    seen = counted_turn(store, lambda ctx: [ctx.step.run(f"s{i}", int) for i in range(steps)])
+    assert commits(seen) <= steps + 2
+    assert len(seen) <= steps + 3, f"a first turn reads no memos: {seen}"
+
+
+def test_a_turn_that_goes_to_sleep_costs_at_most_n_plus_two_commits(store: Store) -> None:
+    def sleeper(ctx: Any) -> None:
+        ctx.step.run("a", lambda: 1)
+        ctx.step.sleep("nap", "1 h")
+
+    assert commits(counted_turn(store, sleeper)) <= 3
+
+
+def test_a_turn_that_waits_costs_at_most_n_plus_two_commits(store: Store) -> None:
+    def waiter(ctx: Any) -> None:
+        ctx.step.run("a", lambda: 1)
+        ctx.step.wait_for_event("w", event="shop/paid", timeout="1 h")
+
+    assert commits(counted_turn(store, waiter)) <= 3

@@ -1,0 +1,199 @@
+"""The migrated schema is the declared one; upgrades run one at a time, whole or not at all."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from celeryflows.errors import SchemaMismatch, StoreUnavailable
+from celeryflows.store.database import Store
+from celeryflows.store.schema import metadata
+from celeryflows.store.upgrade import downgrade, newest_version, schema_version, upgrade
+
+UPGRADE = """
+import sys
+from celeryflows.store.database import Store
+from celeryflows.store.upgrade import upgrade
+store = Store(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+upgrade(store)
+"""
+KILLED = """
+import os, signal, sys
+from alembic import op
+from celeryflows.store.database import Store
+from celeryflows.store.upgrade import upgrade
+made = []
+create = op.create_table
+def create_some(*args, **options):
+    if len(made) == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    made.append(create(*args, **options))
+op.create_table = create_some
+upgrade(Store(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def empty(store_url: str) -> Iterator[Store]:
+    """A store without a schema."""
+    made = Store(store_url)
+    yield made
+    made.dispose()
+
+
+def tables(store: Store) -> set[str]:
+    return set(inspect(store.engine).get_table_names())
+
+
+def definitions(store: Store) -> list[str]:
+    """Every column, key and index as the database itself tells them."""
+    if store.dialect.name == "sqlite":
+        found = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'flows_schema'"
+    else:
+        found = (
+            "SELECT concat_ws(' ', table_name, column_name, ordinal_position, data_type, character_maximum_length, "
+            "is_nullable, column_default, collation_name) FROM information_schema.columns "
+            "WHERE table_schema = 'public' AND table_name <> 'flows_schema' "
+            "UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'flows_schema' "
+            "UNION ALL SELECT concat_ws(' ', relname, relkind, array_to_string(reloptions, ',')) FROM pg_class "
+            "WHERE relname LIKE 'flows_%' AND relname NOT LIKE 'flows_schema%'"
+        )
+    with store.engine.connect() as connection:
+        # Layout of the text and order of the keys' names are no difference.
+        return sorted(re.sub(r"[\s\"]+", " ", row[0]) for row in connection.execute(text(found)))
+
+
+def test_alembic_sees_no_difference_between_the_migrated_and_the_declared_schema(store: Store) -> None:
+    with store.engine.connect() as connection:
+        options = {"version_table": "flows_schema", "compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_migrated_schema_is_the_declared_one_word_for_word(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
+    declared = Store(request.getfixturevalue("sqlite_url" if store.dialect.name == "sqlite" else "postgres_url"))
+    with declared.engine.begin() as connection:
+        metadata.create_all(connection)
+    assert definitions(store) == definitions(declared)
+    assert len(definitions(store)) > 20
+    declared.dispose()
+
+
+def test_an_empty_store_on_a_server_is_refused_with_the_remedy(postgres_url: str) -> None:
+    store = Store(postgres_url)
+    with pytest.raises(
+        SchemaMismatch, match=r"has no schema yet; .* wants 0001. Run: celery -A <app> flows db upgrade"
+    ):
+        store.prepare()
+    assert tables(store) == set()
+    upgrade(store)
+    store.prepare()
+    store.dispose()
+
+
+def test_a_missing_file_is_made(sqlite_url: str) -> None:
+    store = Store(sqlite_url)
+    store.prepare()
+    assert schema_version(store) == newest_version()
+    store.prepare()
+    store.dispose()
+
+
+def set_version(store: Store, version: str) -> None:
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql(f"UPDATE flows_schema SET version_num = '{version}'")
+
+
+def test_a_store_that_is_newer_is_refused_with_the_remedy(store: Store) -> None:
+    set_version(store, "9999")
+    try:
+        with pytest.raises(
+            SchemaMismatch, match=r"has schema 9999, made by a newer celeryflows; .* Update celeryflows"
+        ):
+            store.prepare()
+    finally:
+        set_version(store, newest_version())
+
+
+def test_a_server_that_is_older_is_refused_with_the_remedy(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(postgres_url)
+    upgrade(store)
+    monkeypatch.setattr("celeryflows.store.upgrade.newest_version", lambda: "0002")
+    with pytest.raises(
+        SchemaMismatch, match=r"has the older schema 0001; .* wants 0002. Run: celery -A <app> flows db"
+    ):
+        store.prepare()
+    store.dispose()
+
+
+def test_a_downgrade_takes_everything_away_and_an_upgrade_brings_it_back(empty: Store) -> None:
+    upgrade(empty)
+    assert tables(empty) == {*metadata.tables, "flows_schema"}
+    downgrade(empty, "base")
+    assert tables(empty) == {"flows_schema"}
+    upgrade(empty)
+    assert tables(empty) == {*metadata.tables, "flows_schema"}
+
+
+def test_a_store_keeps_its_identity_through_upgrades(empty: Store) -> None:
+    upgrade(empty)
+    with empty.connection() as connection:
+        identity = connection.flows.fact("identity")
+    assert identity
+    upgrade(empty)
+    with empty.connection() as connection:
+        assert connection.flows.fact("identity") == identity
+
+
+def test_processes_that_upgrade_at_once_upgrade_once(empty: Store) -> None:
+    url = empty.url.render_as_string(hide_password=False)
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", UPGRADE, url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    ends = []
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    for child in children:
+        ends.append((child.communicate(timeout=60)[1], child.returncode))
+    assert ends == [("", 0)] * 3
+    assert schema_version(empty) == newest_version()
+    with empty.connection() as connection:
+        assert connection.execute("SELECT count(*) FROM flows_meta WHERE key = 'identity'") == [(1,)]
+
+
+def test_a_killed_upgrade_leaves_nothing_half_done(empty: Store) -> None:
+    url = empty.url.render_as_string(hide_password=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, url], capture_output=True, text=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert tables(empty) == set()
+    upgrade(empty)
+    assert tables(empty) == {*metadata.tables, "flows_schema"}
+
+
+def test_a_server_that_does_not_answer_is_no_missing_schema(tmp_path_factory: pytest.TempPathFactory) -> None:
+    store = Store(f"postgresql://nobody@/none?host={tmp_path_factory.mktemp('socket')}")
+    with pytest.raises(StoreUnavailable, match=r"does not answer .* Is its server up"):
+        store.prepare()
+    store.dispose()
