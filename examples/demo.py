@@ -2,6 +2,7 @@
 
 Broker, worker and store are real, live in a temporary folder and are gone at the end. Status 0: all went as told."""
 
+import os
 import signal
 import sys
 import tempfile
@@ -56,6 +57,8 @@ class Demo:
         )
         self.command = WorkerCommand("examples.quickstart", settings, options)
         self.worker: Child | None = None
+        # A pool that is killed leaves its own temporary folder behind.
+        self.env = {**os.environ, "TMPDIR": str(folder)}
 
     def say(self, words: str) -> None:
         """A line of the narrator."""
@@ -64,7 +67,7 @@ class Demo:
     def start_worker(self) -> None:
         """Start a Celery worker and wait until it has entered itself."""
         with self.log.open("ab") as log:
-            worker = self.worker = Child(self.command.words(), output=log)
+            worker = self.worker = Child(self.command.words(), env=self.env, output=log)
         self.until(lambda: any(found.pid == worker.pid for found in workers(flows.runtime)), "the worker is up")
 
     def until(self, reached: Callable[[], bool], what: str) -> None:

@@ -4,7 +4,7 @@ celery -A examples.quickstart flows dev"""
 
 from celery import Celery
 
-from celeryflows import Event, Flows
+from celeryflows import Flows
 
 app = Celery("quickstart", broker="redis://localhost:6379/0")
 flows = Flows(app)
@@ -29,4 +29,4 @@ def onboarding(ctx):
 
 
 if __name__ == "__main__":
-    flows.send(Event("user/signed.up", {"user_id": "u1", "email": "ann@example.com"}))
+    flows.send("user/signed.up", {"user_id": "u1", "email": "ann@example.com"})

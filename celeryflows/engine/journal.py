@@ -1,21 +1,20 @@
 """The journal of one turn: what is remembered is given back, what is fresh is run and recorded under the fence."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar, Token
 from datetime import datetime, timedelta
 from typing import Any
 
 from celeryflows.codec import loads, roundtrip
 from celeryflows.durations import Duration, parse_bounded, parse_moment
+from celeryflows.engine.budget import ValueBudget
 from celeryflows.engine.failures import failure_of, failure_text, is_final, step_error
 from celeryflows.engine.progress import Progress
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
+from celeryflows.engine.slots import Slot, StepIds
 from celeryflows.engine.waiting import Pending, wait_spec
 from celeryflows.errors import (
-    BoundExceeded,
     FlowsError,
     LostTurn,
     NondeterminismError,
@@ -25,49 +24,11 @@ from celeryflows.errors import (
 )
 from celeryflows.ids import derived_id
 from celeryflows.model.events import Event
-from celeryflows.model.steps import Kind, Memo, State, check_step_id
+from celeryflows.model.steps import Kind, Memo, State
 from celeryflows.steps import Failed, Parked, Result, Value, WaitRequest
 from celeryflows.store.steps import StepRow
 
-_inside: ContextVar["Slot | None"] = ContextVar("celeryflows_step", default=None)
 FLOW_FAULTS = (StepMisuse, NondeterminismError)
-
-
-class Slot:
-    """One use of a step id in this turn. `attempts` are those that failed before this one."""
-
-    __slots__ = ("_token", "attempts", "began", "body", "id", "journal", "key", "kind", "memo", "result", "started")
-
-    body: Callable[..., Any]
-
-    def __init__(self, journal: "TurnJournal", id: str, key: str, kind: Kind, memo: Memo | None, began: int) -> None:
-        self.journal = journal
-        self.id = id
-        self.key = key
-        self.kind = kind
-        self.memo = memo
-        self.began = memo.began if memo else began
-        self.attempts = memo.attempts if memo else 0
-        self.result: Result | None = None
-        self.started = 0.0
-        self._token: Token[Slot | None] | None = None
-
-    def __enter__(self) -> "Slot":
-        self._token = _inside.set(self)
-        self.started = self.journal.runtime.clock.monotonic()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._token is not None:
-            _inside.reset(self._token)
-
-    def row(self, state: State, attempts: int, value: str | None, due: int | None = None) -> StepRow:
-        """The step as a row of this turn."""
-        claim = self.journal.recorder.claim
-        took = int((self.journal.runtime.clock.monotonic() - self.started) * 1e6) if self.started else None
-        return StepRow(
-            claim.run_id, claim.turn, claim.token, self.key, self.kind, state, attempts, value, self.began, took, due
-        )
 
 
 class TurnJournal:
@@ -85,16 +46,14 @@ class TurnJournal:
         self.closing = False
         self.yielding = False
         self.running = 0
-        self._uses: Counter[str] = Counter()
-        self._used = 0
-        self._in_flight: set[str] = set()
+        self._ids = StepIds(runtime.settings.max_steps)
+        self._budget = ValueBudget(runtime.settings, (memo.value for memo in memos.values()))
         self._previous_began = recorder.claim.started_at
         self._settled: int | None = None
         self._charge = max(0, recorder.claim.lost - 1)
         claim = recorder.claim
         again = claim.attempt > 0 or claim.lost > 0
         self._progress = Progress(memos, first=claim.turn == 1 and not recorder.looked, again=again)
-        self._bytes = sum(_bytes(m.value) for m in memos.values() if m.value)
 
     # -- what a context asks
 
@@ -106,8 +65,8 @@ class TurnJournal:
     @property
     def attempt(self) -> int:
         """0-based attempt of the step at hand, else of the body."""
-        slot = _inside.get()
-        return slot.attempts if slot is not None and slot.journal is self else self.recorder.claim.attempt
+        slot = Slot.around(self.recorder)
+        return slot.attempts if slot is not None else self.recorder.claim.attempt
 
     # -- the step tools
 
@@ -133,11 +92,11 @@ class TurnJournal:
         self._leave(slot)
         try:
             text, value = roundtrip(raw)
-            self._check_size(slot, text)
+            self._budget.check(slot.key, text)
         except FlowsError as error:
             return self._fail(slot, error)
         stored = self._record(slot.row(State.DONE, slot.attempts + 1, text))
-        self._bytes += _bytes(text)
+        self._budget.add(text)
         return Value(value if stored is None else loads(stored))
 
     def failed(self, slot: Slot, error: Exception) -> Result:
@@ -202,7 +161,7 @@ class TurnJournal:
         self._check_fresh(slot)
         if slot.result is not None:
             return slot.result
-        slot.started = self.runtime.clock.monotonic()
+        slot.start()
         ids = [derived_id("send", self.recorder.claim.run_id, slot.key, str(i)) for i in range(len(events))]
         text, value = roundtrip(ids)
         try:
@@ -240,13 +199,8 @@ class TurnJournal:
         if self.paused:
             raise Suspend
         try:
-            check_step_id(id)
-            outer = _inside.get()
-            if outer is not None and outer.journal is self:
-                raise StepMisuse(f"step {id!r} was called inside step {outer.key!r}; call it after, or in the handler")
-            if self.flow.is_async and id in self._in_flight:
-                raise StepMisuse(f"step id {id!r} is in flight twice at once; give each its own id")
-            key = self._key(id)
+            self._ids.check(id, Slot.around(self.recorder), alone=self.flow.is_async)
+            key = self._ids.key(id)
             memo = self.memos.get(key)
             if memo is not None and memo.kind != kind:
                 raise NondeterminismError(
@@ -255,7 +209,7 @@ class TurnJournal:
                 )
         except FLOW_FAULTS as error:
             self._doom(error)
-        slot = Slot(self, id, key, kind, memo, self.recorder.heard)
+        slot = Slot(self.recorder, id, key, kind, memo)
         self._previous_began = slot.began if self._settled is None else min(slot.began, self._settled)
         self._settled = None
         return slot
@@ -266,14 +220,6 @@ class TurnJournal:
         if memo.settled_at is not None:
             self._settled = memo.settled_at
             self._previous_began = min(slot.began, memo.settled_at)
-
-    def _key(self, id: str) -> str:
-        used, most = self._uses[id], self.runtime.settings.max_steps
-        self._uses[id] = used + 1
-        self._used += 1
-        if self._used > most:
-            raise BoundExceeded("steps in a run", most, self._used, "Raise flows_max_steps.")
-        return id if used == 0 else f"{id}:{used}"
 
     def _open_fresh(self, slot: Slot, fn: Callable[..., Any]) -> None:
         self._check_fresh(slot)
@@ -289,7 +235,7 @@ class TurnJournal:
         interceptor = self.runtime.interceptor
         slot.body = fn if interceptor is None else interceptor.body(self.recorder.claim, slot.key, fn)
         self.running += 1
-        self._in_flight.add(slot.id)
+        self._ids.take_off(slot.id)
 
     def _check_fresh(self, slot: Slot) -> None:
         """At a step that is not remembered: hand the turn back when the worker stops or the turn has had its time."""
@@ -314,7 +260,7 @@ class TurnJournal:
     def abandoned(self, slot: Slot) -> None:
         """The handler's own asyncio cancelled the attempt: it runs again when the handler comes to it again."""
         self.running -= 1
-        self._in_flight.discard(slot.id)
+        self._ids.land(slot.id)
 
     def _leave(self, slot: Slot) -> None:
         self.abandoned(slot)
@@ -338,7 +284,7 @@ class TurnJournal:
     def _park(self, slot: Slot, pending: Pending) -> Result:
         self.pending.append(pending)
         # For the rest of the turn the id is taken, as that of a running step is.
-        self._in_flight.add(slot.id)
+        self._ids.take_off(slot.id)
         return Parked()
 
     def _doom(self, error: FlowsError) -> None:
@@ -346,19 +292,6 @@ class TurnJournal:
         self.doom = self.doom or error
         self.paused = True
         raise Suspend from error
-
-    def _check_size(self, slot: Slot, text: str) -> None:
-        settings = self.runtime.settings
-        size = _bytes(text)
-        remedy = "Store large data elsewhere and return its key, or raise "
-        if size > settings.max_value_bytes:
-            raise BoundExceeded(
-                f"step {slot.key!r}: value bytes", settings.max_value_bytes, size, remedy + "flows_max_value_bytes."
-            )
-        if self._bytes + size > settings.max_run_bytes:
-            raise BoundExceeded(
-                "a run's values in bytes", settings.max_run_bytes, self._bytes + size, remedy + "flows_max_run_bytes."
-            )
 
 
 def _check_callable(id: str, fn: object) -> None:
@@ -368,7 +301,3 @@ def _check_callable(id: str, fn: object) -> None:
         )
     if not callable(fn):
         raise TypeError(f"step {id!r}: {fn!r} is not callable; pass the function and its arguments, not its value")
-
-
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())

@@ -1,4 +1,4 @@
-"""A sender that is killed: `python outbox_sender.py URL HOW WHEN`, how a session or a connection, when around the commit.
+"""A sender that is killed: `python outbox_sender.py URL HOW WHEN`, by session or connection, before or after its commit.
 
 It dies by SIGKILL, so that nothing of it cleans up."""
 

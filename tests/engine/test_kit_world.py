@@ -204,7 +204,8 @@ def test_any_project_has_the_fixture_and_needs_no_more_than_its_current_app(tmp_
         "@flows.flow\ndef greet(ctx):\n    return 'hello'\n"
     )
     (tmp_path / "test_shop.py").write_text(
-        "from shop import greet\ndef test_greets(flows_tester):\n    assert flows_tester.start(greet).output == 'hello'\n"
+        "from shop import greet\n"
+        "def test_greets(flows_tester):\n    assert flows_tester.start(greet).output == 'hello'\n"
     )
 
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error", str(tmp_path)]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -79,9 +80,10 @@ def test_alembic_sees_no_difference_between_the_migrated_and_the_declared_schema
 
 
 def test_the_migrated_schema_is_the_declared_one_word_for_word(
-    store: Store, request: pytest.FixtureRequest
+    store: Store, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    declared = Store(request.getfixturevalue("sqlite_url" if store.dialect.name == "sqlite" else "postgres_url"))
+    is_file = store.dialect.name == "sqlite"
+    declared = Store(f"sqlite:///{tmp_path / 'declared'}" if is_file else request.getfixturevalue("postgres_url"))
     with declared.engine.begin() as connection:
         metadata.create_all(connection)
     assert definitions(store) == definitions(declared)

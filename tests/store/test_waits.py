@@ -63,12 +63,12 @@ def test_open_waits_come_in_pages_by_id(store: Store) -> None:
     assert [wait.id for wait in first] + [wait.id for wait in rest] == ids
 
 
-def test_a_piece_finds_only_waits_armed_before_its_event(turned: Store, clock: TurnedClock) -> None:
-    early = armed(turned)
-    clock.turn(SECOND)
+def test_a_piece_finds_only_waits_armed_until_its_event_came(turned: Store, clock: TurnedClock) -> None:
+    early, arrived = armed(turned), clock.now()
+    clock.turn(1)
     armed(turned)
     with turned.connection() as connection:
-        found = connection.waits.open_for("shop/paid", [PAID], armed_before=clock.now())
+        found = connection.waits.open_for("shop/paid", [PAID], armed_by=arrived)
     assert [wait.id for wait in found] == [early]
 
 

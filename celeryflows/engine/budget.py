@@ -1,0 +1,37 @@
+"""How much a run may store: each value and all of them together, in bytes of their JSON."""
+
+from collections.abc import Iterable
+
+from celeryflows.engine.settings import Settings
+from celeryflows.errors import BoundExceeded
+
+REMEDY = "Store large data elsewhere and return its key, or raise "
+
+
+class ValueBudget:
+    """Counts the bytes of a run's values, from those that are stored already."""
+
+    def __init__(self, settings: Settings, stored: Iterable[str | None]) -> None:
+        self._settings = settings
+        self._bytes = sum(size_of(text) for text in stored if text)
+
+    def check(self, key: str, text: str) -> None:
+        """Raise BoundExceeded when the step's value does not fit."""
+        settings, size = self._settings, size_of(text)
+        if size > settings.max_value_bytes:
+            raise BoundExceeded(
+                f"step {key!r}: value bytes", settings.max_value_bytes, size, REMEDY + "flows_max_value_bytes."
+            )
+        if self._bytes + size > settings.max_run_bytes:
+            raise BoundExceeded(
+                "a run's values in bytes", settings.max_run_bytes, self._bytes + size, REMEDY + "flows_max_run_bytes."
+            )
+
+    def add(self, text: str) -> None:
+        """The value is stored."""
+        self._bytes += size_of(text)
+
+
+def size_of(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())

@@ -1,0 +1,111 @@
+"""Redis forgets, dies, hangs and comes back empty: no accepted event is lost, no sender waits long. One real worker."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from celery import Celery
+
+from celeryflows import Event
+from tests.celery.apps import works
+from tests.servers import Redis, running_redis
+from tests.waiting import eventually
+from tests.workers import Worker
+from tests.worlds import BRISK, World
+
+SOON = 30.0
+# A sender tells nobody but the store; what it does for the broker is bounded by the client's time-outs.
+AT_ONCE = 3.5
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def world(request: pytest.FixtureRequest, redis: Redis, make_world: Callable[..., World]) -> World:
+    return make_world(request.param, redis, **BRISK)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def worker(world: World) -> Iterator[Worker]:
+    with world.worker("tests.celery.apps.works", "-c", "1") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app(world: World) -> Celery:
+    return world.app(works.sheet)
+
+
+@contextmanager
+def hold_the_only_slot(app: Celery, world: World, gate: str) -> Iterator[str]:
+    """Meanwhile nothing else runs."""
+    called = app.tasks["works.three"].delay(gate=gate)
+    world.told(f"{called.id} second", within=SOON)
+    try:
+        yield called.id
+    finally:
+        world.open_gate(gate)
+
+
+def all_completed(world: World, count: int) -> bool:
+    return world.rows("SELECT count(*) FROM flows_runs WHERE status <> 'completed'") == [(0,)] and world.rows(
+        "SELECT count(*) FROM flows_runs"
+    ) == [(count,)]
+
+
+def queued(world: World) -> int:
+    return int(world.rows("SELECT count(*) FROM flows_runs WHERE status = 'queued'")[0][0])
+
+
+def test_runs_whose_messages_were_flushed_complete(app: Celery, world: World) -> None:
+    with hold_the_only_slot(app, world, "flushed"):
+        app.flows.send([Event("works/asked", {"n": n}) for n in range(40)])
+        with world.redis() as client:
+            eventually(lambda: client.llen("celery") > 30)
+            client.flushall()
+        assert queued(world) == 40
+    eventually(lambda: all_completed(world, 41), within=SOON)
+    assert set(world.counts().values()) == {1}
+
+
+def test_senders_do_not_wait_for_a_dead_broker_and_their_runs_start_when_it_is_back(
+    app: Celery, world: World, redis: Redis
+) -> None:
+    with hold_the_only_slot(app, world, "down"):
+        app.flows.send([Event("works/asked", {"n": n}) for n in range(10)])
+        redis.server.kill()
+        try:
+            began = time.monotonic()
+            app.flows.send("works/asked", {"n": "while it is down"})
+            assert time.monotonic() - began < AT_ONCE
+            began = time.monotonic()
+            called = app.tasks["works.quick"].delay()
+            cancelled = app.tasks["works.naps"].apply_async(countdown=3600)
+            assert app.flows.run(cancelled.id).cancel()
+            assert time.monotonic() - began < AT_ONCE
+            assert queued(world) == 12
+        finally:
+            redis.start()
+    eventually(lambda: app.flows.run(called.id).status == "completed", within=60)
+    eventually(lambda: world.rows("SELECT count(*) FROM flows_runs WHERE status = 'completed'") == [(54,)], within=SOON)
+    assert set(world.counts().values()) == {1}
+
+
+def test_senders_do_not_wait_for_a_broker_that_hangs(app: Celery, world: World, redis: Redis) -> None:
+    os.kill(redis.server.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        app.flows.send("works/asked", {"n": "while it hangs"})
+        assert time.monotonic() - began < AT_ONCE
+    finally:
+        os.kill(redis.server.pid, signal.SIGCONT)
+    eventually(lambda: queued(world) == 0, within=SOON)
+    assert world.rows("SELECT count(*) FROM flows_runs WHERE status = 'completed'") == [(55,)]
+    assert set(world.counts().values()) == {1}

@@ -1,0 +1,144 @@
+"""A store of 100,000 runs, and what a database does for a statement: the tables that it reads from end to end."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import event
+
+from celeryflows.store.connection import Connection
+from celeryflows.store.database import Store
+from celeryflows.store.executor import Row
+
+RUNS = 100_000
+PARTIAL = re.compile(r"USING (COVERING )?INDEX flows_\w+_(running|sent|wake|expire|open|unrouted)\b")
+BIG = ("flows_runs", "flows_events", "flows_steps", "flows_waits")
+NOW = 1_700_000_000_000_000
+
+# Of 1,000 runs 970 have ended and 30 are open, as in a store that has been at work for a while.
+_STATUS = (
+    "CASE WHEN n % 1000 < 940 THEN 'completed' WHEN n % 1000 < 960 THEN 'failed' WHEN n % 1000 < 970 THEN 'cancelled' "
+    "WHEN n % 1000 < 990 THEN 'suspended' WHEN n % 1000 < 994 THEN 'running' WHEN n % 1000 < 998 THEN 'queued' "
+    "ELSE 'scheduled' END"
+)
+_ID = "substr('0000000000' || n, -10)"
+# Ids and times rise together; half of the sleepers are due in the past.
+FILL = (
+    f"INSERT INTO flows_events (id, name, data, ts, stored_at, arrived_at) SELECT 'e' || {_ID}, 'shop/e' || (n % 50), "
+    "'{}', n, {start} + n * 1000000, CASE WHEN n % 1000 <> 7 THEN {start} + n * 1000000 END FROM numbers",
+    "INSERT INTO flows_runs (id, flow, status, event_id, turn, worker, claim_tok, created_at, sent_at, wake_at, "
+    f"expires_at) SELECT 'r' || {_ID}, 'shop.f' || (n % 20), {_STATUS}, 'e' || {_ID}, 1, "
+    f"CASE WHEN {_STATUS} = 'running' THEN 'w' || (n % 7) END, n, {{start}} + n * 1000000, {{start}} + n * 1000000, "
+    f"CASE WHEN {_STATUS} IN ('suspended', 'scheduled') THEN {{start}} + (n % 200) * 1000000000 END, "
+    f"CASE WHEN {_STATUS} = 'queued' THEN {{start}} + (n % 200) * 1000000000 END FROM numbers",
+    "INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at) "
+    f"SELECT 'r' || {_ID}, 's' || k, 'run', 'done', 1, '1', 1, n, n FROM numbers, "
+    "(SELECT 1 AS k UNION ALL SELECT 2) AS keys",
+    "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, began, armed_at, state, due_at) "
+    f"SELECT 'w' || {_ID}, 'r' || {_ID}, 's1', 'event', 'shop/e' || (n % 5), 'data.x', n, '1', n, n, "
+    f"CASE WHEN {_STATUS} = 'suspended' THEN 'open' ELSE 'answered' END, n FROM numbers",
+    "INSERT INTO flows_once (key, run_id, expires_at) SELECT 'k' || n, 'r', {start} + n * 1000000 FROM numbers",
+    "INSERT INTO flows_shapes (name, path) SELECT 'shop/e' || n, 'data.x' FROM numbers WHERE n <= 50",
+)
+
+
+def fill(store: Store) -> None:
+    """Write the rows and have the database look at them."""
+    postgres = store.dialect.name == "postgresql"
+    numbers = (
+        f"(SELECT generate_series(1, {RUNS}::bigint) AS n) AS numbers"
+        if postgres
+        else f"(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {RUNS}) SELECT n FROM c)"
+    )
+    start = str(NOW - RUNS * 1_000_000)
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN")
+        for sql in FILL:
+            sql = sql.replace("{start}", start).replace("FROM numbers", f"FROM {numbers}").replace("%", "%%")
+            if postgres:
+                sql = re.sub(r"substr\('0000000000' \|\| n, -10\)", "lpad(n::text, 10, '0')", sql)
+            connection.exec_driver_sql(sql if postgres else sql.replace("%%", "%"))
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("ANALYZE")
+
+
+class WatchedStore(Store):
+    """Keeps each statement that it runs, in the driver's own words, with the parameters of the last time."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self.seen: dict[str, Any] = {}
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection that is watched."""
+        connection = _WatchedConnection(self)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def watch_reports(self) -> None:
+        """Keep those too that reports run by SQLAlchemy."""
+
+        def keep(_c: object, _cursor: object, sql: str, params: Any, *_: object) -> None:
+            if sql.lstrip().startswith(("SELECT", "WITH")):
+                self.seen[sql] = params
+
+        event.listen(self.engine, "before_cursor_execute", keep)
+
+
+class _WatchedConnection(Connection):
+    store: WatchedStore
+
+    def _run(self, how: str, sql: str, params: Any) -> list[Row]:
+        rows = super()._run(how, sql, params)
+        self.store.seen[self.store.compiled[sql]] = params[0] if how == "executemany" else params
+        return rows
+
+
+def plan(store: Store, sql: str, params: Any) -> list[str]:
+    """The plan, a line each. On PostgreSQL for these values, then the one that a prepared statement may fall to."""
+    raw = store.engine.raw_connection()
+    try:
+        cursor = raw.cursor()
+        if store.dialect.name == "sqlite":
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}", params)
+            return [row[3] for row in cursor.fetchall()]
+        cursor.execute(f"EXPLAIN {sql}", params)
+        lines = [row[0] for row in cursor.fetchall()]
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
+        names: list[str] = []
+        numbered = re.sub(r"%\((\w+)\)s(::\w+)?", lambda m: _numbered(m, names), sql).replace("%%", "%")
+        cursor.execute(f"PREPARE p AS {numbered}")
+        cursor.execute(f"EXPLAIN EXECUTE p({', '.join(['NULL'] * len(names))})" if names else "EXPLAIN EXECUTE p")
+        lines += [row[0] for row in cursor.fetchall()]
+        cursor.execute("DEALLOCATE p")
+        cursor.execute("RESET plan_cache_mode")
+        return lines
+    finally:
+        raw.close()
+
+
+def _numbered(match: re.Match[str], names: list[str]) -> str:
+    if match[1] not in names:
+        names.append(match[1])
+    return f"${names.index(match[1]) + 1}{match[2] or ''}"
+
+
+def full_scans(lines: list[str]) -> list[str]:
+    """The lines that read a big table, or one of its whole indexes, from end to end."""
+    found = []
+    for at, line in enumerate(lines):
+        words = line.strip(" ->")
+        if any(re.match(rf"(Parallel )?Seq Scan on {table}\b", words) for table in BIG):
+            found.append(line)
+        elif re.match(r"(Parallel )?(Index|Index Only|Bitmap Index) Scan", words):
+            # A partial index is as small as what it holds.
+            has_condition = at + 1 < len(lines) and "Index Cond" in lines[at + 1]
+            if not has_condition and re.search(r"(_pkey|_by_\w+|_of_run)\b", words):
+                found.append(line)
+        elif re.match(rf"SCAN ({'|'.join(BIG)}|[a-z])\b", words) and not PARTIAL.search(words):
+            found.append(line)
+    return found

@@ -1,0 +1,138 @@
+"""No hot statement reads a table of 100,000 runs from end to end, whatever plan the database takes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celeryflows.clock import TurnedClock
+from celeryflows.engine.finish import cancel
+from celeryflows.engine.intake import send
+from celeryflows.engine.resume import expire_unstarted, wake_due
+from celeryflows.engine.turn import take_turn
+from celeryflows.model.events import Event
+from celeryflows.model.runs import Status
+from celeryflows.scheduler.crons import fire_due
+from celeryflows.scheduler.sweeper import NoBroker, adopt_orphans, forget_old, resend_lost, route_left
+from celeryflows.store.crons import CronRow
+from celeryflows.store.reports.activity import events_since, runs_since, steps_of
+from celeryflows.store.reports.events import list_events, one_event, runs_of_events
+from celeryflows.store.reports.health import overdue, queued, unrouted
+from celeryflows.store.reports.runs import list_runs, one_run, run_events, run_steps
+from celeryflows.store.upgrade import upgrade
+from tests.store.making import FLOW, SECOND, a_runtime, an_event, put_run
+from tests.store.plans import NOW, WatchedStore, fill, full_scans, plan
+
+
+class Broker(NoBroker):
+    """One that lost everything, so that all its messages are looked for."""
+
+    def epoch(self) -> str:
+        return "new"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedStore]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('filled') / 'store.sqlite3'}"
+    else:
+        server = request.getfixturevalue("postgres_server")
+        url = server.url(server.create_database())
+    store = WatchedStore(url, clock=TurnedClock(NOW))
+    upgrade(store)
+    fill(store)
+    yield store
+    store.dispose()
+
+
+def buy(ctx: Any) -> Any:
+    ctx.step.run("a", lambda: 1)
+    ctx.step.send_event("tell", Event("shop/told"))
+    ctx.step.wait_for_event("w", event="shop/e1", match="data.x", timeout="1h", lookback="wait")
+    ctx.step.wait_for_event("v", event="shop/e2", if_exp="async.data.y == event.data.x", timeout="1h")
+
+
+def live(store: WatchedStore) -> None:
+    """All that senders, turns and the leader do."""
+    runtime = a_runtime(store, {FLOW: buy})
+    send(runtime, [Event("shop/e3", {"x": 1}), Event("shop/e4", {"x": 2}, id="mine")])
+    with store.connection() as connection:
+        event = an_event("shop/bought", '{"x":1}')
+        connection.events.add([event])
+        connection.crons.put(CronRow(FLOW, 0, "h", '{"cron":"* * * * *","tz":"UTC","missed":"latest"}', 5))
+    run_id = put_run(store, event_id=event.id)
+    for name in ("shop/e1", "shop/e2"):
+        take_turn(runtime, run_id)
+        send(runtime, [Event(name, {"x": 1, "y": 1})])
+    take_turn(runtime, run_id)
+    cancel(runtime, put_run(store, Status.SCHEDULED, wake_at=NOW + SECOND), "no")
+    for repair in (wake_due, expire_unstarted, route_left, fire_due, adopt_orphans):
+        repair(runtime)
+    resend_lost(runtime, Broker())
+    forget_old(runtime)
+    with store.connection() as connection:
+        connection.runs.next_due()
+        connection.runs.of_worker("w1")
+        connection.workers.lead("w1", SECOND)
+        connection.workers.resign("w1")
+        connection.messages.newest_claimed()
+        for one in connection.messages.unclaimed(0):
+            connection.messages.resend(one.delivery.run_id, one.sent_at)
+        connection.steps.read_back(run_id, "a")
+        connection.runs.claimed(run_id, "w1", 1)
+
+
+def look(store: WatchedStore) -> None:
+    """All that pages and terminals ask for."""
+    for status in (None, "failed", "queued"):
+        for flow in (None, "shop.f3"):
+            if status or flow:
+                list_runs(store, status=status, flow=flow, cursor="r0000050000")
+                list_runs(store, status=status, flow=flow)
+    list_events(store, name="shop/e3")
+    one_event(store, "e0000000001")
+    one_run(store, "r0000000001")
+    run_steps(store, "r0000000001")
+    run_events(store, "r0000000001")
+    runs_of_events(store, ["e0000000001", "e0000000002"])
+    steps_of(store, ["r0000000001", "r0000000002"])
+    events_since(store, NOW - SECOND)
+    runs_since(store, NOW - SECOND, ["r0000000001"])
+    queued(store)
+    overdue(store, NOW)
+    unrouted(store, NOW)
+
+
+def scanned(store: WatchedStore) -> dict[str, list[str]]:
+    plans = {sql: plan(store, sql, params) for sql, params in store.seen.items()}
+    return {sql: lines for sql, lines in plans.items() if full_scans(lines)}
+
+
+def shown(found: dict[str, list[str]]) -> str:
+    return "\n\n".join("\n  ".join([" ".join(sql.split()), *lines]) for sql, lines in found.items())
+
+
+def test_a_scan_would_be_seen(filled: WatchedStore) -> None:
+    for sql in (
+        "SELECT * FROM flows_runs WHERE reason = 'x'",
+        "SELECT count(*) FROM flows_steps",
+        "SELECT w.id FROM flows_waits w WHERE w.kind = 'x'",
+        "SELECT id FROM flows_events ORDER BY id LIMIT 5",
+    ):
+        assert full_scans(plan(filled, sql, {})), sql
+
+
+def test_what_senders_turns_and_the_leader_ask_is_found_by_indexes(filled: WatchedStore) -> None:
+    filled.seen.clear()
+    live(filled)
+    assert len(filled.seen) > 40
+    assert shown(scanned(filled)) == ""
+
+
+def test_what_pages_ask_is_found_by_indexes(filled: WatchedStore) -> None:
+    filled.seen.clear()
+    filled.watch_reports()
+    look(filled)
+    assert len(filled.seen) > 15
+    assert shown(scanned(filled)) == ""
