@@ -78,9 +78,12 @@ class CeleryDispatcher:
         options = dict(self._send_options.get(delivery.flow, ()))
         if delivery.message:
             options |= json.loads(delivery.message)
-        headers = {**(options.get("headers") or {}), HEADER: 1}
-        options |= {"task_id": delivery.run_id, "producer": producer, "retry": False, "headers": headers}
         task = self._app.tasks.get(delivery.flow)
+        ignored = bool(options.get("ignore_result", getattr(task, "ignore_result", False)))
+        headers = {**(options.get("headers") or {}), HEADER: 1, "ignore_result": ignored}
+        options |= {"task_id": delivery.run_id, "producer": producer, "retry": False, "headers": headers}
+        # Else each send subscribes to the run's result, over a connection that may hang for minutes. The header rules.
+        options["ignore_result"] = True
         if task is None:
             self._app.send_task(delivery.flow, (), {}, **options)
         else:

@@ -18,9 +18,9 @@ class Snapshot:
     index: TriggerIndex = field(default_factory=TriggerIndex)
     awaited: frozenset[str] = frozenset()
 
-    def listens(self, name: str) -> bool:
-        """True when a flow starts at events of the name."""
-        return self.index.listens(name)
+    def tells(self, name: str) -> bool:
+        """True when a flow starts at such events of ours, or a wait may look for them."""
+        return self.index.listens(name) or name in self.awaited
 
 
 class Catalog:

@@ -165,14 +165,16 @@ def _complete(runtime: Runtime, recorder: Recorder, value: Any) -> Ended:
         raise BoundExceeded(
             "the flow's value in bytes", most, size, "Return a key instead, or raise flows_max_value_bytes."
         )
-    if not connection.repeat(lambda: told(runtime, connection, RUN_COMPLETED)):
-        # Nobody listens: one statement, one commit.
-        if not connection.repeat(lambda: connection.runs.finish(claim, Status.COMPLETED, output, None)):
-            _check_own_end(connection, claim)
-        return Ended(output=output)
-    event = completed_event(runtime, claim, output)
-    _finish(runtime, recorder, Status.COMPLETED, output, None, event)
+    if not connection.repeat(lambda: _end_unheard(runtime, connection, claim, output)):
+        event = completed_event(runtime, claim, output)
+        _finish(runtime, recorder, Status.COMPLETED, output, None, event)
     return Ended(output=output)
+
+
+def _end_unheard(runtime: Runtime, connection: Connection, claim: Claim, output: str) -> bool:
+    """Where nobody listens: one statement, one commit. It is refused when that is not so any more."""
+    snapshot = runtime.catalog.recent(connection, runtime.clock.monotonic())
+    return not snapshot.tells(RUN_COMPLETED) and connection.runs.finish_unheard(claim, output, snapshot.version)
 
 
 def _fail(runtime: Runtime, recorder: Recorder, error: BaseException) -> Ended:

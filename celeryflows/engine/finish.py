@@ -17,9 +17,8 @@ from celeryflows.store.runs import Claim, Outcome
 
 
 def told(runtime: Runtime, connection: Connection, name: str) -> bool:
-    """True when a flow starts at such events of ours, or a wait may look for them."""
-    snapshot = runtime.catalog.recent(connection, runtime.clock.monotonic())
-    return snapshot.listens(name) or name in snapshot.awaited
+    """True when somebody listens to such events of ours as of now."""
+    return runtime.catalog.read(connection).tells(name)
 
 
 def completed_event(runtime: Runtime, claim: Claim, output: str) -> StoredEvent:

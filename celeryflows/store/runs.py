@@ -44,6 +44,14 @@ UPDATE flows_runs SET status = :status, worker = NULL, ended_at = {{now}}, outpu
 RETURNING id
 """
 
+# Refused once the declared flows, or what is waited for, are others than the caller knows, and while a wait is open.
+FINISH_UNHEARD = f"""
+UPDATE flows_runs SET status = 'completed', worker = NULL, ended_at = {{now}}, output = :output, error = NULL {_FENCE}
+AND COALESCE((SELECT value FROM flows_meta WHERE key = 'flows_version'), '0') = :version
+AND NOT EXISTS (SELECT 1 FROM flows_waits w WHERE w.run_id = :id AND w.state = 'open')
+RETURNING id
+"""
+
 HAND_BACK = f"""
 UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {{now}}, sends = 0 {_FENCE}
 RETURNING id, flow, message
@@ -163,6 +171,14 @@ class Runs(Verbs):
                 status=status,
                 output=output,
                 error=error,
+            )
+        )
+
+    def finish_unheard(self, claim: Claim, output: str, version: str) -> bool:
+        """running -> completed where nobody listens, in one statement; False when the turn, or the version, is past."""
+        return bool(
+            self._execute(
+                FINISH_UNHEARD, id=claim.run_id, turn=claim.turn, token=claim.token, output=output, version=version
             )
         )
 

@@ -1,22 +1,21 @@
 """Promises of our own events: a run's end is told once to who listens, hidden from lists, and never in a circle."""
 
-import json
 from typing import Any
 
 import pytest
 
 from celeryflows import Event, OnEvent
-from celeryflows.engine.resume import wake_due
+from celeryflows.engine.turn import take_turn
 from celeryflows.scheduler.sweeper import route_left
-from tests.engine.world import World
+from tests.engine.world import Process, World
 
 ENDS = ("flows/run.completed", "flows/run.failed", "flows/run.cancelled")
 
 
-def listen(world: World, name: str, *triggers: Any) -> list[dict[str, Any]]:
+def listen(process: Process, name: str, *triggers: Any) -> list[dict[str, Any]]:
     """A flow that notes the data of what starts it."""
     heard: list[dict[str, Any]] = []
-    world.flow(name=name, trigger=list(triggers))(lambda ctx: heard.append(ctx.event.data))
+    process.flow(name=name, trigger=list(triggers))(lambda ctx: heard.append(ctx.event.data))
     return heard
 
 
@@ -147,7 +146,7 @@ def test_our_own_events_are_hidden_from_lists_unless_asked_for(world: World) -> 
     world.send("a/b")
 
     assert [event.name for event in world.events()] == ["a/b"]
-    assert sorted(event.name for event in world.events(own=True)) == ["a/b", "flows/run.completed"]
+    assert {event.name for event in world.events(own=True)} == {"a/b", "flows/run.completed"}
 
 
 def test_where_nobody_listens_nothing_is_stored(world: World) -> None:
@@ -213,20 +212,26 @@ def test_an_end_whose_teller_is_killed_is_told_by_recovery_once(world: World, mo
     assert len(heard) == 1
 
 
-def test_a_flow_that_listens_from_now_on_hears_of_what_ends_from_now_on(world: World) -> None:
-    world.flow(name="sleeper", trigger="a/b")(lambda ctx: ctx.step.sleep("nap", "10s"))
-    world.send("a/b")
-    other = world.process()
-    heard = listen(other, "audit", "flows/run.completed")  # type: ignore[arg-type]
-    other.start_worker()
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
+def test_who_listens_from_now_on_hears_of_what_ends_from_now_on(world: World, end: str) -> None:
+    world.flow(name="f", trigger="a/b", retries=0)(breaks if end == "failed" else lambda ctx: ctx.event.data["n"])
+    second = world.process("second")
+    heard = listen(second, "audit", f"flows/run.{end}")
 
-    world.clock.turn(10_000_000)
-    wake_due(world.runtime)
-    world.drain()
-    other.drain()
+    def end_one() -> None:
+        """Here, where the last look at who listens may be old."""
+        run_id = world.broker.waiting.popleft().run_id
+        if end == "cancelled":
+            world.flows.run(run_id).cancel()
+        take_turn(world.runtime, run_id)
 
-    assert world.only_run("sleeper").status == "completed"
-    assert [json.dumps(data["output"]) for data in heard] == ["null"]
+    world.flows.send([Event("a/b", {"n": n}) for n in (1, 2)])
+    end_one()
+    second.start_worker()
+    end_one()
+    second.drain()
+
+    assert [data["event"]["data"]["n"] for data in heard] == [2]
 
 
 # --- waited for
@@ -247,3 +252,21 @@ def test_a_run_may_wait_for_the_end_of_another(world: World) -> None:
     world.advance("2h")
 
     assert world.only_run("parent").output == 8
+
+
+def test_a_run_that_ends_elsewhere_right_after_the_first_wait_for_it_is_told(world: World) -> None:
+    elsewhere = world.process("elsewhere")
+    elsewhere.flow(name="child", trigger="child/start")(lambda ctx: ctx.event.data["n"])
+
+    @world.flow(name="parent", trigger="a/b")
+    def parent(ctx: Any) -> Any:
+        return ctx.step.wait_for_event("end", event="flows/run.completed", timeout="1h").data["output"]
+
+    elsewhere.flows.send([Event("child/start", {"n": n}) for n in (1, 2)])
+    take_turn(elsewhere.runtime, world.broker.waiting.popleft().run_id)
+    slow = world.broker.waiting.popleft().run_id
+    world.send("a/b")
+    take_turn(elsewhere.runtime, slow)
+    world.drain()
+
+    assert world.only_run("parent").output == 2

@@ -179,3 +179,19 @@ def test_an_event_that_comes_while_the_runs_turn_goes_on_elsewhere_is_taken_in_t
 
     assert world.only_run().status == "completed"
     assert taken[0] == NEW_YEAR + us("1h")
+
+
+def test_a_run_that_ended_waits_for_nothing_any_more(world: World) -> None:
+    @world.flow(name="f", trigger="cart/opened")
+    async def f(ctx: Any) -> str:
+        order = asyncio.ensure_future(ctx.step.wait_for_event("order", event="order/placed", timeout="1 day"))
+        nap = asyncio.ensure_future(ctx.step.sleep("nap", "1h"))
+        await asyncio.wait({order, nap}, return_when=asyncio.FIRST_COMPLETED)
+        order.cancel()
+        return "slept"
+
+    world.send("cart/opened")
+    world.advance("2h")
+
+    assert world.only_run().output == "slept"
+    assert {step.id: step.wait for step in world.only_run().steps} == {"order": "closed", "nap": None}

@@ -28,8 +28,9 @@ FILL = (
     f"INSERT INTO flows_events (id, name, data, ts, stored_at, arrived_at) SELECT 'e' || {_ID}, 'shop/e' || (n % 50), "
     "'{}', n, {start} + n * 1000000, CASE WHEN n % 1000 <> 7 THEN {start} + n * 1000000 END FROM numbers",
     "INSERT INTO flows_runs (id, flow, status, event_id, turn, worker, claim_tok, created_at, sent_at, wake_at, "
-    f"expires_at) SELECT 'r' || {_ID}, 'shop.f' || (n % 20), {_STATUS}, 'e' || {_ID}, 1, "
-    f"CASE WHEN {_STATUS} = 'running' THEN 'w' || (n % 7) END, n, {{start}} + n * 1000000, {{start}} + n * 1000000, "
+    f"expires_at) SELECT 'r' || {_ID}, CASE WHEN n < 20 THEN 'shop.rare' ELSE 'shop.f' || (n % 20) END, {_STATUS}, "
+    f"'e' || {_ID}, 1, CASE WHEN {_STATUS} = 'running' THEN 'w' || (n % 7) END, n, {{start}} + n * 1000000, "
+    "{start} + n * 1000000, "
     f"CASE WHEN {_STATUS} IN ('suspended', 'scheduled') THEN {{start}} + (n % 200) * 1000000000 END, "
     f"CASE WHEN {_STATUS} = 'queued' THEN {{start}} + (n % 200) * 1000000000 END FROM numbers",
     "INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at) "
@@ -125,6 +126,43 @@ def _numbered(match: re.Match[str], names: list[str]) -> str:
     if match[1] not in names:
         names.append(match[1])
     return f"${names.index(match[1]) + 1}{match[2] or ''}"
+
+
+def rows_read(store: Store, sql: str, params: Any) -> int:
+    """About how many rows of tables and indexes the query reads when it runs with these values."""
+    raw = store.engine.raw_connection()
+    try:
+        cursor = raw.cursor()
+        if store.dialect.name == "sqlite":
+            return _rows_of_sqlite(raw.driver_connection, sql, params)
+        cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}", params)
+        return _rows_of_node(cursor.fetchone()[0][0]["Plan"])
+    finally:
+        raw.close()
+
+
+def _rows_of_sqlite(connection: Any, sql: str, params: Any) -> int:
+    """By the steps of its machine, of which it takes ten or so for a row."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    connection.set_progress_handler(count, 10)
+    try:
+        connection.execute(sql, params).fetchall()
+    finally:
+        connection.set_progress_handler(None, 0)
+    return steps
+
+
+def _rows_of_node(node: dict[str, Any]) -> int:
+    below = sum(_rows_of_node(child) for child in node.get("Plans", []))
+    if "Scan" not in node["Node Type"]:
+        return below
+    read = sum(node.get(key, 0) for key in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck"))
+    return below + int(read * node["Actual Loops"])
 
 
 def full_scans(lines: list[str]) -> list[str]:

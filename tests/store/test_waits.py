@@ -7,7 +7,7 @@ from celeryflows.model.runs import Status
 from celeryflows.model.waits import match_hash
 from celeryflows.store.database import Store
 from celeryflows.store.runs import Claim
-from tests.store.making import SECOND, a_step, a_wait, at_once, outcome, put_event, rows_of, running
+from tests.store.making import a_step, a_wait, at_once, outcome, put_event, rows_of, running
 
 PAID = match_hash("shop/paid", "data.order", "1")
 

@@ -1,0 +1,111 @@
+"""The pages tell the truth: links lead to files, settings have these defaults, commands and names are there."""
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+import celeryflows
+from celeryflows.cli import flows as group
+from celeryflows.durations import parse_duration
+from celeryflows.engine.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+UNITS = {"KiB": 1024, "MiB": 1024 * 1024}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a language; those of commands and pictures have none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [text for name, text in found if name == language]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_within_the_repository_leads_to_a_file(page):
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text())
+
+    assert [link for link in links if "://" not in link and not (page.parent / link.partition("#")[0]).exists()] == []
+
+
+def test_every_promise_of_the_readme_names_the_tests_that_keep_it():
+    promises = README.read_text().partition("## What is promised")[2].partition("\n## ")[0]
+    items = promises.split("\n- ")[1:]
+
+    assert len(items) > 10
+    assert [item for item in items if "](tests/" not in item] == []
+
+
+def test_the_readme_asks_for_two_commands_and_no_more():
+    commands, picture = blocks(README, "")
+
+    assert commands.splitlines() == ["./dev demo", "./dev test"]
+    assert "[run id]" in picture
+
+
+def test_the_settings_have_the_defaults_that_the_page_tells():
+    rows = re.findall(r"^\| `flows_(\w+)` \| ([^|]+) \|", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    told = {name: default.strip() for name, default in rows}
+    settings = Settings()
+
+    assert told.pop("store_url") == "an SQLite file"
+    assert {name: _number(text) for name, text in told.items()} == {
+        field.name: getattr(settings, field.name) for field in fields(Settings)
+    }
+
+
+def _number(text: str) -> int:
+    if re.fullmatch(r"[\d,]+", text):
+        return int(text.replace(",", ""))
+    number, unit = text.split()
+    return int(number) * UNITS[unit] if unit in UNITS else parse_duration(text)
+
+
+def commands(of: click.Group, prefix: str = "") -> Iterator[str]:
+    for name, command in of.commands.items():
+        yield from commands(command, f"{name} ") if isinstance(command, click.Group) else [prefix + name]
+
+
+def test_the_reference_tells_every_command_with_its_options():
+    page = (ROOT / "docs" / "reference.md").read_text().partition("## Commands")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`((?:db )?[a-z]+)(?: [^`]*)?`", page))
+    options = {
+        option.split("/")[0]
+        for command in group.commands.values()
+        for parameter in command.params
+        for option in parameter.opts + parameter.secondary_opts
+        if option.startswith("--")
+    } - {"--help"}
+
+    assert set(commands(group)) <= told
+    assert {option for option in options if option not in page} == {"--reload"}
+
+
+def test_the_reference_tells_every_public_name():
+    page = (ROOT / "docs" / "reference.md").read_text()
+
+    assert [name for name in celeryflows.__all__ if f"{name}" not in page] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_pages_are_there(page):
+    named = re.findall(r"celery -A [\w.<>]+ flows (\w+)", page.read_text())
+
+    assert [name for name in named if name not in group.commands] == []
+
+
+def test_the_flow_of_the_quickstart_passes_the_test_of_the_quickstart(monkeypatch):
+    shop_source, _, test_source = blocks(ROOT / "docs" / "quickstart.md", "python")
+    shop = ModuleType("shop")
+    monkeypatch.setitem(sys.modules, "shop", shop)
+    exec(compile(shop_source, "shop.py", "exec"), shop.__dict__)
+    page: dict[str, object] = {}
+    exec(compile(test_source, "test_shop.py", "exec"), page)
+
+    page["test_an_order_without_a_parcel_fails_after_three_days"]()  # type: ignore[operator]

@@ -1,0 +1,98 @@
+"""kill -9 at random moments under load, round after round: nothing is lost, nothing that was recorded runs again.
+
+The seed is printed; CHAOS_SEED=n repeats its kills."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+
+import pytest
+from celery import Celery
+
+from celeryflows import Event
+from tests.acceptance.crew import Crew
+from tests.celery.apps import rounds
+from tests.waiting import eventually
+from tests.worlds import BRISK, World
+
+RUNS, KILLS = 30, 4
+STEPS = {"step0": "step 0", "step1": "step 1", "step2": "step 2", "stumble": "stumble", "last": "last"}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.timeout(300)
+def test_two_rounds_of_kills_lose_and_double_nothing(make_world: Callable[..., World], kind: str) -> None:
+    play(make_world(kind, **BRISK), 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.timeout(1800)
+def test_twenty_rounds_of_kills_lose_and_double_nothing(make_world: Callable[..., World], kind: str) -> None:
+    play(make_world(kind, **BRISK), 20)
+
+
+def play(world: World, count: int) -> None:
+    """Rounds with two workers of two processes each; a worker that is killed whole is replaced."""
+    seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"CHAOS_SEED={seed}")  # noqa: T201
+    dice = random.Random(seed)  # noqa: S311
+    app = world.app(rounds.sheet)
+    with ExitStack() as stack:
+        crew = Crew(world, stack, "tests.celery.apps.rounds")
+        for _ in range(2):
+            crew.hire("-c", "2")
+        for number in range(count):
+            one_round(world, app, crew, dice, number)
+
+
+def one_round(world: World, app: Celery, crew: Crew, dice: random.Random, number: int) -> None:
+    """Send, kill, answer, wait for the ends, look."""
+    names = [f"{number}.{i}" for i in range(RUNS)]
+    events = app.flows.send([Event("rounds/begun", {"number": name}) for name in names])
+    answers = [Event("rounds/answered", {"number": name, "word": f"word {name}"}) for name in names]
+    for kill in range(KILLS):
+        time.sleep(dice.uniform(0.05, 0.8))
+        strike(crew, dice, whole=kill == KILLS - 1)
+        app.flows.send(answers[kill::KILLS])
+    eventually(lambda: open_runs(world) == 0, within=120, every=0.2)
+    for event, name in zip(events, names, strict=True):
+        look(world, event, f"word {name}")
+
+
+def strike(crew: Crew, dice: random.Random, *, whole: bool) -> None:
+    """Kill a pool's process, or a whole worker."""
+    victim = dice.choice(crew.living)
+    if whole:
+        crew.kill(victim)
+        crew.hire("-c", "2")
+    elif victim.children:
+        with suppress(ProcessLookupError):
+            os.kill(dice.choice(victim.children), signal.SIGKILL)
+
+
+def open_runs(world: World) -> int:
+    """Runs that have not ended."""
+    rows = world.rows("SELECT count(*) FROM flows_runs WHERE ended_at IS NULL")
+    return int(rows[0][0])
+
+
+def look(world: World, event: str, word: str) -> None:
+    """The event's one run completed; each recorded value is the last execution's, and the run's value is made of them."""
+    rows = world.rows("SELECT id, status, output FROM flows_runs WHERE event_id = :event", event=event)
+    assert [row[1] for row in rows] == ["completed"], rows
+    run_id, _, output = rows[0]
+    steps = dict(world.rows("SELECT key, value FROM flows_steps WHERE run_id = :run AND kind = 'run'", run=run_id))
+    executed: dict[str, list[str]] = {}
+    for line in world.lines():
+        if line.startswith(run_id):
+            _, step, execution = line.split(" ")
+            executed.setdefault(step, []).append(execution)
+    recorded = {step: steps[key].strip('"') for step, key in STEPS.items()}
+    # A body that ran again after its value was recorded would be a later execution than the recorded one.
+    assert recorded == {step: executed[step][-1] for step in STEPS}
+    values = [*recorded.values(), word]
+    assert output == "[" + ",".join(f'"{value}"' for value in values) + "]"
