@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from celeryflows.codec import loads, roundtrip
@@ -22,7 +23,7 @@ from celeryflows.errors import (
     Suspend,
     TurnCancelled,
 )
-from celeryflows.ids import derived_id
+from celeryflows.ids import derived_id, seeded_ids
 from celeryflows.model.events import Event
 from celeryflows.model.steps import Kind, Memo, State
 from celeryflows.steps import Failed, Parked, Result, Value, WaitRequest
@@ -162,7 +163,8 @@ class TurnJournal:
         if slot.result is not None:
             return slot.result
         slot.start()
-        ids = [derived_id("send", self.recorder.claim.run_id, slot.key, str(i)) for i in range(len(events))]
+        seed = derived_id("send", self.recorder.claim.run_id, slot.key).encode()
+        ids = list(islice(seeded_ids(slot.began // 1000, seed), len(events)))
         text, value = roundtrip(ids)
         try:
             self.recorder.send(events, ids, slot.row(State.DONE, 1, text))

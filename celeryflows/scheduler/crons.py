@@ -4,7 +4,7 @@ import json
 
 from celeryflows.durations import MINUTE, SECOND, to_datetime
 from celeryflows.engine.runtime import Runtime
-from celeryflows.ids import derived_id
+from celeryflows.ids import seeded_ids
 from celeryflows.model.cron import jittered
 from celeryflows.model.events import CRON_FIRED, StoredEvent
 from celeryflows.model.flows import read_trigger
@@ -69,9 +69,12 @@ def _event(row: CronRow, cron: OnCron, due: int, now: int) -> StoredEvent:
         "scheduled_at": to_datetime(due).isoformat(),
         "fired_at": to_datetime(now).isoformat(),
     }
-    # The id follows from flow and moment: even a doubled fire is one event.
-    event_id = derived_id("cron", row.flow, str(row.trigger_no), str(due))
-    return StoredEvent(event_id, None, CRON_FIRED, json.dumps(data), data, due, None)
+    return StoredEvent(_id("event", row, due), None, CRON_FIRED, json.dumps(data), data, due, None)
+
+
+def _id(of: str, row: CronRow, due: int) -> str:
+    """The id follows from flow and moment: even a doubled fire is one event. It begins with the time, as all ids do."""
+    return next(seeded_ids(due // 1000, f"{of}\0{row.flow}\0{row.trigger_no}".encode()))
 
 
 def _run(row: CronRow, cron: OnCron, event: StoredEvent, version: str | None, now: int) -> NewRun:
@@ -79,7 +82,7 @@ def _run(row: CronRow, cron: OnCron, event: StoredEvent, version: str | None, no
     # A jitter below a second is not worth a round through the timers.
     later = at > now + SECOND
     return NewRun(
-        id=derived_id("run", event.id),
+        id=_id("run", row, event.ts),
         flow=row.flow,
         version=version,
         status=Status.SCHEDULED if later else Status.QUEUED,
