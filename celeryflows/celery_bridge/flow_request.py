@@ -14,21 +14,21 @@ logger = logging.getLogger("celeryflows")
 class FlowRequest(Request):
     """Celery's request, but for the hard time limit: Celery would tell the caller FAILURE, while the run goes on."""
 
-    def on_timeout(self, soft: bool, timeout: float) -> None:
+    def on_timeout(self, soft: Any, timeout: float) -> None:
         """The soft limit as in Celery; at the hard one the process is killed, and its run queued again."""
         if soft:
             super().on_timeout(soft, timeout)
         else:
             self._lose()
 
-    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
         """As in Celery; the pool reports the hard limit here too, before or after."""
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
         if isinstance(error, TimeLimitExceeded):
             return self._lose()
-        return super().on_failure(exc_info, send_failed_event, return_ok)
+        return super().on_failure(exc_info, *args, **options)
 
     def _lose(self) -> None:
         task_ready(self)

@@ -40,7 +40,8 @@ def _print(findings: list[Finding], console: Console) -> None:
         line = Text(f"{finding.level.value:<5}", style=STYLES[finding.level])
         line.append(f"{finding.subject}: ", style="default").append_text(plain(finding.text, 600, "default"))
         if finding.remedy:
-            line.append(" " if finding.text.endswith((".", "?")) else ". ").append_text(plain(finding.remedy, 600, "bold default"))
+            line.append(" " if finding.text.endswith((".", "?")) else ". ")
+            line.append_text(plain(finding.remedy, 600, "bold default"))
         console.print(line, soft_wrap=True)
 
 

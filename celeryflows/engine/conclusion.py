@@ -117,18 +117,18 @@ def _arm(runtime: Runtime, tx: Connection, claim: Claim, pending: Sequence[Pendi
 
 def _arrived(runtime: Runtime, tx: Connection, claim: Claim, wait: NewWait) -> StoredEvent | None:
     spec, most = wait.spec, runtime.settings.lookback_candidates
-    found = tx.events.arrivals(spec.name, spec.began, claim.run_id, most + 1)
-    if len(found) > most:
-        raise BoundExceeded(
-            f"events {spec.name!r} to look back over", most, len(found), "Use lookback='wait' or a shorter one."
-        )
+    found = tx.events.arrivals(spec.name, spec.began, claim.run_id, most + 1, holding=spec.piece)
     as_open = OpenWait(wait.id, claim.run_id, spec.key, spec.name, spec.path, spec.value, spec.if_exp, claim.event)
-    for event in found:
+    for event in found[:most]:
         truth, problem = answers(event, as_open)
         if problem:
             tx.waits.note_problem(wait.id, problem)
         if truth:
             return event
+    if len(found) > most:
+        raise BoundExceeded(
+            f"events {spec.name!r} to look back over", most, len(found), "Use lookback='wait' or a shorter one."
+        )
     return None
 
 

@@ -56,7 +56,7 @@ class Recorder:
             else:
                 self.hear(at)
 
-        deliver(self.runtime, accept(self.runtime, events, ids), also=fence)
+        deliver(self.runtime, accept(self.runtime, events, ids), also=fence, sender=row.run)
         self._tell(row)
 
     def hear(self, at: int) -> None:

@@ -27,15 +27,28 @@ class Routed:
     pieces: dict[str, str] = field(default_factory=dict)
 
 
-def deliver(runtime: Runtime, events: Sequence[StoredEvent], also: Also | None = None) -> None:
-    """Store and route new events, then send the messages. `also` writes in the same transaction, after the routing.
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an event is to a wait: its answer, or one that could not be judged."""
+
+    event: StoredEvent
+    wait: OpenWait
+    answers: bool
+    problem: str | None
+
+
+def deliver(
+    runtime: Runtime, events: Sequence[StoredEvent], also: Also | None = None, sender: str | None = None
+) -> None:
+    """Store and route new events, then send the messages. `also` writes in the same transaction, after the routing,
+    to the run that sends: it is locked with those that the events answer.
 
     A reply that was lost is recognised by the events' ids, so that nothing is routed twice.
     """
     tried: list[Routed] = []
 
     def work(tx: Connection) -> Routed:
-        routed = _route_new(runtime, tx, events, again=bool(tried))
+        routed = _route_new(runtime, tx, events, sender, again=bool(tried))
         if routed is None:
             return tried[-1]
         tried.append(routed)
@@ -59,7 +72,7 @@ def route_stored(runtime: Runtime, event_id: str) -> bool:
             return None
         routed = Routed()
         _start_runs(runtime, tx, catalog, [event], routed)
-        _answer(tx, [(event, wait) for wait in waits or ()], routed)
+        _answer(tx, waits or (), routed)
         if waits is None:
             routed.pieces[event.id] = ""
         return routed
@@ -92,7 +105,7 @@ def _route_piece(runtime: Runtime, event_id: str, piece: str) -> str | None:
         if not tx.events.move_piece(event_id, piece, rest):
             return Routed(), None
         routed = Routed()
-        _answer(tx, [(event, wait) for wait in _judged(tx, event, waits)], routed)
+        _answer(tx, _judged(event, waits), routed)
         return routed, rest
 
     routed, rest = runtime.store.transact(work)
@@ -109,23 +122,25 @@ def _after(runtime: Runtime, routed: Routed) -> None:
         route_pieces(runtime, event_id, piece)
 
 
-def _route_new(runtime: Runtime, tx: Connection, events: Sequence[StoredEvent], *, again: bool) -> Routed | None:
+def _route_new(
+    runtime: Runtime, tx: Connection, events: Sequence[StoredEvent], sender: str | None, *, again: bool
+) -> Routed | None:
     """None when an earlier try has stored them: it was committed, or was about to be, when its reply was lost."""
     catalog, hashes = _prepare(runtime, tx, events)
     routed = Routed()
-    answered: list[tuple[StoredEvent, OpenWait]] = []
+    verdicts: list[Verdict] = []
     for event in events:
         waits = _waits(runtime, tx, event, hashes[event.id])
         if waits is None:
             routed.pieces[event.id] = ""
         else:
-            answered += [(event, wait) for wait in waits]
+            verdicts += waits
     # An insert waits for the other try's commit, where a look would miss it.
     if again and not tx.events.add_new(events[0], routed.pieces.get(events[0].id)):
         return None
     tx.events.add(events, routed.pieces)
     _start_runs(runtime, tx, catalog, events, routed)
-    _answer(tx, answered, routed)
+    _answer(tx, verdicts, routed, sender)
     return routed
 
 
@@ -139,27 +154,21 @@ def _prepare(runtime: Runtime, tx: Connection, events: Sequence[StoredEvent]) ->
     return catalog, hashes
 
 
-def _waits(runtime: Runtime, tx: Connection, event: StoredEvent, hashes: Sequence[int]) -> list[OpenWait] | None:
-    """The waits that the event answers; None when they are too many for one transaction."""
+def _waits(runtime: Runtime, tx: Connection, event: StoredEvent, hashes: Sequence[int]) -> list[Verdict] | None:
+    """What the event is to the waits that it may concern; None when it answers too many for one transaction."""
     if not hashes:
         return []
     candidates = runtime.settings.lookback_candidates
     waits = tx.waits.open_for(event.name, hashes, limit=candidates + 1)
     if len(waits) > candidates:
         return None
-    found = _judged(tx, event, waits)
-    return None if len(found) > runtime.settings.fan_out_at_once else found
+    found = _judged(event, waits)
+    return None if sum(one.answers for one in found) > runtime.settings.fan_out_at_once else found
 
 
-def _judged(tx: Connection, event: StoredEvent, waits: Iterable[OpenWait]) -> list[OpenWait]:
-    found = []
-    for wait in waits:
-        truth, problem = answers(event, wait)
-        if problem:
-            tx.waits.note_problem(wait.id, problem)
-        if truth:
-            found.append(wait)
-    return found
+def _judged(event: StoredEvent, waits: Iterable[OpenWait]) -> list[Verdict]:
+    verdicts = [Verdict(event, wait, *answers(event, wait)) for wait in waits]
+    return [one for one in verdicts if one.answers or one.problem]
 
 
 def _start_runs(
@@ -217,10 +226,17 @@ def _without_duplicates(
     return checked
 
 
-def _answer(tx: Connection, answered: Sequence[tuple[StoredEvent, OpenWait]], routed: Routed) -> None:
+def _answer(tx: Connection, verdicts: Sequence[Verdict], routed: Routed, sender: str | None = None) -> None:
     """One event answers every wait that matches; of several events the first to match consumes a wait."""
-    if not answered:
-        return
-    tx.runs.lock(sorted({wait.run_id for _, wait in answered}))
-    woken = {run for event, wait in answered if (run := tx.waits.answer(wait.id, event.id)) is not None}
-    routed.deliveries += tx.runs.queue_answered(sorted(woken))
+    runs = {one.wait.run_id for one in verdicts if one.answers}
+    if runs:
+        tx.runs.lock(sorted(runs | ({sender} if sender else set())))
+    woken: set[str] = set()
+    # By wait, as everybody who holds waits; for each wait the events keep their order.
+    for one in sorted(verdicts, key=lambda one: one.wait.id):
+        if one.problem:
+            tx.waits.note_problem(one.wait.id, one.problem)
+        if one.answers and (run := tx.waits.answer(one.wait.id, one.event.id)) is not None:
+            woken.add(run)
+    if woken:
+        routed.deliveries += tx.runs.queue_answered(sorted(woken))

@@ -1,5 +1,6 @@
 """A wait for an event: what it looks for, from when, until when. Matching is pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from celeryflows.ids import hash64
 from celeryflows.model.events import StoredEvent
 
 CONDITION_ONLY = ""
+# A float of that size is written with an exponent, the equal integer is not.
+_LONG_NUMBER = re.compile(r"-?\d{16,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,11 @@ class WaitSpec:
     def hash(self) -> int:
         """The filter by which an arriving event finds the wait; equality decides."""
         return match_hash(self.name, self.path, self.value)
+
+    @property
+    def piece(self) -> str | None:
+        """What the data of any event with this value holds as it stands; None where equal values may be written apart."""
+        return None if self.value[:1] in ("", "[", "{") or _LONG_NUMBER.fullmatch(self.value) else self.value
 
 
 @dataclass(frozen=True, slots=True)

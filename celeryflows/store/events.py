@@ -101,16 +101,23 @@ class Events(Verbs):
         rows = self._execute("SELECT arrived_at FROM flows_events WHERE id = :id", id=event_id)
         return rows[0][0] if rows else None
 
-    def arrivals(self, name: str, since: int, run_id: str, limit: int) -> list[StoredEvent]:
-        """Events of the name since then, in order of arrival, without the run's own trigger and what it consumed."""
+    def arrivals(
+        self, name: str, since: int, run_id: str, limit: int, *, holding: str | None = None
+    ) -> list[StoredEvent]:
+        """Events of the name since then, in order of arrival, without the run's own trigger and what it consumed.
+
+        `holding`: only those whose data has this piece of JSON somewhere.
+        """
         rows: list[Row] = self._execute(
             f"SELECT {COLUMNS} FROM flows_events WHERE name = :name AND arrived_at >= :since "
+            "AND (CAST(:holding AS text) IS NULL OR {position}(data, CAST(:holding AS text)) > 0) "
             "AND id <> (SELECT event_id FROM flows_runs WHERE id = :run) "
             "AND NOT EXISTS (SELECT 1 FROM flows_waits w WHERE w.run_id = :run AND w.event_id = flows_events.id) "
             "ORDER BY arrived_at, id LIMIT :most",
             name=name,
             since=since,
             run=run_id,
+            holding=holding,
             most=limit,
         )
         return [read_event(row) for row in rows]

@@ -60,7 +60,7 @@ class Messages(Verbs):
         rows = self._execute(
             "UPDATE flows_runs SET sent_at = {now} WHERE id IN (SELECT id FROM flows_runs WHERE status = 'queued' "
             "AND sent_at <= (SELECT CAST(value AS bigint) FROM flows_meta WHERE key = 'broker_epoch_at') "
-            "ORDER BY sent_at LIMIT :most) AND status = 'queued' RETURNING id, flow, message",
+            "ORDER BY sent_at LIMIT :most {lock_what_is_free}) AND status = 'queued' RETURNING id, flow, message",
             most=limit,
         )
         return [Delivery(*row) for row in rows]

@@ -29,7 +29,8 @@ class Once(Verbs):
         return len(
             self._execute(
                 "DELETE FROM flows_once WHERE key IN "
-                "(SELECT key FROM flows_once WHERE expires_at <= {now} ORDER BY expires_at LIMIT :most) RETURNING key",
+                "(SELECT key FROM flows_once WHERE expires_at <= {now} ORDER BY expires_at LIMIT :most "
+                "{lock_what_is_free}) RETURNING key",
                 most=limit,
             )
         )

@@ -1,5 +1,6 @@
-"""Worlds with real workers for the tests of this folder."""
+"""Worlds with real workers, and a terminal, for the tests of this folder."""
 
+from tests.acceptance.terminal import terminal
 from tests.worlds import make_world
 
-__all__ = ["make_world"]
+__all__ = ["make_world", "terminal"]

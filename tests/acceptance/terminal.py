@@ -1,15 +1,21 @@
 """Commands of `flows` on a real store, in this process; and an app whose runs come to stand in every state."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from celery import Celery
 from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
 
 from celeryflows import Event, Flows, NonRetriableError, OnCron, OnEvent
 from celeryflows.cli import flows as group
+from celeryflows.engine.registrar import register_worker
 from celeryflows.engine.turn import take_turn
+from celeryflows.store.database import Store
+from celeryflows.store.upgrade import upgrade
+from celeryflows.store.workers import WorkerRow
 
 ORDER = Event("order/placed", {"id": 7, "note": "[red]\x1b[31m"})
 
@@ -95,3 +101,46 @@ def close(app: Celery) -> None:
     """Drop its connections."""
     app.flows.runtime.store.dispose()
     app.close()
+
+
+def ready(store_url: str) -> str:
+    """The URL of a store, its schema made."""
+    store = Store(store_url)
+    upgrade(store)
+    store.dispose()
+    return store_url
+
+
+@pytest.fixture
+def terminal(broker_url: str, store_url: str) -> Iterator[Terminal]:
+    """The shop on an empty store of each kind in turn."""
+    app = shop(broker_url, ready(store_url))
+    yield Terminal(app)
+    close(app)
+
+
+class Report:
+    """What the doctor says, by subject."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.done = terminal("doctor", "--json")
+        self.findings = {finding["subject"]: finding for finding in json.loads(self.done.stdout)["findings"]}
+        assert (self.done.exit_code == 1) == bool(self.bad)
+
+    def __call__(self, subject: str) -> tuple[str, str]:
+        found = self.findings[subject]
+        return found["level"], f"{found['text']} {found['remedy']}"
+
+    @property
+    def bad(self) -> set[str]:
+        """The subjects that have to be mended."""
+        return {subject for subject, found in self.findings.items() if found["level"] == "bad"}
+
+
+def enter_worker(terminal: Terminal, **facts: Any) -> None:
+    """A worker that beats, as a living one would have entered itself."""
+    runtime = terminal.app.flows.runtime
+    row = {"id": "w1", "app": "shop", "release": "r", "host": "celery@one", "pid": 7, "pool": "prefork"}
+    with runtime.store.connection() as connection:
+        connection.workers.start(WorkerRow(**{**row, "queues": "celery", **facts}))
+    register_worker(runtime)

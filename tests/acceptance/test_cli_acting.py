@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,20 +10,10 @@ from celery import Celery
 
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import downgrade, newest_version, schema_version, upgrade
-from tests.acceptance.terminal import Terminal, busy, close, shop
+from tests.acceptance.terminal import Terminal, busy, close, ready, shop
 from tests.servers import free_port
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
-
-
-@pytest.fixture
-def terminal(broker_url: str, store_url: str) -> Iterator[Terminal]:
-    store = Store(store_url)
-    upgrade(store)
-    store.dispose()
-    app = shop(broker_url, store_url)
-    yield Terminal(app)
-    close(app)
 
 
 def test_send_stores_the_event_and_tells_the_runs_that_it_started(terminal):
@@ -97,10 +86,7 @@ def test_send_refuses_what_cannot_be_right_and_stores_nothing(terminal, words, s
 
 
 def test_an_event_is_accepted_while_the_broker_is_down(store_url):
-    store = Store(store_url)
-    upgrade(store)
-    store.dispose()
-    app = shop(f"redis://127.0.0.1:{free_port()}/0", store_url)
+    app = shop(f"redis://127.0.0.1:{free_port()}/0", ready(store_url))
     terminal = Terminal(app)
 
     assert len(terminal.json("send", "order/placed", '{"id": 7}')["runs"]) == 4

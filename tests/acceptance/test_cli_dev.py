@@ -3,13 +3,19 @@
 import os
 import signal
 
+import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from celeryflows.console import runs as desk
 from tests.acceptance.dev_process import WITHOUT_REDIS, Dev, developing
 from tests.acceptance.terminal import Terminal, shop
 from tests.servers import free_port
 from tests.waiting import eventually
+
+# Where there is no Redis at all these tests are for CI.
+pytestmark = pytest.mark.usefixtures("redis_server")
 
 
 def output_of(dev: Dev, run_id: str, within: float = 30.0) -> object:
@@ -24,7 +30,7 @@ def output_of(dev: Dev, run_id: str, within: float = 30.0) -> object:
 
 def answers(port: int) -> bool:
     try:
-        with redis.Redis(port=port) as client:
+        with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
             return bool(client.ping())
     except redis.ConnectionError:
         return False

@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from celeryflows.cli.dev.brokers import BROKER_VARIABLES, Place, broker_for, environment, shown
 from celeryflows.cli.dev.redis_server import embedded_redis, redis_binary
 from celeryflows.errors import ConfigurationError
 from tests.servers import free_port
+
+# Where there is no Redis at all these tests are for CI.
+pytestmark = pytest.mark.usefixtures("redis_server")
 
 
 def an_app(broker: str | None, **settings: Any) -> Celery:
@@ -126,7 +131,7 @@ def test_nothing_is_left_of_an_embedded_redis(binary, tmp_path, monkeypatch):
         assert [path.name for path in tmp_path.glob("*/*")] == ["redis.log"]
 
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(redis.ConnectionError), redis.Redis(port=port) as client:
+    with pytest.raises(redis.ConnectionError), redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
         client.ping()
 
 

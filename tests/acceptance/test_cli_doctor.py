@@ -1,9 +1,5 @@
 """`flows doctor` finds what is wrong with broker, store, clock, settings and workers, and says what to do about it."""
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 import redis
 
@@ -12,57 +8,11 @@ from celeryflows.clock import SystemClock
 from celeryflows.console.doctor_store import StoreFacts, check_store, look_at
 from celeryflows.console.findings import Level
 from celeryflows.durations import MINUTE, SECOND
-from celeryflows.engine.registrar import register_worker
 from celeryflows.engine.settings import Settings
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import downgrade, upgrade
-from celeryflows.store.workers import WorkerRow
-from tests.acceptance.terminal import Terminal, busy, close, shop
+from tests.acceptance.terminal import Report, Terminal, enter_worker, ready, shop
 from tests.servers import free_port
-
-
-@pytest.fixture
-def terminal(broker_url: str, store_url: str) -> Iterator[Terminal]:
-    store = Store(store_url)
-    upgrade(store)
-    store.dispose()
-    app = shop(broker_url, store_url)
-    yield Terminal(app)
-    close(app)
-
-
-class Report:
-    """What the doctor says, by subject."""
-
-    def __init__(self, terminal: Terminal) -> None:
-        self.done = terminal("doctor", "--json")
-        self.findings = {finding["subject"]: finding for finding in json.loads(self.done.stdout)["findings"]}
-        assert (self.done.exit_code == 1) == ("bad" in {finding["level"] for finding in self.findings.values()})
-
-    def __call__(self, subject: str) -> tuple[str, str]:
-        found = self.findings[subject]
-        return found["level"], f"{found['text']} {found['remedy']}"
-
-    @property
-    def bad(self) -> set[str]:
-        return {subject for subject, found in self.findings.items() if found["level"] == "bad"}
-
-
-def enter_worker(terminal: Terminal, **facts: Any) -> None:
-    """A worker that beats, as a living one would have entered itself."""
-    runtime = terminal.app.flows.runtime
-    row = {
-        "id": "w1",
-        "app": "shop",
-        "release": "r",
-        "host": "celery@one",
-        "pid": 7,
-        "pool": "prefork",
-        "queues": "celery",
-    }
-    with runtime.store.connection() as connection:
-        connection.workers.start(WorkerRow(**{**row, **facts}))
-    register_worker(runtime)
 
 
 def test_a_healthy_app_is_well_and_every_finding_is_told_in_one_line(terminal):
@@ -89,11 +39,8 @@ def test_versions_name_python_celery_and_ourselves(terminal):
 
 
 def test_a_broker_that_is_down_is_bad_and_everything_else_is_still_checked(store_url):
-    store = Store(store_url)
-    upgrade(store)
-    store.dispose()
     port = free_port()
-    report = Report(Terminal(shop(f"redis://:secret@127.0.0.1:{port}/0", store_url)))
+    report = Report(Terminal(shop(f"redis://:secret@127.0.0.1:{port}/0", ready(store_url))))
 
     level, text = report("broker")
     assert level == "bad"
@@ -187,67 +134,6 @@ def test_a_broker_that_remembers_this_store_is_well_and_asking_writes_nothing(te
     broker.close()
 
     assert Report(terminal)("store identity") == ("ok", "the broker remembers this store ")
-
-
-def test_no_living_worker_is_a_warning_with_the_remedy(terminal):
-    level, text = Report(terminal)("workers")
-
-    assert level == "warn"
-    assert text.endswith("Start one: celery -A <app> worker")
-
-
-def test_a_worker_that_has_not_beaten_for_long_is_not_alive(terminal):
-    enter_worker(terminal)
-    with terminal.app.flows.runtime.store.connection() as connection:
-        connection.execute("UPDATE flows_workers SET beat_at = {now} - :long", long=21 * SECOND)
-
-    assert "none is alive" in Report(terminal)("workers")[1]
-
-
-def test_workers_of_one_app_that_declare_different_flows_are_a_warning(terminal):
-    enter_worker(terminal)
-    enter_worker(terminal, id="w2", release="r2")
-
-    assert Report(terminal)("releases")[0] == "warn"
-
-
-def test_workers_of_two_hosts_on_one_sqlite_file_are_bad(broker_url, sqlite_url):
-    terminal = Terminal(shop(broker_url, sqlite_url))
-    enter_worker(terminal)
-    enter_worker(terminal, id="w2", host="celery@two")
-
-    assert Report(terminal).bad == {"hosts"}
-    close(terminal.app)
-
-
-def test_messages_that_wait_in_the_broker_are_counted(terminal):
-    busy(terminal.app)
-
-    assert "celery 4" in Report(terminal)("messages")[1]
-
-
-def test_runs_that_wait_long_for_a_worker_are_a_warning(terminal):
-    terminal.app.flows.send("order/placed", {"id": 7})
-    assert Report(terminal)("queued runs")[0] == "ok"
-    with terminal.app.flows.runtime.store.connection() as connection:
-        connection.execute("UPDATE flows_runs SET sent_at = {now} - :long", long=2 * MINUTE)
-
-    level, text = Report(terminal)("queued runs")
-
-    assert level == "warn"
-    assert "4 wait for a worker, the oldest for 2" in text
-
-
-def test_timers_and_events_that_nobody_takes_up_are_warnings(terminal):
-    busy(terminal.app)
-    with terminal.app.flows.runtime.store.connection() as connection:
-        connection.execute("UPDATE flows_runs SET wake_at = {now} - :long WHERE status = 'suspended'", long=MINUTE)
-        connection.execute("UPDATE flows_events SET arrived_at = NULL, stored_at = {now} - :long", long=MINUTE)
-
-    report = Report(terminal)
-
-    assert report("timers")[1].startswith("2 runs should have been woken")
-    assert report("events")[1].startswith("1 are stored and not routed")
 
 
 def test_an_unknown_setting_is_bad_with_the_right_one(broker_url, sqlite_url):

@@ -1,23 +1,9 @@
 """`flows runs`, `show`, `events`, `list` and `cron` tell what is in a real store, to people and to scripts."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from celeryflows import Event
-from celeryflows.store.database import Store
-from celeryflows.store.upgrade import upgrade
-from tests.acceptance.terminal import Terminal, busy, close, shop
-
-
-@pytest.fixture
-def terminal(broker_url: str, store_url: str) -> Iterator[Terminal]:
-    store = Store(store_url)
-    upgrade(store)
-    store.dispose()
-    app = shop(broker_url, store_url)
-    yield Terminal(app)
-    close(app)
+from tests.acceptance.terminal import Terminal, busy
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A sender that is killed: `python outbox_sender.py URL HOW WHEN`, by session or connection, before or after its commit.
+"""A sender that is killed: `python outbox_sender.py URL session|connection before|after`, seen from the commit.
 
 It dies by SIGKILL, so that nothing of it cleans up."""
 

@@ -101,7 +101,22 @@ def test_a_look_back_that_meets_an_unevaluable_event_goes_on_and_shows_why(shop:
 # --- where the look ends
 
 
-def test_more_events_than_the_bound_are_an_error_that_names_it(world: World) -> None:
+@pytest.mark.parametrize("words", [{}, {"match": "data.n"}, {"if_exp": "async.data.n == 5"}])
+def test_a_match_is_found_among_however_many_events(world: World, words: dict[str, str]) -> None:
+    def handler(ctx: Any) -> Any:
+        ctx.step.sleep("settle", "3 days")
+        return wait(ctx, **words)
+
+    world.flow(name="f", trigger="cart/opened")(handler)
+    world.send("cart/opened", {"n": 1_999})
+    world.advance("1 day")
+    world.flows.send([Event("order/placed", {"n": n}) for n in range(2_000)])
+    world.advance("2 days")
+
+    assert world.only_run().output == {"match": 1_999, "if_exp": 5}.get("".join(words), 0)
+
+
+def test_more_events_than_the_bound_without_a_match_are_an_error_that_names_it(world: World) -> None:
     shop = Shop(world)
 
     def handler(ctx: Any) -> Any:

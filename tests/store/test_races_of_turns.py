@@ -9,7 +9,7 @@ from tests.store.making import put_run
 from tests.store.races_of_turns import queued_with_an_open_wait, stale_memos, zombies
 from tests.store.team import Team, slow_steps
 
-SHORT = 60
+SHORT = 200
 # Broken on purpose it has to show within so many rounds, a batch at a time.
 BATCH, BATCHES = 30, 12
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeryflows.codec import canonical
+from celeryflows.codec import canonical, event_json
 from celeryflows.engine.matching import TriggerIndex, answers, wait_hashes
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.triggers import OnEvent
-from celeryflows.model.waits import OpenWait, match_hash, match_value, value_at
+from celeryflows.model.waits import OpenWait, WaitSpec, match_hash, match_value, value_at
 
 
 def event(name: str = "order/paid", data: dict[str, Any] | None = None) -> StoredEvent:
@@ -163,6 +163,17 @@ def test_the_hash_finds_exactly_the_waits_whose_value_is_equal(waited: Any, came
 
     assert found == answers(arriving, open_wait)[0] or waited is None
     assert answers(arriving, open_wait)[0] == (canonical(waited) == canonical(came) and came is not None)
+
+
+@given(st.dictionaries(st.text(max_size=3), JSON, max_size=3), JSON.filter(lambda value: value is not None))
+def test_the_piece_of_a_wait_stands_in_the_text_of_every_event_that_matches(others: dict[str, Any], value: Any) -> None:
+    piece = WaitSpec("k", "a/b", "data.x", canonical(value), None, 0, 0).piece
+    written = [value, float(value)] if type(value) is int else [value]
+
+    texts = [event_json({**others, "x": equal})[0] for equal in written if canonical(equal) == canonical(value)]
+
+    assert texts
+    assert piece is None or all(piece in text for text in texts)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from celeryflows.cli.dev.processes import Child
 from celeryflows.errors import ConfigurationError
@@ -57,8 +59,7 @@ def free_port() -> int:
 
 def _wait(server: Child, port: int, log: Path) -> None:
     until = time.monotonic() + START_SECONDS
-    while not _answers(server, port):
-        code = server.exit_code()
+    while (code := server.exit_code()) is not None or not _answers(server, port):
         if code is not None or time.monotonic() > until:
             tail = " ".join(log.read_text(errors="replace").split()[-40:])
             raise ConfigurationError(f"The embedded Redis did not start on port {port} (status {code}): {tail}")
@@ -67,7 +68,7 @@ def _wait(server: Child, port: int, log: Path) -> None:
 
 def _answers(server: Child, port: int) -> bool:
     try:
-        with redis.Redis(port=port, socket_timeout=2.0) as client:
+        with redis.Redis(port=port, socket_timeout=2.0, retry=Retry(NoBackoff(), 0)) as client:
             # Another server may have taken the port: it would answer as well.
             return bool(client.info("server")["process_id"] == server.pid)
     except redis.RedisError:

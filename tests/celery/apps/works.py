@@ -5,7 +5,7 @@ import signal
 import time
 from typing import Any
 
-from celeryflows import Backoff, OnCron
+from celeryflows import Backoff
 from tests.celery.apps.sheet import Sheet, first_time, pass_gate, witness
 
 sheet = Sheet("works")
@@ -61,12 +61,6 @@ def dies_after_a_step(ctx: Any) -> str:
     return str(first)
 
 
-@sheet.flow()
-def dies_after_its_end(ctx: Any) -> str:
-    """Its process is killed once, between the run's end and Celery's result: see `kill_at_the_end`."""
-    return str(ctx.step.run("first", tell, ctx.run_id, "first"))
-
-
 def poisoned(run_id: str) -> None:
     witness(run_id, "poisoned")
     die()
@@ -104,12 +98,6 @@ def naps(ctx: Any) -> str:
     ctx.step.run("first", tell, ctx.run_id, "first")
     ctx.step.sleep("nap", ctx.event.data.get("nap", "1s"))
     return str(ctx.step.run("last", tell, ctx.run_id, "last"))
-
-
-@sheet.flow(trigger=OnCron("* * * * *", missed="all"))
-def minutely(ctx: Any) -> None:
-    """Told once for each minute."""
-    ctx.step.run("tell", witness, "minute", ctx.event.data["scheduled_at"])
 
 
 app = sheet.worker_app()
