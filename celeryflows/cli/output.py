@@ -17,6 +17,8 @@ from celeryflows.durations import SECOND, format_duration
 from celeryflows.model.runs import Status
 
 PIPE_WIDTH = 200
+# What is copied and compared stays whole, however narrow the terminal; free text gives way.
+LEAST_WIDTHS = {"id": 26, "status": 9, "created": 19, "stored": 19, "next": 19, "took": 6, "flow": 10, "name": 10}
 STYLES = {
     Status.SCHEDULED: "blue",
     Status.QUEUED: "blue",
@@ -91,5 +93,5 @@ def table(*columns: str) -> Table:
     """A table without lines."""
     found = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
-        found.add_column(column, overflow="fold" if column in ("id", "next") else "ellipsis", no_wrap=column != "id")
+        found.add_column(column, overflow="ellipsis", no_wrap=True, min_width=LEAST_WIDTHS.get(column))
     return found

@@ -54,8 +54,9 @@ class Activity:
         store = self.runtime.store
         with store.connection() as connection:
             now = connection.now()
-        since = now - OVERLAP
-        first, self._since = self._since is None, now
+        # From the look before on, however long ago that was.
+        first, since = self._since is None, (now if self._since is None else self._since) - OVERLAP
+        self._since = now
         found = [*self._new_events(since), *self._new_runs(since, now)]
         return [] if first else sorted(found, key=lambda news: (news.at, news.about is About.END))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from celeryflows.codec import loads
 from celeryflows.engine.failures import run_failed, storable
-from celeryflows.engine.routing import route_stored
+from celeryflows.engine.routing import left_to_recovery, route_stored
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import UnknownRun
 from celeryflows.ids import derived_id
@@ -47,7 +47,8 @@ def _plain(text: str) -> Any:
 
 def route_ended(runtime: Runtime, event: StoredEvent) -> None:
     """Route an event of ours right after its commit; what is missed, recovery routes."""
-    route_stored(runtime, event.id)
+    with left_to_recovery():
+        route_stored(runtime, event.id)
 
 
 def tell_suspended(runtime: Runtime, connection: Connection, run_id: str) -> None:

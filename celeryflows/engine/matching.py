@@ -114,3 +114,19 @@ def answers(event: StoredEvent, wait: OpenWait) -> tuple[bool, str | None]:
     if wait.trigger is not None:
         scopes["event"] = wait.trigger
     return _judge(compile_expression(wait.if_exp, names=WAIT_NAMES, what="if_exp of a wait"), scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an event is to a wait: its answer, or one that could not be judged."""
+
+    event: StoredEvent
+    wait: OpenWait
+    answers: bool
+    problem: str | None
+
+
+def judged(event: StoredEvent, waits: Iterable[OpenWait]) -> list[Verdict]:
+    """The waits that the event answers, and those that it could not be judged for."""
+    verdicts = [Verdict(event, wait, *answers(event, wait)) for wait in waits]
+    return [one for one in verdicts if one.answers or one.problem]

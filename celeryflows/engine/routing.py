@@ -2,18 +2,22 @@
 
 Locks in the order of store/schema: names, stripes, once, runs, waits. Each look is a later statement than its lock."""
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from celeryflows.engine.catalog import Snapshot
-from celeryflows.engine.matching import answers, wait_hashes
+from celeryflows.engine.matching import Verdict, judged, wait_hashes
 from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import StoreError
 from celeryflows.ids import derived_id, new_id
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.runs import Delivery, NewRun, Status
-from celeryflows.model.waits import OpenWait
 from celeryflows.store.connection import Connection
+
+logger = logging.getLogger("celeryflows")
 
 Also = Callable[[Connection], None]
 
@@ -25,16 +29,6 @@ class Routed:
     deliveries: list[Delivery] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     pieces: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an event is to a wait: its answer, or one that could not be judged."""
-
-    event: StoredEvent
-    wait: OpenWait
-    answers: bool
-    problem: str | None
 
 
 def deliver(
@@ -105,7 +99,7 @@ def _route_piece(runtime: Runtime, event_id: str, piece: str) -> str | None:
         if not tx.events.move_piece(event_id, piece, rest):
             return Routed(), None
         routed = Routed()
-        _answer(tx, _judged(event, waits), routed)
+        _answer(tx, judged(event, waits), routed)
         return routed, rest
 
     routed, rest = runtime.store.transact(work)
@@ -119,7 +113,17 @@ def _after(runtime: Runtime, routed: Routed) -> None:
     for run_id, reason in routed.skipped.items():
         runtime.dispatcher.run_cancelled(run_id, reason)
     for event_id, piece in routed.pieces.items():
-        route_pieces(runtime, event_id, piece)
+        with left_to_recovery():
+            route_pieces(runtime, event_id, piece)
+
+
+@contextmanager
+def left_to_recovery() -> Iterator[None]:
+    """After a commit an outage is no error of the caller: what it stops, the sweeper does."""
+    try:
+        yield
+    except StoreError as error:
+        logger.warning("what is committed is routed later: %s", error)
 
 
 def _route_new(
@@ -162,13 +166,8 @@ def _waits(runtime: Runtime, tx: Connection, event: StoredEvent, hashes: Sequenc
     waits = tx.waits.open_for(event.name, hashes, limit=candidates + 1)
     if len(waits) > candidates:
         return None
-    found = _judged(event, waits)
+    found = judged(event, waits)
     return None if sum(one.answers for one in found) > runtime.settings.fan_out_at_once else found
-
-
-def _judged(event: StoredEvent, waits: Iterable[OpenWait]) -> list[Verdict]:
-    verdicts = [Verdict(event, wait, *answers(event, wait)) for wait in waits]
-    return [one for one in verdicts if one.answers or one.problem]
 
 
 def _start_runs(

@@ -37,7 +37,7 @@ class WaitSpec:
 
     @property
     def piece(self) -> str | None:
-        """What the data of any event with this value holds as it stands; None where equal values may be written apart."""
+        """What the data of any event with this value holds word for word; None where equal values are written apart."""
         return None if self.value[:1] in ("", "[", "{") or _LONG_NUMBER.fullmatch(self.value) else self.value
 
 

@@ -149,6 +149,18 @@ def test_calls_and_crons_are_told_though_their_ids_tell_no_time(world):
     assert told(activity.news()) == [("start", "completed"), ("end", "completed")]
 
 
+def test_a_follower_that_was_held_up_misses_nothing(world):
+    @world.flow(name="report", trigger=OnCron("* * * * *"))
+    def report(ctx: Any) -> None: ...
+
+    world.start_worker()
+    activity = begun(world)
+
+    world.advance("10m")
+
+    assert told(activity.news()).count(("end", "completed")) == 10
+
+
 def test_a_scheduled_run_is_told_when_it_is_made_and_a_skipped_one_by_its_end(world, activity):
     @world.flow(name="ship", trigger="order/placed")
     def ship(ctx: Any) -> None: ...

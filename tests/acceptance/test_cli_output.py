@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from celeryflows.cli.dev.lines import line_of
-from celeryflows.cli.output import json_form, one_line_json, plain
+from celeryflows.cli.output import json_form, one_line_json, plain, table
 from celeryflows.cli.timeline import ASCII_GLYPHS, GLYPHS, Segment, bar, draw, segments
 from celeryflows.console.activity import About, News
 from celeryflows.console.events import EventSummary
@@ -154,6 +154,19 @@ def test_a_narrow_terminal_cuts_names_before_pictures():
 
     assert all(len(line) <= 80 for line in shown.splitlines())
     assert "█" in shown
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_ids_statuses_and_moments_stay_whole_in_a_table_of_any_width(width):
+    rows = table("id", "flow", "status", "created", "took", "")
+    rows.add_row("0" * 26, "a.module.of.a.project.flow", "completed", "2026-01-31 09:00:00", "12.5 s", plain("x" * 80))
+    console = Console(file=io.StringIO(), width=width)
+
+    console.print(rows)
+
+    printed = console.file.getvalue().splitlines()[1]
+    assert all(whole in printed for whole in ("0" * 26, "completed", "2026-01-31 09:00:00", "12.5 s"))
+    assert len(printed) <= width
 
 
 # -- what users wrote

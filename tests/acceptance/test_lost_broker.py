@@ -29,7 +29,8 @@ def redis() -> Iterator[Redis]:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def world(request: pytest.FixtureRequest, redis: Redis, make_world: Callable[..., World]) -> World:
-    return make_world(request.param, redis, **BRISK)
+    # kombu 5.7 may end a worker that loses its broker while it holds messages: here it holds none.
+    return make_world(request.param, redis, worker_disable_prefetch=True, **BRISK)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,20 +45,18 @@ def app(world: World) -> Celery:
 
 
 @contextmanager
-def hold_the_only_slot(app: Celery, world: World, gate: str) -> Iterator[str]:
-    """Meanwhile nothing else runs."""
-    called = app.tasks["works.three"].delay(gate=gate)
-    world.told(f"{called.id} second", within=SOON)
+def hold_the_only_slot(app: Celery, world: World, gate: str) -> Iterator[None]:
+    """Meanwhile nothing else runs, and no message is taken."""
+    called = app.tasks["works.holds"].delay(gate=gate)
+    world.told(f"{called.id} holds", within=SOON)
     try:
-        yield called.id
+        yield
     finally:
         world.open_gate(gate)
 
 
-def all_completed(world: World, count: int) -> bool:
-    return world.rows("SELECT count(*) FROM flows_runs WHERE status <> 'completed'") == [(0,)] and world.rows(
-        "SELECT count(*) FROM flows_runs"
-    ) == [(count,)]
+def all_completed(world: World) -> bool:
+    return world.rows("SELECT count(*) FROM flows_runs WHERE status NOT IN ('completed', 'cancelled')") == [(0,)]
 
 
 def queued(world: World) -> int:
@@ -68,34 +67,42 @@ def test_runs_whose_messages_were_flushed_complete(app: Celery, world: World) ->
     with hold_the_only_slot(app, world, "flushed"):
         app.flows.send([Event("works/asked", {"n": n}) for n in range(40)])
         with world.redis() as client:
-            eventually(lambda: client.llen("celery") > 30)
+            assert client.llen("celery") == 40
             client.flushall()
         assert queued(world) == 40
-    eventually(lambda: all_completed(world, 41), within=SOON)
-    assert set(world.counts().values()) == {1}
+    eventually(lambda: all_completed(world), within=SOON)
+    assert sum(world.counts().values()) == len(world.counts()) == 41
+
+
+def test_runs_in_a_broker_that_comes_back_empty_complete(app: Celery, world: World, redis: Redis) -> None:
+    with hold_the_only_slot(app, world, "restarted"):
+        app.flows.send([Event("works/asked", {"n": n}) for n in range(40)])
+        redis.server.kill()
+        redis.start()
+        assert queued(world) == 40
+    eventually(lambda: all_completed(world), within=60)
+    assert sum(world.counts().values()) == len(world.counts()) == 82
 
 
 def test_senders_do_not_wait_for_a_dead_broker_and_their_runs_start_when_it_is_back(
     app: Celery, world: World, redis: Redis
 ) -> None:
-    with hold_the_only_slot(app, world, "down"):
-        app.flows.send([Event("works/asked", {"n": n}) for n in range(10)])
-        redis.server.kill()
-        try:
-            began = time.monotonic()
-            app.flows.send("works/asked", {"n": "while it is down"})
-            assert time.monotonic() - began < AT_ONCE
-            began = time.monotonic()
-            called = app.tasks["works.quick"].delay()
-            cancelled = app.tasks["works.naps"].apply_async(countdown=3600)
-            assert app.flows.run(cancelled.id).cancel()
-            assert time.monotonic() - began < AT_ONCE
-            assert queued(world) == 12
-        finally:
-            redis.start()
-    eventually(lambda: app.flows.run(called.id).status == "completed", within=60)
-    eventually(lambda: world.rows("SELECT count(*) FROM flows_runs WHERE status = 'completed'") == [(54,)], within=SOON)
-    assert set(world.counts().values()) == {1}
+    redis.server.kill()
+    try:
+        began = time.monotonic()
+        app.flows.send("works/asked", {"n": "while it is down"})
+        assert time.monotonic() - began < AT_ONCE
+        began = time.monotonic()
+        called = app.tasks["works.quick"].delay()
+        cancelled = app.tasks["works.naps"].apply_async(countdown=3600)
+        assert app.flows.run(cancelled.id).cancel()
+        assert time.monotonic() - began < AT_ONCE
+        assert queued(world) == 2
+    finally:
+        redis.start()
+    assert app.flows.run(called.id).get(timeout=60) == 1
+    eventually(lambda: all_completed(world), within=SOON)
+    assert sum(world.counts().values()) == len(world.counts()) == 83
 
 
 def test_senders_do_not_wait_for_a_broker_that_hangs(app: Celery, world: World, redis: Redis) -> None:
@@ -106,6 +113,5 @@ def test_senders_do_not_wait_for_a_broker_that_hangs(app: Celery, world: World, 
         assert time.monotonic() - began < AT_ONCE
     finally:
         os.kill(redis.server.pid, signal.SIGCONT)
-    eventually(lambda: queued(world) == 0, within=SOON)
-    assert world.rows("SELECT count(*) FROM flows_runs WHERE status = 'completed'") == [(55,)]
-    assert set(world.counts().values()) == {1}
+    eventually(lambda: all_completed(world), within=SOON)
+    assert sum(world.counts().values()) == len(world.counts()) == 84

@@ -1,6 +1,7 @@
 """Promises of send: ids and moments, lists that are taken or refused whole, bounds, and what a handler gets."""
 
 import asyncio
+import threading
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -212,3 +213,20 @@ def test_what_is_changed_after_send_changes_nothing(world: World) -> None:
     world.drain()
 
     assert got == [{"list": [1]}]
+
+
+def test_asend_leaves_the_loop_to_others_while_the_store_is_slow(world: World) -> None:
+    others_ran = threading.Event()
+
+    def slow(sql: str) -> None:
+        if sql == "COMMIT":
+            assert others_ran.wait(10)
+
+    async def view() -> list[str]:
+        sent = asyncio.ensure_future(world.flows.asend("a/b"))
+        await asyncio.sleep(0)
+        others_ran.set()
+        return await sent
+
+    world.store.observer = slow
+    assert len(asyncio.run(view())) == 1

@@ -34,6 +34,12 @@ def three(ctx: Any) -> list[str]:
     return [first, second, ctx.step.run("third", tell, ctx.run_id, "third")]
 
 
+@sheet.flow(acks_late=False)
+def holds(ctx: Any) -> Any:
+    """A step that stays until its gate opens; its message is acknowledged before."""
+    return ctx.step.run("only", stay, ctx.run_id, "holds", ctx.event.data["gate"])
+
+
 @sheet.flow(trigger="works/asked")
 def asked(ctx: Any) -> Any:
     """Started by an event."""
