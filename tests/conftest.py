@@ -6,8 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery import _state
 
 from tests.servers import REDIS_DATABASES, Postgres, Redis, ServerMissing, running_postgres, running_redis
+
+
+@pytest.fixture(autouse=True)
+def no_task_for_later_apps() -> Iterator[None]:
+    """`@app.task` is shared by default: Celery would give a test's tasks to the apps of all tests that follow."""
+    before = set(_state._on_app_finalizers)
+    yield
+    _state._on_app_finalizers.intersection_update(before)
 
 
 @pytest.fixture(scope="session")

@@ -43,10 +43,13 @@ class World:
         """The environment of its workers."""
         return {"APP_SETTINGS": json.dumps(self.settings), "WITNESS": str(self.witness)}
 
-    def worker(self, app_module: str, *options: str, **settings: Any) -> AbstractContextManager[Worker]:
-        """A worker of this world; `settings` are its own."""
-        env = {**self.env, "APP_SETTINGS": json.dumps({**self.settings, **settings})}
-        return running_worker(app_module, *options, env=env)
+    def worker(
+        self, app_module: str, *options: str, env: dict[str, str] | None = None, **settings: Any
+    ) -> AbstractContextManager[Worker]:
+        """A worker of this world; `settings` and `env` are its own."""
+        settings = {**self.settings, **settings}
+        own = {**self.env, "APP_SETTINGS": json.dumps(settings), **(env or {})}
+        return running_worker(app_module, *options, env=own)
 
     def app(self, sheet: Sheet, **settings: Any) -> Celery:
         """The sheet's app on the test's side."""

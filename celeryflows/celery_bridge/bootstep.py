@@ -47,6 +47,7 @@ class FlowsStep(bootsteps.StartStopStep):
         self.host: Host = worker.app.flows_binding
         self.thread: SchedulerThread | None = None
         self.host.restart()
+        self._soften(worker)
         try:
             runtime = self.host.runtime
             # New at each start: what an earlier process of this name left is nobody's.
@@ -76,7 +77,21 @@ class FlowsStep(bootsteps.StartStopStep):
         if self.thread is not None:
             self.thread.draining = True
 
-    terminate = stop
+    def terminate(self, worker: Any) -> None:
+        """A cold shutdown, of whose end Celery tells nobody: what the pool was killed over is handed back."""
+        self.stop(worker)
+        if self.thread is not None:
+            self.thread.leave()
+
+    def _soften(self, worker: Any) -> None:
+        """Celery's soft shutdown waits before it tells anybody: turns are to stop at a boundary meanwhile."""
+        wait = worker.wait_for_soft_shutdown
+
+        def stop_and_wait() -> None:
+            self.host.stop()
+            wait()
+
+        worker.wait_for_soft_shutdown = stop_and_wait
 
     def _after_drain(self, **_: Any) -> None:
         signals.worker_shutdown.disconnect(self._after_drain)

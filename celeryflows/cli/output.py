@@ -17,8 +17,7 @@ from celeryflows.durations import SECOND, format_duration
 from celeryflows.model.runs import Status
 
 PIPE_WIDTH = 200
-# What is copied and compared stays whole, however narrow the terminal; free text gives way.
-LEAST_WIDTHS = {"id": 26, "status": 9, "created": 19, "stored": 19, "next": 19, "took": 6, "flow": 10, "name": 10}
+WHOLE = ("id", "status", "created", "stored", "next", "took")
 STYLES = {
     Status.SCHEDULED: "blue",
     Status.QUEUED: "blue",
@@ -71,7 +70,8 @@ def plain(text: str, most: int = 400, style: str = "") -> Text:
     """A user's text in one line: cut, and without anything that a terminal would obey."""
     line = " ".join(text[: most + 1].split()) if "\n" in text[: most + 1] else text[: most + 1]
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    return Text(safe if len(text) <= most else f"{safe[: most - 3]}...", style=style)
+    cut = safe if len(text) <= most else f"{safe[: most - 3]}..."
+    return Text(cut, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def status_text(status: Status) -> Text:
@@ -93,5 +93,6 @@ def table(*columns: str) -> Table:
     """A table without lines."""
     found = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
-        found.add_column(column, overflow="ellipsis", no_wrap=True, min_width=LEAST_WIDTHS.get(column))
+        # What is copied and compared stays whole, however narrow the terminal; free text gives way.
+        found.add_column(column, no_wrap=column in WHOLE)
     return found

@@ -58,9 +58,11 @@ class Messages(Verbs):
     def resend_all(self, limit: int) -> list[Delivery]:
         """After the broker lost everything: the oldest messages of before, marked as sent again."""
         rows = self._execute(
-            "UPDATE flows_runs SET sent_at = {now} WHERE id IN (SELECT id FROM flows_runs WHERE status = 'queued' "
+            "WITH lost AS {materialized} (SELECT id FROM flows_runs WHERE status = 'queued' "
             "AND sent_at <= (SELECT CAST(value AS bigint) FROM flows_meta WHERE key = 'broker_epoch_at') "
-            "ORDER BY sent_at LIMIT :most {lock_what_is_free}) AND status = 'queued' RETURNING id, flow, message",
+            "ORDER BY sent_at LIMIT :most {lock_what_is_free}) "
+            "UPDATE flows_runs SET sent_at = {now} WHERE id IN (SELECT id FROM lost) AND status = 'queued' "
+            "RETURNING id, flow, message",
             most=limit,
         )
         return [Delivery(*row) for row in rows]

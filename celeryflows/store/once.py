@@ -28,9 +28,9 @@ class Once(Verbs):
         """Forget keys whose window is over."""
         return len(
             self._execute(
-                "DELETE FROM flows_once WHERE key IN "
-                "(SELECT key FROM flows_once WHERE expires_at <= {now} ORDER BY expires_at LIMIT :most "
-                "{lock_what_is_free}) RETURNING key",
+                "WITH old AS {materialized} (SELECT key FROM flows_once WHERE expires_at <= {now} "
+                "ORDER BY expires_at LIMIT :most {lock_what_is_free}) "
+                "DELETE FROM flows_once WHERE key IN (SELECT key FROM old) RETURNING key",
                 most=limit,
             )
         )

@@ -39,7 +39,7 @@ def play(world: World, count: int) -> None:
     """Rounds with two workers of two processes each; a worker that is killed whole is replaced."""
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
     print(f"CHAOS_SEED={seed}")  # noqa: T201
-    dice = random.Random(seed)  # noqa: S311
+    dice = random.Random(seed)
     app = world.app(rounds.sheet)
     with ExitStack() as stack:
         crew = Crew(world, stack, "tests.celery.apps.rounds")
@@ -83,7 +83,7 @@ def count_of(world: World, condition: str) -> int:
 
 
 def look(world: World, event: str, word: str) -> None:
-    """The event's one run completed; each recorded value is the last execution's, and the run's value is made of them."""
+    """The event's one run completed; each recorded value is the last execution's; the run's value is made of them."""
     rows = world.rows("SELECT id, status, output FROM flows_runs WHERE event_id = :event", event=event)
     assert [row[1] for row in rows] == ["completed"], rows
     run_id, _, output = rows[0]

@@ -26,6 +26,7 @@ class LossyStore(Store):
         self.commits: list[str] = []
         self.statements: list[str] = []
         self.at = -1
+        self.again_every = 0
         self.link: Break = "after"
         self.late: list[threading.Timer] = []
 
@@ -84,7 +85,9 @@ class LossyConnection(Connection):
 
     def _meet(self, sql: str) -> None:
         self.store.statements.append(sql)
-        if self.store.link == "statement" and len(self.store.statements) == self.store.at + 1:
+        since = len(self.store.statements) - self.store.at - 1
+        is_next = self.store.again_every and since > 0 and since % self.store.again_every == 0
+        if self.store.link == "statement" and self.store.at >= 0 and (since == 0 or is_next):
             self._break(sql)
 
     @contextmanager

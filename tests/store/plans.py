@@ -44,8 +44,8 @@ FILL = (
 )
 
 
-def fill(store: Store) -> None:
-    """Write the rows and have the database look at them."""
+def fill(store: Store, *, analyzed: bool) -> None:
+    """Write the rows, and have the database look at them: a server does so by itself, a file is never looked at."""
     postgres = store.dialect.name == "postgresql"
     numbers = (
         f"(SELECT generate_series(1, {RUNS}::bigint) AS n) AS numbers"
@@ -61,7 +61,8 @@ def fill(store: Store) -> None:
                 sql = re.sub(r"substr\('0000000000' \|\| n, -10\)", "lpad(n::text, 10, '0')", sql)
             connection.exec_driver_sql(sql if postgres else sql.replace("%%", "%"))
         connection.exec_driver_sql("COMMIT")
-        connection.exec_driver_sql("ANALYZE")
+        if analyzed:
+            connection.exec_driver_sql("ANALYZE")
 
 
 class WatchedStore(Store):

@@ -28,14 +28,17 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
 
 
-def told(name: str, store: LossyStore, clock: TurnedClock, link: Break = "after", at: int = -1) -> Story:
-    """The story on an empty store, with the link broken at one commit, or not at all."""
+def told(
+    name: str, store: LossyStore, clock: TurnedClock, link: Break = "after", at: int = -1, again_every: int = 0
+) -> Story:
+    """The story on an empty store, with the link broken at one commit or statement, again and again, or not at all."""
     store.break_link(link, -1)
     with store.begin() as tx:
         for table in metadata.tables:
             tx.execute(f"DELETE FROM {table}" + (" WHERE key <> 'identity'" if table == "flows_meta" else ""))
     story = STORIES[name](store, clock)
     story.runtime.dice = lambda: 0.5
+    store.again_every = again_every
     store.break_link(link, at)
     story.tell()
     return story
@@ -90,3 +93,17 @@ def test_an_outage_before_any_statement_is_survived_in_place(lossy: LossyStore, 
         assert broken.statements > at
         assert broken.repairs == 0
         assert broken.end() == expected, f"the link broke at statement {at}: {lossy.statements[at]}"
+
+
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", STORIES)
+def test_a_link_that_breaks_again_and_again_only_slows_a_story(
+    lossy: LossyStore, clock: TurnedClock, name: str
+) -> None:
+    expected = told(name, lossy, clock).end()
+    # A transaction has fewer statements than that, or it would never get through.
+    every = 19
+    for at in range(every):
+        broken = told(name, lossy, clock, "statement", at, every)
+        lossy.break_link("after", -1)
+        assert broken.end() == expected, f"the link broke at statement {at} and each {every}th after it"

@@ -32,16 +32,16 @@ class Broker(NoBroker):
         return "new"
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=["sqlite", "sqlite analyzed", "postgres"])
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedStore]:
-    if request.param == "sqlite":
+    if request.param.startswith("sqlite"):
         url = f"sqlite:///{tmp_path_factory.mktemp('filled') / 'store.sqlite3'}"
     else:
         server = request.getfixturevalue("postgres_server")
         url = server.url(server.create_database())
     store = WatchedStore(url, clock=TurnedClock(NOW))
     upgrade(store)
-    fill(store)
+    fill(store, analyzed=request.param != "sqlite")
     yield store
     store.dispose()
 

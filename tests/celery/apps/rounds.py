@@ -31,7 +31,9 @@ def whole(ctx: Any) -> list[str]:
     done = [ctx.step.run(f"step {i}", execute, ctx.run_id, f"step{i}") for i in range(3)]
     ctx.step.sleep("nap", "300ms")
     done.append(ctx.step.run("stumble", stumble, ctx))
-    answer = ctx.step.wait_for_event("answer", event="rounds/answered", match="data.number", timeout="5m", lookback="run")
+    answer = ctx.step.wait_for_event(
+        "answer", event="rounds/answered", match="data.number", timeout="5m", lookback="run"
+    )
     done.append(ctx.step.run("last", execute, ctx.run_id, "last"))
     return [*done, answer.data["word"] if answer else "none"]
 

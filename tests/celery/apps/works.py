@@ -40,7 +40,7 @@ def holds(ctx: Any) -> Any:
     return ctx.step.run("only", stay, ctx.run_id, "holds", ctx.event.data["gate"])
 
 
-@sheet.flow(trigger="works/asked")
+@sheet.flow(trigger=os.environ.get("WORKS_ASKED", "works/asked"))
 def asked(ctx: Any) -> Any:
     """Started by an event."""
     return ctx.step.run("only", tell, ctx.run_id, "only")

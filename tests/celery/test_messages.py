@@ -1,0 +1,137 @@
+"""What goes to the broker for a run: one small message, by Celery's own routes. Real Redis, no worker."""
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from celeryflows import ConfigurationError, Event, InvalidEvent
+from tests.celery.apps import shop
+from tests.worlds import World
+
+
+@pytest.fixture(scope="module")
+def made(make_world: Callable[..., World]) -> World:
+    return make_world("sqlite", result_backend=None)
+
+
+@pytest.fixture
+def world(made: World) -> World:
+    with made.redis() as client:
+        client.flushdb()
+    return made
+
+
+@pytest.fixture
+def app(world: World) -> Celery:
+    return world.app(shop.sheet)
+
+
+def messages(world: World, queue: str = "celery") -> list[dict[str, Any]]:
+    """What waits in a queue, oldest first."""
+    with world.redis() as client:
+        return [json.loads(text) for text in reversed(client.lrange(queue, 0, -1))]
+
+
+def body(message: dict[str, Any]) -> Any:
+    """The message's arguments, as the worker decodes them."""
+    return json.loads(base64.b64decode(message["body"]))[:2]
+
+
+def test_a_message_names_its_run_and_carries_nothing_else(app: Celery, world: World) -> None:
+    called = app.tasks["shop.double"].delay(value="a secret")
+    [message] = messages(world)
+    assert (message["headers"]["task"], message["headers"]["id"]) == ("shop.double", called.id)
+    assert body(message) == [[], {}]
+    assert "a secret" not in json.dumps(message)
+    assert (message["headers"]["eta"], message["headers"]["expires"]) == (None, None)
+
+
+def test_a_list_of_events_sends_one_message_a_run_in_their_order(app: Celery, world: World) -> None:
+    app.flows.send([Event("shop/ordered", {"name": str(n)}) for n in range(25)])
+    rows = world.rows("SELECT id FROM flows_runs WHERE flow = 'shop.ordered' ORDER BY id")
+    assert [message["headers"]["id"] for message in messages(world)] == [row[0] for row in rows]
+
+
+def test_what_is_scheduled_sends_no_message(app: Celery, world: World) -> None:
+    flow = app.tasks["shop.double"]
+    naive = (datetime.now(UTC) + timedelta(hours=1)).replace(tzinfo=None)
+    times = [{"countdown": 60}, {"eta": naive}, {"eta": datetime.now(UTC) + timedelta(days=2)}]
+    for when in times:
+        assert app.flows.run(flow.apply_async(kwargs={"value": 1}, **when).id).status == "scheduled"
+    assert messages(world) == []
+
+
+def test_a_moment_that_is_past_starts_at_once(app: Celery, world: World) -> None:
+    app.tasks["shop.double"].apply_async(kwargs={"value": 1}, eta=datetime.now(UTC) - timedelta(hours=1))
+    assert len(messages(world)) == 1
+
+
+def test_queue_priority_and_time_limits_of_a_call_are_the_messages(app: Celery, world: World) -> None:
+    app.tasks["shop.double"].apply_async(kwargs={"value": 1}, queue="side", priority=7, time_limit=9, soft_time_limit=8)
+    [message] = messages(world, "side\x06\x166") or messages(world, "side")
+    assert message["properties"]["priority"] == 7
+    assert message["headers"]["timelimit"] == [9, 8]
+
+
+def test_queue_and_priority_of_the_declaration_hold_for_every_message(world: World) -> None:
+    app = world.app(shop.sheet)
+    flow = app.flows.flow(lambda ctx: None, name="shop.declared", queue="declared", priority=3)
+    flow.delay()
+    app.flows.flow(lambda ctx: None, name="shop.heard", trigger="shop/heard", queue="declared")
+    app.flows.send("shop/heard")
+    with world.redis() as client:
+        queues = [key.decode() for key in client.keys("declared*")]
+    found = {m["headers"]["task"]: m["properties"]["priority"] for queue in queues for m in messages(world, queue)}
+    assert found == {"shop.declared": 3, "shop.heard": 0}
+
+
+def test_task_routes_choose_the_queue(world: World) -> None:
+    app = world.app(shop.sheet, task_routes={"shop.d*": {"queue": "doubles"}})
+    app.tasks["shop.double"].delay(value=1)
+    app.tasks["shop.echo"].delay()
+    assert [len(messages(world, queue)) for queue in ("doubles", "celery")] == [1, 1]
+
+
+def test_a_service_without_flow_code_starts_what_others_declared(app: Celery, world: World) -> None:
+    app.flows.send("shop/ordered", {"name": "so that the flows are known"})
+    service = world.app(type(shop.sheet)("shop"))
+    [event] = service.flows.send("shop/ordered", {"name": "Ann"})
+    [(run_id,)] = world.rows("SELECT id FROM flows_runs WHERE event_id = :id", id=event)
+    assert messages(world)[-1]["headers"]["id"] == run_id
+    assert messages(world)[-1]["headers"]["task"] == "shop.ordered"
+
+
+def test_get_without_a_result_backend_names_what_works_without(app: Celery) -> None:
+    called = app.tasks["shop.double"].delay(value=1)
+    with pytest.raises(ConfigurationError, match=rf"flows\.run\('{called.id}'\)\.get"):
+        called.get(timeout=1)
+
+
+@pytest.mark.parametrize("args", [(1, 2), ({"a": 1}, {"b": 2})])
+def test_more_than_one_argument_is_a_type_error_at_the_call(app: Celery, world: World, args: Any) -> None:
+    with pytest.raises(TypeError, match="one mapping"):
+        app.tasks["shop.double"].delay(*args)
+    assert messages(world) == []
+
+
+def test_an_event_takes_no_keywords_beside_it(app: Celery) -> None:
+    with pytest.raises(TypeError, match="no keyword"):
+        app.tasks["shop.double"].delay(Event("shop/called"), value=1)
+
+
+@pytest.mark.parametrize("task_id", ["", "x" * 257, "new\nline"])
+def test_a_task_id_that_cannot_be_a_run_id_is_refused(app: Celery, world: World, task_id: str) -> None:
+    with pytest.raises(InvalidEvent, match="run id"):
+        app.tasks["shop.double"].apply_async(kwargs={"value": 1}, task_id=task_id)
+    assert messages(world) == []
+
+
+def test_what_cannot_be_stored_is_refused_with_its_path_and_nothing_starts(app: Celery, world: World) -> None:
+    with pytest.raises(InvalidEvent, match=r"\$\.value"):
+        app.tasks["shop.double"].delay(value=float("nan"))
+    assert messages(world) == []
