@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 from celery.result import AsyncResult
 
-from celeryflows import RunFailed
+from celeryflows import RunFailed, StepError
 from tests.celery.apps import works
 from tests.workers import Worker
 from tests.worlds import BRISK, World
@@ -19,7 +19,7 @@ SOON = 25.0
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
-    return make_world(request.param, **BRISK)
+    return make_world(request.param, flows_max_lost=5, **BRISK)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,17 +67,35 @@ def test_a_caller_gets_the_value_though_the_process_was_killed(app: Celery) -> N
     assert AsyncResult(called.id, app=app).get(timeout=SOON).startswith("first by")
 
 
-def test_a_poison_step_ends_failed_after_its_retries_and_on_failure_runs(app: Celery, world: World) -> None:
-    called = app.tasks["works.poison"].delay()
-    with pytest.raises(RunFailed) as raised:
-        app.flows.run(called.id).get(timeout=60)
-    assert raised.value.step_id == "poisoned"
-    world.told(f"failed {called.id} poisoned")
+@pytest.fixture(scope="module")
+def deaths(app: Celery) -> dict[str, str]:
+    """Runs that kill their process each time, side by side."""
+    return {name: app.tasks[f"works.{name}"].delay().id for name in ("poison", "deadly")}
+
+
+def test_a_poison_step_ends_failed_after_its_retries_and_on_failure_runs(
+    app: Celery, world: World, deaths: dict[str, str]
+) -> None:
+    run = deaths["poison"]
+    with pytest.raises(StepError, match="the worker died each time"):
+        AsyncResult(run, app=app).get(timeout=60)
+    world.told(f"failed {run} poisoned")
     counts = world.counts()
-    assert counts[f"{called.id} before"] == 1
+    assert counts[f"{run} before"] == 1
     # The first loss is free: one attempt more than retries=2 allows a step that raises.
-    assert counts[f"{called.id} poisoned"] == 4
-    assert counts[f"failed {called.id} poisoned"] == 1
+    assert counts[f"{run} poisoned"] == 4
+    assert counts[f"failed {run} poisoned"] == 1
+
+
+def test_a_body_that_kills_its_process_ends_failed_after_so_many_losses(
+    app: Celery, world: World, deaths: dict[str, str]
+) -> None:
+    run = deaths["deadly"]
+    with pytest.raises(RunFailed, match="its worker died 5 times"):
+        AsyncResult(run, app=app).get(timeout=60)
+    world.told(f"failed {run} None")
+    assert world.counts()[f"{run} deadly"] == 5
+    assert world.counts()[f"failed {run} None"] == 1
 
 
 def test_a_worker_goes_on_after_all_its_processes_were_killed(app: Celery, worker: Worker) -> None:

@@ -1,6 +1,5 @@
-"""A store whose link breaks at one chosen commit: before it, right after it, or while the server is still at it.
-
-Or before any one statement, a read as well."""
+"""A store whose link breaks at a chosen commit: before it, right after it, or while the server is still at it;
+or before any one statement, a read as well."""
 
 import threading
 from collections.abc import Iterator

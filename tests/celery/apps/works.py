@@ -93,6 +93,13 @@ def many(ctx: Any) -> int:
     return 100
 
 
+@sheet.flow(on_failure=told_of_failure)
+def deadly(ctx: Any) -> None:
+    """Kills its process each time, outside any step."""
+    witness(ctx.run_id, "deadly")
+    die()
+
+
 def brief(run_id: str, i: int) -> None:
     witness(run_id, "step", i)
     time.sleep(0.05)
