@@ -113,11 +113,14 @@ def show(title: str, ours: Side, theirs: Side, wanted: float, unit: str, *, at_m
     found = ratio(ours, theirs)
     met = found <= wanted if at_most else found >= wanted
     bound = "at most" if at_most else "at least"
-    print(f"{title}\n  {ours} {unit}\n  {theirs} {unit}\n  ratio {found:.2f}, wanted {bound} {wanted}: {_word(met)}")
+    print(
+        f"{title}\n  {ours} {unit}\n  {theirs} {unit}\n  ratio {found:.2f}, wanted {bound} {wanted}: {verdict(met=met)}"
+    )
     return met
 
 
-def _word(met: bool) -> str:
+def verdict(*, met: bool) -> str:
+    """How a wanted bound stands."""
     return "met" if met else "NOT MET"
 
 
