@@ -1,7 +1,6 @@
 """The sweeper: what crashes, restarts and lost messages left behind is put right. Each repair is a compare-and-set."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -129,6 +128,3 @@ def forget_old(runtime: Runtime) -> None:
     with runtime.store.connection() as connection:
         connection.once.prune()
         connection.workers.prune(10 * runtime.settings.dead_after)
-
-
-Repair = Callable[[Runtime], int]
