@@ -5,8 +5,9 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from celeryflows.async_steps import AsyncSteps
 from celeryflows.model.events import Event
-from celeryflows.steps import AsyncSteps, Steps
+from celeryflows.steps import Steps
 
 _logger = logging.getLogger("celeryflows.run")
 

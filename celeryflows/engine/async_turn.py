@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from celeryflows.engine.conclusion import Conclusion
-from celeryflows.engine.journal import TurnJournal
+from celeryflows.engine.turn_journal import TurnJournal
 from celeryflows.errors import LostTurn, Suspend, TurnCancelled
 
 # Beside parked steps a handler may await a short timer or a socket of its own: this long the turn waits for them.

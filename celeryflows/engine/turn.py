@@ -7,16 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from celeryflows.async_steps import AsyncSteps
 from celeryflows.codec import loads
 from celeryflows.context import Context, RunInfo
 from celeryflows.engine.async_turn import run_async
 from celeryflows.engine.conclusion import Conclusion, ended, hand_back, suspend
-from celeryflows.engine.journal import TurnJournal
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
+from celeryflows.engine.turn_journal import TurnJournal
 from celeryflows.errors import BoundExceeded, LostTurn, Suspend, TurnCancelled, UnknownFlow
 from celeryflows.model.runs import Status
-from celeryflows.steps import AsyncSteps, Steps
+from celeryflows.steps import Steps
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Claim
 

@@ -31,10 +31,12 @@ class Messages(Verbs):
 
     def newest_claimed(self) -> dict[str, int]:
         """By flow: when the newest message was sent of those that are being worked on."""
-        rows = self._execute(
-            "SELECT flow, max(sent_at) FROM flows_runs WHERE status = 'running' AND sent_at IS NOT NULL GROUP BY flow"
-        )
-        return {row[0]: row[1] for row in rows}
+        rows = self._execute("SELECT flow, sent_at FROM flows_runs WHERE status = 'running' AND sent_at IS NOT NULL")
+        # As many as are at work: grouped here, for SQLite would walk every run in the order of its flow.
+        newest: dict[str, int] = {}
+        for flow, sent_at in rows:
+            newest[flow] = max(sent_at, newest.get(flow, 0))
+        return newest
 
     def resend(self, run_id: str, sent_at: int) -> bool:
         """Claim the right to send it again; False when it moved on."""

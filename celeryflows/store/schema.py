@@ -1,8 +1,8 @@
 """The tables. Lock order, followed by everything that locks; a step may be skipped, never reversed:
 
-0 advisory locks of event names, sorted . 1 advisory stripes (name, path, value), sorted . 2 once . 3 runs by id
-. 4 children of locked runs: waits, steps. Inside a class all rows of a transaction are locked in sorted order.
-Times are microseconds since 1970 on the store's clock."""
+0 advisory locks of event names, sorted . 1 advisory stripes (name, path, value), sorted . 2 once . 3 groups . 4 runs
+and branches by id . 5 children of locked runs: waits, steps. Inside a class all rows of a transaction are locked in
+sorted order. Times are microseconds since 1970 on the store's clock."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, text
 
@@ -11,6 +11,8 @@ metadata = MetaData()
 # Ids sort by their bytes everywhere: the order of locks and pages, and cheaper than a language's order.
 ID = String(256).with_variant(String(256, collation="C"), "postgresql")
 NAME = String(512)
+# A step's id, its count, and the path of the branch that it belongs to.
+KEY = String(512).with_variant(String(512, collation="C"), "postgresql")
 
 
 def _long(name: str, **options: object) -> Column[str]:
@@ -68,6 +70,13 @@ runs = Table(
     Column("reason", Text),
     _long("output"),
     _long("error"),
+    Column("parent", ID),
+    Column("parent_key", KEY),
+    Column("continued_from", ID),
+    Column("continued_as", ID),
+    Column("origin", ID),
+    Column("owes", String(64)),
+    Column("finish_by", BigInteger),
     postgresql_with={"fillfactor": "80"},
 )
 
@@ -82,14 +91,61 @@ _partial("flows_runs_sent", [runs.c.sent_at], "status = 'queued'")
 _partial("flows_runs_wake", [runs.c.wake_at], "wake_at IS NOT NULL")
 _partial("flows_runs_expire", [runs.c.expires_at], "expires_at IS NOT NULL")
 Index("flows_runs_by_flow", runs.c.flow, runs.c.id)
-Index("flows_runs_by_status", runs.c.status, runs.c.id)
+# What most runs pass through stands in no index of its own: each costs every change of a run's status an entry.
+RARE = "status NOT IN ('queued', 'running', 'completed')"
+_partial("flows_runs_by_status", [runs.c.status, runs.c.id], RARE)
 Index("flows_runs_by_event", runs.c.event_id)
+_partial("flows_runs_finish", [runs.c.finish_by], "finish_by IS NOT NULL")
+_partial("flows_runs_owing", [runs.c.id], "owes IS NOT NULL")
+_partial("flows_runs_of_parent", [runs.c.parent], "parent IS NOT NULL")
+
+# A branch of a group is a unit like a run: claimed, fenced, queued and woken by its own row.
+branches = Table(
+    "flows_branches",
+    metadata,
+    Column("run_id", ID, primary_key=True),
+    Column("path", KEY, primary_key=True),
+    Column("group_path", KEY, nullable=False),
+    Column("parent_path", KEY, nullable=False),
+    Column("idx", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("turn", Integer, nullable=False, server_default=text("0")),
+    Column("worker", String(64)),
+    Column("claim_tok", BigInteger),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("sent_at", BigInteger),
+    Column("sends", Integer, nullable=False, server_default=text("0")),
+    Column("wake_at", BigInteger),
+    Column("lost", Integer, nullable=False, server_default=text("0")),
+    Column("lost_at", Integer),
+    _long("value"),
+    _long("error"),
+    postgresql_with={"fillfactor": "80"},
+)
+_partial("flows_branches_running", [branches.c.worker], "status = 'running'")
+_partial("flows_branches_sent", [branches.c.sent_at], "status = 'queued'")
+_partial("flows_branches_wake", [branches.c.wake_at], "wake_at IS NOT NULL")
+
+groups = Table(
+    "flows_groups",
+    metadata,
+    Column("run_id", ID, primary_key=True),
+    Column("path", KEY, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("remaining", Integer, nullable=False),
+    Column("winner", Integer),
+    Column("began", BigInteger, nullable=False),
+)
 
 steps = Table(
     "flows_steps",
     metadata,
     Column("run_id", ID, primary_key=True),
-    Column("key", String(300), primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("kind", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
@@ -99,6 +155,7 @@ steps = Table(
     Column("ended_at", BigInteger),
     Column("took", BigInteger),
     Column("due_at", BigInteger),
+    _long("input"),
 )
 
 waits = Table(
@@ -106,7 +163,7 @@ waits = Table(
     metadata,
     Column("id", ID, primary_key=True),
     Column("run_id", ID, nullable=False),
-    Column("key", String(300), nullable=False),
+    Column("key", KEY, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("name", NAME, nullable=False),
     Column("path", String(512), nullable=False),
@@ -119,6 +176,7 @@ waits = Table(
     Column("event_id", ID),
     Column("due_at", BigInteger),
     Column("problem", Text),
+    Column("branch", KEY, nullable=False, server_default=text("''")),
 )
 _partial("flows_waits_open", [waits.c.name, waits.c.hash], "state = 'open'")
 Index("flows_waits_of_run", waits.c.run_id, waits.c.key, unique=True)
@@ -156,7 +214,24 @@ flows = Table(
     _long("definition", nullable=False),
     Column("seen_at", BigInteger, nullable=False),
     Column("removed_at", BigInteger),
+    Column("paused_at", BigInteger),
 )
+
+replays = Table(
+    "flows_replays",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("flow", ID, nullable=False),
+    _long("selection", nullable=False),
+    Column("pace", BigInteger, nullable=False),
+    Column("cursor", ID),
+    Column("total", Integer, nullable=False),
+    Column("done", Integer, nullable=False, server_default=text("0")),
+    Column("next_at", BigInteger),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+)
+_partial("flows_replays_due", [replays.c.next_at], "next_at IS NOT NULL")
 
 crons = Table(
     "flows_crons",

@@ -12,7 +12,7 @@ from celeryflows.model.runs import OPEN
 from celeryflows.store.database import Store
 from celeryflows.store.reports.events import EVENT, EventView
 from celeryflows.store.reports.reading import read
-from celeryflows.store.reports.runs import RUN, STEP, STEPS_AND_WAITS, RunView, StepView
+from celeryflows.store.reports.runs import RUN, STEP, STEPS_AND_WAITS, RunView, StepView, order_of, standing
 from celeryflows.store.schema import events, runs, steps
 
 # Their ids follow from a flow and a moment, or from a caller: they tell no time.
@@ -42,17 +42,15 @@ def events_since(store: Store, since: int) -> list[EventView]:
 def runs_since(store: Store, since: int, also: Collection[str]) -> list[RunView]:
     """Runs made since then, runs that are open, and those that are named; the bound is on each kind."""
     started_by = select(events.c.id).where(events.c.name.in_(UNORDERED), events.c.arrived_at >= since)
-    kinds = (
-        runs.c.id >= _first_id(since),
+    kinds = (runs.c.id >= _first_id(since), runs.c.event_id.in_(started_by), runs.c.id.in_(sorted(also)))
+    queries = [
+        *(select(*RUN).where(kind).order_by(runs.c.id.desc()) for kind in kinds),
         # One by one: of several at once the newest 500 may cost a look at all that ended since.
-        *(runs.c.status == status for status in sorted(OPEN)),
-        runs.c.event_id.in_(started_by),
-        runs.c.id.in_(sorted(also)),
-    )
+        *(select(*RUN).where(standing(status)).order_by(order_of(status).desc()) for status in sorted(OPEN)),
+    ]
     found: dict[str, RunView] = {}
-    for kind in kinds:
-        query = select(*RUN).where(kind).order_by(runs.c.id.desc()).limit(MOST)
-        found |= {row[0]: RunView(*row) for row in read(store, query)}
+    for query in queries:
+        found |= {row[0]: RunView(*row) for row in read(store, query.limit(MOST))}
     return sorted(found.values(), key=lambda run: (run.created_at, run.id))
 
 

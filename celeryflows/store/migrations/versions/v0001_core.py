@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 ID = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
+KEY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgresql")
 LONG = sa.Text().with_variant(sa.Text(16_777_215), "mysql", "mariadb")
 TABLES = (
     "flows_crons",
@@ -129,7 +130,12 @@ def upgrade() -> None:
     )
     op.create_index("flows_runs_by_event", "flows_runs", ["event_id"], unique=False)
     op.create_index("flows_runs_by_flow", "flows_runs", ["flow", "id"], unique=False)
-    op.create_index("flows_runs_by_status", "flows_runs", ["status", "id"], unique=False)
+    _partial_index(
+        "flows_runs_by_status",
+        "flows_runs",
+        ["status", "id"],
+        "status NOT IN ('queued', 'running', 'completed')",
+    )
     _partial_index("flows_runs_expire", "flows_runs", ["expires_at"], "expires_at IS NOT NULL")
     _partial_index("flows_runs_running", "flows_runs", ["worker"], "status = 'running'")
     _partial_index("flows_runs_sent", "flows_runs", ["sent_at"], "status = 'queued'")
@@ -143,7 +149,7 @@ def upgrade() -> None:
     op.create_table(
         "flows_steps",
         sa.Column("run_id", ID, nullable=False),
-        sa.Column("key", sa.String(length=300), nullable=False),
+        sa.Column("key", KEY, nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
@@ -159,7 +165,7 @@ def upgrade() -> None:
         "flows_waits",
         sa.Column("id", ID, nullable=False),
         sa.Column("run_id", ID, nullable=False),
-        sa.Column("key", sa.String(length=300), nullable=False),
+        sa.Column("key", KEY, nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("name", sa.String(length=512), nullable=False),
         sa.Column("path", sa.String(length=512), nullable=False),

@@ -1,0 +1,94 @@
+"""The step tools of an async flow: the same as in steps.py, awaited."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from celeryflows.durations import Duration
+from celeryflows.model.events import Event
+from celeryflows.steps import SIGNALS, Failed, Journal, Parked, Result, Value, WaitRequest, as_list
+
+
+class AsyncSteps:
+    """The step tools of an async flow: the same, awaited; `asyncio.gather` runs them at once."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def run(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """As `Steps.run`; a coroutine function is awaited, a sync function runs in a thread."""
+        try:
+            result = await self._run(id, fn, args, kwargs)
+        except SIGNALS as signal:
+            result = self._given_up(signal)
+        return await self._take(result)
+
+    async def _run(self, id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
+        slot = self._journal.open(id, fn)
+        if slot.result is not None:
+            return slot.result
+        try:
+            with slot:
+                raw = await _call(slot.body, args, kwargs)
+        except Exception as error:
+            return self._journal.failed(slot, error)
+        except asyncio.CancelledError:
+            self._journal.abandoned(slot)
+            raise
+        return self._journal.succeeded(slot, raw)
+
+    async def sleep(self, id: str, duration: Duration) -> None:
+        """As `Steps.sleep`."""
+        await self._settle(lambda: self._journal.sleep(id, duration))
+
+    async def sleep_until(self, id: str, when: datetime | str) -> None:
+        """As `Steps.sleep_until`."""
+        await self._settle(lambda: self._journal.sleep_until(id, when))
+
+    async def wait_for_event(
+        self,
+        id: str,
+        *,
+        event: str,
+        timeout: Duration,
+        match: str | None = None,
+        if_exp: str | None = None,
+        lookback: str = "step",
+    ) -> Event | None:
+        """As `Steps.wait_for_event`."""
+        request = WaitRequest(event, timeout, match, if_exp, lookback)
+        found: Event | None = await self._settle(lambda: self._journal.wait(id, request))
+        return found
+
+    async def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
+        """As `Steps.send_event`."""
+        ids: list[str] = await self._settle(lambda: self._journal.send(id, as_list(events)))
+        return ids
+
+    async def _settle(self, tool: Callable[[], Result]) -> Any:
+        try:
+            result = tool()
+        except SIGNALS as signal:
+            result = self._given_up(signal)
+        return await self._take(result)
+
+    def _given_up(self, signal: BaseException) -> Result:
+        """Nothing of the engine's is raised into a coroutine: groups and timeouts of asyncio would make it theirs."""
+        self._journal.give_up(signal)
+        return Parked()
+
+    async def _take(self, result: Result) -> Any:
+        if isinstance(result, Value):
+            return result.value
+        if isinstance(result, Failed):
+            raise result.error
+        return await self._journal.park()
+
+
+async def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if inspect.iscoroutinefunction(fn):
+        return await fn(*args, **kwargs)
+    raw = await asyncio.to_thread(fn, *args, **kwargs)
+    return await raw if inspect.isawaitable(raw) else raw

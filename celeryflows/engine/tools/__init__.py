@@ -1,0 +1,1 @@
+"""The step tools, one file each, over the journal of a turn."""
