@@ -7,11 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+
+from celery.exceptions import DuplicateTaskNameWarning
 
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import upgrade
@@ -43,7 +46,11 @@ def bench_app(store_url: str, *worker_options: str) -> Iterator[ModuleType]:
     with running_redis() as server:
         os.environ |= {"BENCH_BROKER": server.url(0), "BENCH_STORE": store_url}
         sys.modules.pop("benchmarks.app", None)
-        module = importlib.import_module("benchmarks.app")
+        with warnings.catch_warnings():
+            # The app is made anew for each store, under its own names.
+            warnings.simplefilter("ignore", DuplicateTaskNameWarning)
+            module = importlib.import_module("benchmarks.app")
+            module.app.finalize()
         with worker(*worker_options):
             yield module
         module.flows.runtime.store.dispose()

@@ -4,7 +4,8 @@ import logging
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
+from kombu.utils import json
 
 from celeryflows.celery_bridge.dispatcher import quick_connection
 from celeryflows.errors import StoreMismatch
@@ -38,7 +39,10 @@ class CeleryBroker:
             )
 
     def queue_of(self, delivery: Delivery) -> str:
-        """The queue that Celery's routes choose for the flow."""
+        """The queue of the call's own, else the one that Celery's routes choose for the flow."""
+        own = json.loads(delivery.message).get("queue") if delivery.message else None
+        if own:
+            return str(own)
         task = self._app.tasks.get(delivery.flow)
         route = self._app.amqp.router.route({}, delivery.flow, task_type=task)
         queue = route.get("queue")
@@ -51,9 +55,13 @@ class CeleryBroker:
             return None
         try:
             return int(channel.queue_declare(queue, passive=True).message_count)
-        except Exception:
+        except ChannelError:
             # A queue that is not there is empty; Redis makes it with the first message.
             return 0 if self._client() is not None else None
+        except Exception as error:
+            logger.debug("the broker does not answer: %s", error)
+            self._connection = None
+            return None
 
     def close(self) -> None:
         """Drop the connection; the next question opens another."""

@@ -1,7 +1,7 @@
 """The sweeper: what crashes, restarts and lost messages left behind is put right. Each repair is a compare-and-set."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from celeryflows.durations import MINUTE, SECOND
@@ -100,10 +100,12 @@ def _new_epoch(runtime: Runtime, epoch: str) -> None:
 
 @dataclass(slots=True)
 class Losses:
-    """Tells a lost message from one that waits its turn."""
+    """Tells a lost message from one that waits its turn. The broker is asked once for each queue, not for each run."""
 
     broker: Broker
     newest_claimed: dict[str, int]
+    _lengths: dict[str, int | None] = field(default_factory=dict)
+    _newest: dict[str, int] = field(default_factory=dict)
 
     def is_lost(self, one: Unclaimed) -> bool:
         """Overtaken, gone from an empty queue, or silent for very long; each try doubles the patience."""
@@ -113,14 +115,21 @@ class Losses:
         queue = self.broker.queue_of(one.delivery)
         if one.age > RESEND_AGE * patience and self._length(queue) == 0:
             return True
-        newest = max((at for flow, at in self.newest_claimed.items() if self._queue(flow) == queue), default=0)
-        return newest - one.sent_at > OVERTAKEN_BY * patience
+        return self._newest_in(queue) - one.sent_at > OVERTAKEN_BY * patience
+
+    def _newest_in(self, queue: str) -> int:
+        if queue not in self._newest:
+            claimed = (at for flow, at in self.newest_claimed.items() if self._queue(flow) == queue)
+            self._newest[queue] = max(claimed, default=0)
+        return self._newest[queue]
 
     def _queue(self, flow: str) -> str:
         return self.broker.queue_of(Delivery("", flow))
 
     def _length(self, queue: str) -> int | None:
-        return self.broker.length(queue)
+        if queue not in self._lengths:
+            self._lengths[queue] = self.broker.length(queue)
+        return self._lengths[queue]
 
 
 def forget_old(runtime: Runtime) -> None:
