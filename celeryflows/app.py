@@ -43,8 +43,9 @@ class Flows:
 
         `trigger` is an event's name, OnEvent, OnCron, or a list of at most 10; `name` the Celery task name and the
         flow's identity; `label` for people; `retries` 0 to 20 (default 3) and `backoff` for each step and for the body;
-        `on_failure` a handler run as flow `<name>.on_failure` after the last attempt; `version` names the code under
-        which runs start; every other option of `app.task` means what Celery says. Raises DeclarationError for what
+        `on_failure` a handler run as flow `<name>.on_failure` after the last attempt; `output_type` a pydantic model, a
+        dataclass or a type of them that the flow's value must fit; `version` names the code under which runs start;
+        every other option of `app.task` means what Celery says. Raises DeclarationError for what
         cannot be, with the remedy. Returns the flow's Celery task.
         """
         if fn is not None:

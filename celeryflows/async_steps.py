@@ -8,14 +8,11 @@ from typing import Any
 
 from celeryflows.durations import Duration
 from celeryflows.model.events import Event
-from celeryflows.steps import SIGNALS, Failed, Journal, Parked, Result, Value, WaitRequest, as_list
+from celeryflows.steps import SIGNALS, BoundSteps, Failed, Parked, Result, Value, WaitRequest, as_list
 
 
-class AsyncSteps:
+class AsyncSteps(BoundSteps):
     """The step tools of an async flow: the same, awaited; `asyncio.gather` runs them at once."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
 
     async def run(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """As `Steps.run`; a coroutine function is awaited, a sync function runs in a thread."""
@@ -26,7 +23,7 @@ class AsyncSteps:
         return await self._take(result)
 
     async def _run(self, id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
-        slot = self._journal.open(id, fn)
+        slot = self._for("run", id).open(id, fn, self._options)
         if slot.result is not None:
             return slot.result
         try:
@@ -41,11 +38,11 @@ class AsyncSteps:
 
     async def sleep(self, id: str, duration: Duration) -> None:
         """As `Steps.sleep`."""
-        await self._settle(lambda: self._journal.sleep(id, duration))
+        await self._settle(lambda: self._for("sleep", id).sleep(id, duration))
 
     async def sleep_until(self, id: str, when: datetime | str) -> None:
         """As `Steps.sleep_until`."""
-        await self._settle(lambda: self._journal.sleep_until(id, when))
+        await self._settle(lambda: self._for("sleep_until", id).sleep_until(id, when))
 
     async def wait_for_event(
         self,
@@ -59,12 +56,12 @@ class AsyncSteps:
     ) -> Event | None:
         """As `Steps.wait_for_event`."""
         request = WaitRequest(event, timeout, match, if_exp, lookback)
-        found: Event | None = await self._settle(lambda: self._journal.wait(id, request))
+        found: Event | None = await self._settle(lambda: self._for("wait_for_event", id).wait(id, request))
         return found
 
     async def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
         """As `Steps.send_event`."""
-        ids: list[str] = await self._settle(lambda: self._journal.send(id, as_list(events)))
+        ids: list[str] = await self._settle(lambda: self._for("send_event", id).send(id, as_list(events)))
         return ids
 
     async def _settle(self, tool: Callable[[], Result]) -> Any:

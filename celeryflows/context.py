@@ -25,6 +25,11 @@ class Replay(Protocol):
         """0-based attempt of the step at hand, else of the body."""
         ...
 
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts the step at hand has, else the body."""
+        ...
+
 
 class RunLogger(logging.LoggerAdapter[logging.Logger]):
     """Silent while replaying, so that a line appears once over all turns of a run."""
@@ -49,14 +54,13 @@ class RunInfo:
     run_id: str
     flow: str
     version: str | None
-    max_attempts: int
 
 
 class Context:
     """The handler's one argument.
 
     `event` is the trigger and `events` all of a batch; `run_id`, `flow` and `version` name the run (the version it
-    started under); `attempt` is 0-based, the step's inside a step, else the body's; `max_attempts` is retries + 1;
+    started under); `attempt` is 0-based and `max_attempts` is retries + 1, the step's inside a step, else the body's;
     `step` holds the step tools; `logger` is silent while replaying.
     """
 
@@ -67,7 +71,6 @@ class Context:
         self.flow = info.flow
         self.flow_id = info.flow
         self.version = info.version
-        self.max_attempts = info.max_attempts
         self.step: Any = step
         self.logger = RunLogger(replay, info.run_id)
         self._replay = replay
@@ -76,6 +79,11 @@ class Context:
     def attempt(self) -> int:
         """0-based: the attempt of the step at hand, else of the body."""
         return self._replay.attempt
+
+    @property
+    def max_attempts(self) -> int:
+        """Retries + 1: of the step at hand, else of the body."""
+        return self._replay.max_attempts
 
 
 __all__ = ["AsyncSteps", "Context", "RunInfo", "RunLogger", "Steps"]

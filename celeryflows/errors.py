@@ -7,6 +7,7 @@ FlowsError
 ├── InvalidDuration          a duration or moment that cannot be read
 ├── ExpressionError          syntax, unknown name or function
 ├── NotStorable              a value that has no JSON form; names its path
+├── InvalidOutput            a value that does not fit its output_type; names its fields
 ├── BoundExceeded            past a bound; names bound, size and setting
 ├── UnknownFlow, UnknownRun
 ├── StoreError
@@ -14,7 +15,8 @@ FlowsError
 │   ├── SchemaMismatch       older or newer than this code
 │   └── StoreMismatch        another store than the broker's
 ├── StepError                a step whose attempts are spent; catchable in the handler
-├── StepMisuse               a step in a step, one id in flight twice: ends the run
+│   └── StepTimeout          its last attempt outlived using(timeout=...)
+├── StepMisuse               a step in a step, one id in flight twice, a wrong option: ends the run
 ├── NondeterminismError      a memo of another kind under the same id
 ├── RetryAfterError, NonRetriableError     raised by users to steer retries
 └── RunFailed, RunCancelled, RunTimeout    raised by a handle's get()
@@ -66,6 +68,10 @@ class NotStorable(FlowsError, TypeError):
     def __init__(self, message: str, path: str = "$") -> None:
         super().__init__(message)
         self.path = path
+
+
+class InvalidOutput(FlowsError, ValueError):
+    """A value that does not fit its `output_type`; the message names each field. Not retried: its work was done."""
 
 
 class BoundExceeded(FlowsError):
@@ -125,8 +131,15 @@ class StepError(FlowsError):
         return f"step {self.step_id!r} failed: {self.name}: {self.message}"
 
 
+class StepTimeout(StepError):
+    """A step whose attempts are spent, the last because it outlived `step.using(timeout=...)`.
+
+    `stack` shows where its body was then. A sync body is left running in its thread; its value is dropped.
+    """
+
+
 class StepMisuse(FlowsError):
-    """A step inside a step, or one id in flight twice. Ends the run; not retried."""
+    """A step inside a step, one id in flight twice, an option that a tool does not take. Ends the run; not retried."""
 
 
 class NondeterminismError(FlowsError):

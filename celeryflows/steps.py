@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from celeryflows.durations import Duration
 from celeryflows.errors import LostTurn, StepError, Suspend, TurnCancelled
 from celeryflows.model.events import Event
+from celeryflows.model.retries import BackoffRule
+from celeryflows.model.step_options import PLAIN, StepOptions, read_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,11 @@ class Slot(Protocol):
 class Journal(Protocol):
     """Remembers and records. Each call gives a Result; the edges below turn it into a value, an error or a pause."""
 
-    def open(self, id: str, fn: Callable[..., Any]) -> Slot:
+    def check_options(self, tool: str, id: str, options: StepOptions) -> None:
+        """End the run when the tool does not take one of the options."""
+        ...
+
+    def open(self, id: str, fn: Callable[..., Any], options: StepOptions) -> Slot:
         """Look a step up, or open it for its attempt."""
         ...
 
@@ -109,11 +115,50 @@ class Journal(Protocol):
         ...
 
 
-class Steps:
-    """The step tools of a sync flow. A step id used twice becomes `id`, `id:1`, ... in order."""
+class BoundSteps:
+    """What both faces have: the turn's journal, and the options that `using` gave."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, options: StepOptions = PLAIN) -> None:
         self._journal = journal
+        self._options = options
+
+    def using(
+        self,
+        *,
+        retries: int | None = None,
+        backoff: BackoffRule | None = None,
+        timeout: Duration | None = None,
+        output_type: Any = None,
+        cancel_with_parent: bool | None = None,
+    ) -> Self:
+        """The same tools with options, put on top of those they have.
+
+        `retries` 0 to 20 and `backoff` (a Backoff, or a function `attempt -> timedelta`) in place of the flow's.
+        `timeout`, a duration: an attempt that outlives it fails, and with the last one the step fails as StepTimeout;
+        a coroutine is cancelled, any other body is left running in its thread and its value is dropped.
+        `output_type`: a pydantic model, a dataclass, or a type of them; the value is checked when it is recorded and
+        comes back as that type. `cancel_with_parent` is for `invoke`. Raises StepMisuse for a value that cannot be;
+        so does a tool that does not take an option.
+        """
+        options = read_options(
+            self._options,
+            retries=retries,
+            backoff=backoff,
+            timeout=timeout,
+            output_type=output_type,
+            cancel_with_parent=cancel_with_parent,
+        )
+        return type(self)(self._journal, options)
+
+    def _for(self, tool: str, id: str) -> Journal:
+        """The journal for a tool that takes no options, or only some."""
+        if self._options is not PLAIN:
+            self._journal.check_options(tool, id, self._options)
+        return self._journal
+
+
+class Steps(BoundSteps):
+    """The step tools of a sync flow. A step id used twice becomes `id`, `id:1`, ... in order."""
 
     def run(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call `fn(*args, **kwargs)` once and remember its value.
@@ -121,7 +166,7 @@ class Steps:
         Errors are retried by the step's own counter; spent, StepError is raised. The value is the stored form: a
         tuple is a list at once. A Celery task as `fn` is called in place.
         """
-        slot = self._journal.open(id, fn)
+        slot = self._for("run", id).open(id, fn, self._options)
         if slot.result is not None:
             return self._take(slot.result)
         try:
@@ -133,11 +178,11 @@ class Steps:
 
     def sleep(self, id: str, duration: Duration) -> None:
         """Sleep for a duration such as "3 days", at most 366 days. Holds no worker."""
-        self._take(self._journal.sleep(id, duration))
+        self._take(self._for("sleep", id).sleep(id, duration))
 
     def sleep_until(self, id: str, when: datetime | str) -> None:
         """Sleep until an aware datetime or ISO text with a zone; a moment that is past returns at once."""
-        self._take(self._journal.sleep_until(id, when))
+        self._take(self._for("sleep_until", id).sleep_until(id, when))
 
     def wait_for_event(
         self,
@@ -156,12 +201,13 @@ class Steps:
         ("step", the default), from this wait on ("wait"), from the run's start ("run"), or a duration back.
         Raises ExpressionError for a bad condition or a null match value.
         """
-        found: Event | None = self._take(self._journal.wait(id, WaitRequest(event, timeout, match, if_exp, lookback)))
+        request = WaitRequest(event, timeout, match, if_exp, lookback)
+        found: Event | None = self._take(self._for("wait_for_event", id).wait(id, request))
         return found
 
     def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
         """Send events once over any number of replays; our ids, in order."""
-        ids: list[str] = self._take(self._journal.send(id, as_list(events)))
+        ids: list[str] = self._take(self._for("send_event", id).send(id, as_list(events)))
         return ids
 
     def _take(self, result: Result) -> Any:

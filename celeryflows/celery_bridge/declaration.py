@@ -12,10 +12,11 @@ from celeryflows.engine.runtime import Flow, Handler
 from celeryflows.errors import DeclarationError
 from celeryflows.model.events import RUN_FAILED
 from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.output_types import read_output_type
 from celeryflows.model.retries import Backoff, RetryPolicy, check_backoff, check_retries
 from celeryflows.model.triggers import OnEvent, parse_triggers
 
-OURS = ("trigger", "name", "label", "retries", "backoff", "on_failure", "version")
+OURS = ("trigger", "name", "label", "retries", "backoff", "on_failure", "version", "output_type")
 # Applied to each message: as task attributes Celery 5.7 deprecates them.
 SENT = ("queue", "routing_key", "exchange", "priority", "delivery_mode")
 REFUSED = {
@@ -68,7 +69,9 @@ class Declaration:
             version=_text(ours.get("version"), "version", name),
             send=sent,
         )
-        flow = Flow(definition, self.handler, policy, inspect.iscoroutinefunction(self.handler))
+        kind = ours.get("output_type")
+        output_type = None if kind is None else read_output_type(kind, f"flow {name!r}")
+        flow = Flow(definition, self.handler, policy, inspect.iscoroutinefunction(self.handler), output_type)
         return Declared(flow, options, _failure_flow(name, ours.get("on_failure"), sent))
 
     def _check_handler(self, name: str) -> None:

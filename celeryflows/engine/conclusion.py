@@ -147,7 +147,7 @@ def ended(runtime: Runtime, flow: Flow, recorder: Recorder, conclusion: Conclusi
     """Write how the handler ended: completed, failed, or tried again."""
     if conclusion.error is None:
         try:
-            return _complete(runtime, recorder, conclusion.value)
+            return _complete(runtime, flow, recorder, conclusion.value)
         except FlowsError as error:
             if not is_final(error):
                 raise
@@ -157,14 +157,12 @@ def ended(runtime: Runtime, flow: Flow, recorder: Recorder, conclusion: Conclusi
     return _try_again(runtime, flow, recorder, conclusion.error)
 
 
-def _complete(runtime: Runtime, recorder: Recorder, value: Any) -> Ended:
-    claim, connection = recorder.claim, recorder.connection
-    output = dumps(value, what="the flow's value")
+def _complete(runtime: Runtime, flow: Flow, recorder: Recorder, value: Any) -> Ended:
+    claim, connection, what = recorder.claim, recorder.connection, "the flow's value"
+    output = dumps(value, what=what) if flow.output_type is None else flow.output_type.write(value, what=what)[0]
     most = runtime.settings.max_value_bytes
     if len(output) * 4 > most and (size := len(output.encode())) > most:
-        raise BoundExceeded(
-            "the flow's value in bytes", most, size, "Return a key instead, or raise flows_max_value_bytes."
-        )
+        raise BoundExceeded(f"{what} in bytes", most, size, "Return a key instead, or raise flows_max_value_bytes.")
     if not connection.repeat(lambda: _end_unheard(runtime, connection, claim, output)):
         event = completed_event(runtime, claim, output)
         _finish(runtime, recorder, Status.COMPLETED, output, None, event)

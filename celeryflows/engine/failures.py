@@ -3,21 +3,26 @@
 import asyncio
 import concurrent.futures
 import json
+import threading
 import traceback
+from collections.abc import Iterable
+from itertools import dropwhile
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from celeryflows.errors import (
     BoundExceeded,
     ExpressionError,
     InvalidDuration,
     InvalidEvent,
+    InvalidOutput,
     NondeterminismError,
     NonRetriableError,
     NotStorable,
     RunFailed,
     StepError,
     StepMisuse,
+    StepTimeout,
 )
 from celeryflows.model.steps import Failure
 
@@ -30,14 +35,19 @@ TEXT_BOUND = 64_000
 FINAL = (
     NonRetriableError,
     NotStorable,
+    InvalidOutput,
     BoundExceeded,
     ExpressionError,
     InvalidDuration,
     InvalidEvent,
+    InvalidOutput,
     StepMisuse,
     NondeterminismError,
     StepError,
 )
+
+# A StepError that handlers may want to tell from others, by the name in its stored form.
+_KINDS: dict[str, type[StepError]] = {"StepTimeout": StepTimeout}
 
 
 def is_final(error: BaseException | None) -> bool:
@@ -67,7 +77,7 @@ def read_failure(text: str | None) -> Failure:
 def step_error(step_id: str, text: str | None) -> StepError:
     """The error that a handler gets for a step whose attempts are spent."""
     failure = read_failure(text)
-    return StepError(step_id, failure.name, failure.message, failure.stack)
+    return _KINDS.get(failure.name, StepError)(step_id, failure.name, failure.message, failure.stack)
 
 
 def run_failed(run_id: str, text: str | None) -> RunFailed:
@@ -81,6 +91,13 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception as broken:
         return f"<{type(error).__name__} whose text cannot be made: {type(broken).__name__}>"
+
+
+def stack_of(frames: Iterable[FrameType]) -> str:
+    """Where a piece of the user's code is right now, the outermost frame first, without what called it."""
+    lines = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
+    users = dropwhile(lambda line: line.filename.startswith((*_CALLERS, threading.__file__)), lines)
+    return storable("".join(traceback.format_list(list(users))))
 
 
 def _stack(error: BaseException) -> str:

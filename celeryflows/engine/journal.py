@@ -18,6 +18,7 @@ from celeryflows.errors import (
     Suspend,
     TurnCancelled,
 )
+from celeryflows.model.step_options import PLAIN, StepOptions
 from celeryflows.model.steps import Kind, Memo, State
 from celeryflows.steps import Failed, Parked, Result
 from celeryflows.store.steps import StepRow
@@ -62,6 +63,12 @@ class JournalBase:
         slot = Slot.around(self.recorder)
         return slot.attempts if slot is not None else self.recorder.claim.attempt
 
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts the step at hand has, else the body."""
+        slot = Slot.around(self.recorder)
+        return (slot.options.policy(self.flow.policy) if slot is not None else self.flow.policy).retries + 1
+
     def pause(self) -> None:
         """Leave a sync handler. From here on no step of this turn runs."""
         self.paused = True
@@ -86,7 +93,16 @@ class JournalBase:
 
     # -- what the tools stand on
 
-    def enter(self, id: str, kind: Kind) -> Slot:
+    def check_options(self, tool: str, id: str, options: StepOptions) -> None:
+        """End the run when the tool does not take one of the options."""
+        if self.paused:
+            raise Suspend
+        try:
+            options.check_for(tool, id)
+        except StepMisuse as error:
+            self.end_run(error)
+
+    def enter(self, id: str, kind: Kind, options: StepOptions = PLAIN) -> Slot:
         """Take the next use of the id. Raises Suspend when the turn is over, or when the id is misused."""
         if self.paused:
             raise Suspend
@@ -101,7 +117,7 @@ class JournalBase:
                 )
         except FLOW_FAULTS as error:
             self.end_run(error)
-        slot = Slot(self.recorder, id, key, kind, memo)
+        slot = Slot(self.recorder, id, key, kind, memo, options)
         self.previous_began = slot.began if self.settled is None else min(slot.began, self.settled)
         self.settled = None
         return slot

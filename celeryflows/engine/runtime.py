@@ -11,6 +11,7 @@ from celeryflows.engine.settings import Settings
 from celeryflows.ids import new_id
 from celeryflows.model.events import Event, StoredEvent
 from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.output_types import OutputType
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.runs import Delivery
 from celeryflows.store.database import Store
@@ -53,12 +54,13 @@ class Schemas(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A flow that this process can run: its definition, handler and retry policy."""
+    """A flow that this process can run: its definition, handler, retry policy, and the type that its value must fit."""
 
     definition: FlowDefinition
     handler: Handler
     policy: RetryPolicy
     is_async: bool = False
+    output_type: OutputType | None = None
 
     @property
     def name(self) -> str:

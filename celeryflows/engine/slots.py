@@ -7,6 +7,7 @@ from typing import Any
 
 from celeryflows.engine.recording import Recorder
 from celeryflows.errors import BoundExceeded, StepMisuse
+from celeryflows.model.step_options import PLAIN, StepOptions
 from celeryflows.model.steps import Kind, Memo, State, check_step_id
 from celeryflows.steps import Result
 from celeryflows.store.steps import StepRow
@@ -17,16 +18,22 @@ _inside: ContextVar["Slot | None"] = ContextVar("celeryflows_step", default=None
 class Slot:
     """One use of a step id in this turn. `attempts` are those that failed before this one."""
 
-    __slots__ = ("_recorder", "_token", "attempts", "began", "body", "id", "key", "kind", "memo", "result", "started")
+    __slots__ = (
+        *("_recorder", "_token", "attempts", "began", "body", "id", "key", "kind", "memo", "options", "result"),
+        "started",
+    )
 
     body: Callable[..., Any]
 
-    def __init__(self, recorder: Recorder, id: str, key: str, kind: Kind, memo: Memo | None) -> None:
+    def __init__(
+        self, recorder: Recorder, id: str, key: str, kind: Kind, memo: Memo | None, options: StepOptions = PLAIN
+    ) -> None:
         self._recorder = recorder
         self.id = id
         self.key = key
         self.kind = kind
         self.memo = memo
+        self.options = options
         self.began = memo.began if memo else recorder.heard
         self.attempts = memo.attempts if memo else 0
         self.result: Result | None = None

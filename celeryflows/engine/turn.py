@@ -96,7 +96,7 @@ def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yi
 
 def _call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJournal) -> Conclusion:
     step = AsyncSteps(journal) if flow.is_async else Steps(journal)
-    info = RunInfo(claim.run_id, claim.flow, claim.version, flow.policy.retries + 1)
+    info = RunInfo(claim.run_id, claim.flow, claim.version)
     ctx = Context(runtime.schemas.read(claim.event), info, journal, step)
     try:
         if flow.is_async:

@@ -1,5 +1,6 @@
 """Every pool of Celery's carries every kind of flow. One real worker for each pool."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,8 +20,12 @@ def pool(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def world(pool: str, make_world: Callable[..., World]) -> Iterator[World]:
     made = make_world("postgres" if pool in ("gevent", "threads") else "sqlite")
-    with made.worker("tests.celery.apps.pools", "-P", pool, "-c", "4"):
+    with made.worker("tests.celery.apps.pools", "-P", pool, "-c", "4") as worker:
         yield made
+        # Bodies that were left running still run, and hold nobody up.
+        began = time.monotonic()
+        assert worker.stop() == 0
+        assert time.monotonic() - began < 10
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,15 @@ def test_async_flows_side_by_side_do_not_disturb_each_other(app: Celery, world: 
     many = [app.tasks["pools.at_once"].delay() for _ in range(3)]
     assert [one.get(timeout=SOON) for one in many] == [[1, 2, None, 3]] * 3
     assert world.rows("SELECT max(attempt) FROM flows_runs") == [(0,)]
+
+
+def test_a_step_that_outlives_its_timeout_is_left_and_tried_again(app: Celery) -> None:
+    assert app.tasks["pools.timed"].delay().get(timeout=SOON) == ["in time", "StepTimeout", "4"]
+
+
+def test_steps_of_async_flows_are_left_at_their_timeouts(app: Celery) -> None:
+    called = app.tasks["pools.timed_at_once"].delay()
+    assert called.get(timeout=SOON) == ["StepTimeout", "StepTimeout", "int"]
 
 
 def test_the_worker_is_entered_with_its_pool(world: World, pool: str) -> None:

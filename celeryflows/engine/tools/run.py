@@ -1,29 +1,38 @@
 """`step.run`: called once, remembered, retried by its own counter."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from celeryflows.codec import loads, roundtrip
+from celeryflows.durations import SECOND, format_duration
+from celeryflows.engine.deadlines import within, within_async
 from celeryflows.engine.failures import failure_of, failure_text, is_final, step_error
 from celeryflows.engine.journal import FLOW_FAULTS, JournalBase
 from celeryflows.engine.slots import Slot
 from celeryflows.engine.waiting import Pending
-from celeryflows.errors import FlowsError, Suspend
-from celeryflows.model.steps import Kind, State
+from celeryflows.errors import FlowsError, InvalidOutput, StepTimeout, Suspend
+from celeryflows.model.step_options import StepOptions
+from celeryflows.model.steps import Kind, Memo, State
 from celeryflows.steps import Failed, Result, Value
+
+logger = logging.getLogger("celeryflows")
 
 
 class RunTool(JournalBase):
     """Looks steps up, opens them for an attempt, records how it ended."""
 
-    def open(self, id: str, fn: Callable[..., Any]) -> Slot:
+    def open(self, id: str, fn: Callable[..., Any], options: StepOptions) -> Slot:
         """Look a step up, or open it for its attempt; one that lost its worker too often fails unrun."""
         _check_callable(id, fn)
-        slot = self.enter(id, Kind.RUN)
+        return self.open_attempt(self.enter(id, Kind.RUN, options), fn)
+
+    def open_attempt(self, slot: Slot, fn: Callable[..., Any]) -> Slot:
+        """Give the slot its remembered result, or the body of its next attempt."""
         memo = slot.memo
         if memo is not None and memo.state == State.DONE:
             self.progress.meet(memo)
-            slot.result = Value(loads(memo.value) if memo.value is not None else None)
+            slot.result = self._remembered(slot, memo)
         elif memo is not None and memo.state == State.FAILED:
             self.progress.meet(memo)
             slot.result = Failed(step_error(slot.key, memo.value))
@@ -39,24 +48,24 @@ class RunTool(JournalBase):
         """Record the attempt's value: one statement, one commit."""
         self._leave(slot)
         try:
-            text, value = roundtrip(raw)
-            self.budget.check(slot.key, text)
+            text, value = self.stored(slot, raw)
         except FlowsError as error:
             return self.fail(slot, error)
         stored = self.record(slot.row(State.DONE, slot.attempts + 1, text))
         self.budget.add(text)
-        return Value(value if stored is None else loads(stored))
+        return Value(value if stored is None else self.read(slot, stored))
 
     def failed(self, slot: Slot, error: Exception) -> Result:
         """Plan the next attempt, or record that they are spent."""
         self._leave(slot)
         if isinstance(error, FLOW_FAULTS):
             self.end_run(error)
-        if is_final(error) or slot.attempts >= self.flow.policy.retries:
+        policy = slot.options.policy(self.flow.policy)
+        if _ends(slot, error) or slot.attempts >= policy.retries:
             return self.fail(slot, error)
         now, attempts = self.recorder.now(), slot.attempts + 1
         try:
-            delay = self.flow.policy.delay_after(error, attempts, now=now, dice=self.runtime.dice())
+            delay = policy.delay_after(error, attempts, now=now, dice=self.runtime.dice())
         except Exception as bad:
             return self.fail(slot, bad)
         row = slot.row(State.RETRYING, attempts, failure_text(failure_of(error, slot.key)), now + delay)
@@ -70,6 +79,26 @@ class RunTool(JournalBase):
         self.running -= 1
         self.ids.land(slot.id)
 
+    def stored(self, slot: Slot, raw: Any) -> tuple[str, Any]:
+        """The text to record and what it is read as. Raises NotStorable, InvalidOutput or BoundExceeded."""
+        kind = slot.options.output_type
+        text, value = roundtrip(raw) if kind is None else kind.write(raw, what=f"the value of step {slot.key!r}")
+        self.budget.check(slot.key, text)
+        return text, value
+
+    def read(self, slot: Slot, text: str | None) -> Any:
+        """The value of a recorded text. Raises InvalidOutput when its type has changed."""
+        kind = slot.options.output_type
+        if kind is not None:
+            return kind.read(text, what=f"the recorded value of step {slot.key!r}")
+        return loads(text) if text is not None else None
+
+    def _remembered(self, slot: Slot, memo: Memo) -> Result:
+        try:
+            return Value(self.read(slot, memo.value))
+        except InvalidOutput as error:
+            return Failed(step_error(slot.key, failure_text(failure_of(error, slot.key))))
+
     def _open_fresh(self, slot: Slot, fn: Callable[..., Any]) -> None:
         self.check_fresh(slot)
         if slot.result is not None:
@@ -77,19 +106,36 @@ class RunTool(JournalBase):
         if self.charge:
             # It was lost with its worker, more than once at this point: each loss after the first counts as an attempt.
             slot.attempts, self.charge = slot.attempts + self.charge, 0
-            if slot.attempts > self.flow.policy.retries:
+            if slot.attempts > slot.options.policy(self.flow.policy).retries:
                 lost = RuntimeError("the worker died each time while this step ran (out of memory, kill, crash)")
                 slot.result = self.fail(slot, lost, attempts=slot.attempts)
                 return
         interceptor = self.runtime.interceptor
-        slot.body = fn if interceptor is None else interceptor.body(self.recorder.claim, slot.key, fn)
+        body = fn if interceptor is None else interceptor.body(self.recorder.claim, slot.key, fn)
+        timeout = slot.options.timeout
+        slot.body = body if timeout is None else self._bounded(slot, body, timeout)
         self.running += 1
         self.ids.take_off(slot.id)
+
+    def _bounded(self, slot: Slot, body: Callable[..., Any], timeout: int) -> Callable[..., Any]:
+        run_id, key, lasting = self.recorder.claim.run_id, slot.key, format_duration(timeout)
+
+        def overran(stack: str, left: str) -> StepTimeout:
+            logger.warning("step %r of run %s gave no value within %s; %s", key, run_id, lasting, left)
+            return StepTimeout(key, StepTimeout.__name__, f"no value within {lasting}; {left}", stack)
+
+        bound = within_async if self.flow.is_async else within
+        return bound(body, timeout / SECOND, overran)
 
     def _leave(self, slot: Slot) -> None:
         self.abandoned(slot)
         if self.paused:
             raise Suspend
+
+
+def _ends(slot: Slot, error: Exception) -> bool:
+    """A StepError of another step is final; an own timeout is tried again like any failed attempt."""
+    return is_final(error) and not (isinstance(error, StepTimeout) and error.step_id == slot.key)
 
 
 def _check_callable(id: str, fn: object) -> None:

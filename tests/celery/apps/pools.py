@@ -4,7 +4,8 @@ import asyncio
 import time
 from typing import Any
 
-from tests.celery.apps.sheet import Sheet, witness
+from celeryflows import StepTimeout
+from tests.celery.apps.sheet import Sheet, pass_gate, witness
 
 sheet = Sheet("pools")
 
@@ -41,6 +42,27 @@ async def at_once(ctx: Any) -> list[Any]:
     )
     await ctx.step.sleep("between", "200ms")
     return [*found, await ctx.step.run("last", slowly, 3)]
+
+
+@sheet.flow()
+def timed(ctx: Any) -> list[str]:
+    """A step that outlives its timeout, then comes in time; one that never does."""
+    brief = ctx.step.using(timeout="200 ms", retries=1)
+    found = [brief.run("late once", lambda: pass_gate("never") if ctx.attempt == 0 else "in time")]
+    try:
+        ctx.step.using(timeout="200 ms", retries=0).run("stuck", pass_gate, "never")
+    except StepTimeout as error:
+        found.append(error.name)
+    return [*found, str(brief.run("after", number, 4))]
+
+
+@sheet.flow()
+async def timed_at_once(ctx: Any) -> list[str]:
+    """Both kinds of body outlive their timeouts side by side."""
+    brief = ctx.step.using(timeout="200 ms", retries=0)
+    stuck = brief.run("stuck", pass_gate, "never"), brief.run("sleeping", asyncio.sleep, 60)
+    found = await asyncio.gather(*stuck, ctx.step.run("c", number, 5), return_exceptions=True)
+    return [type(one).__name__ for one in found]
 
 
 app = sheet.worker_app()
