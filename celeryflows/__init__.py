@@ -29,6 +29,7 @@ from celeryflows.errors import (
     UnknownRun,
 )
 from celeryflows.handle import RunHandle
+from celeryflows.middleware import Middleware, RunCall, StepCall
 from celeryflows.model.events import Event
 from celeryflows.model.retries import Backoff
 from celeryflows.model.runs import Status
@@ -47,18 +48,21 @@ __all__ = [
     "InvalidDuration",
     "InvalidEvent",
     "InvalidOutput",
+    "Middleware",
     "NonRetriableError",
     "NondeterminismError",
     "NotStorable",
     "OnCron",
     "OnEvent",
     "RetryAfterError",
+    "RunCall",
     "RunCancelled",
     "RunFailed",
     "RunHandle",
     "RunTimeout",
     "SchemaMismatch",
     "Status",
+    "StepCall",
     "StepError",
     "StepMisuse",
     "StepTimeout",

@@ -13,6 +13,7 @@ from celeryflows.engine.intake import send, send_within
 from celeryflows.engine.runtime import Dispatcher, Runtime
 from celeryflows.errors import InvalidEvent
 from celeryflows.handle import RunHandle
+from celeryflows.middleware import Middleware, checked
 from celeryflows.model.events import Event
 from celeryflows.schemas import SchemaRegistry
 from celeryflows.store.database import Store
@@ -23,12 +24,13 @@ class Flows:
     """Durable flows on a Celery app.
 
     `app` is a Celery app, or a Flask app with one in `extensions["celery"]`; without one, what is declared is kept
-    until `init_app`. `app.flows` is the Flows of any app. Raises ConfigurationError when the app has one already.
+    until `init_app`. `app.flows` is the Flows of any app. `middleware`: instances of Middleware, the first outermost.
+    Raises ConfigurationError when the app has a Flows already, or for middleware that is none.
     """
 
-    def __init__(self, app: Any = None) -> None:
+    def __init__(self, app: Any = None, *, middleware: Sequence[Middleware] = ()) -> None:
         self._schemas = SchemaRegistry()
-        self._wiring = Wiring(self, self._schemas)
+        self._wiring = Wiring(self, self._schemas, checked(middleware))
         if app is not None:
             self.init_app(app)
 

@@ -2,7 +2,7 @@
 
 import mmap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,15 +21,17 @@ from celeryflows.engine.runtime import Dispatcher, Flow, Runtime, Schemas
 from celeryflows.engine.starting import Call
 from celeryflows.engine.turn import TurnEnd
 from celeryflows.errors import ConfigurationError, DeclarationError
+from celeryflows.middleware import Middleware
 from celeryflows.store.database import Store
 
 
 class Binding:
     """What an app's flows share. The runtime is made at first use, when the app's settings are complete."""
 
-    def __init__(self, app: Celery, schemas: Schemas) -> None:
+    def __init__(self, app: Celery, schemas: Schemas, middleware: Sequence[Middleware] = ()) -> None:
         self.app = app
         self.schemas = schemas
+        self.middleware = middleware
         self.flows: dict[str, Flow] = {}
         self.send_options: dict[str, dict[str, Any]] = {}
         self._runtime: Runtime | None = None
@@ -117,6 +119,7 @@ class Binding:
             self.flows,
             settings=read_settings(self.app),
             clock=clock,
+            middleware=self.middleware,
         )
 
     def _make_runtime(self) -> Runtime:
@@ -130,7 +133,15 @@ class Binding:
         store = Store(url)
         store.prepare()
         dispatcher = CeleryDispatcher(self.app, self.send_options)
-        return Runtime(app_name(self.app), store, dispatcher, self.schemas, self.flows, settings=settings)
+        return Runtime(
+            app_name(self.app),
+            store,
+            dispatcher,
+            self.schemas,
+            self.flows,
+            settings=settings,
+            middleware=self.middleware,
+        )
 
     # -- what a flow's task asks
 

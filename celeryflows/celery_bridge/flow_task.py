@@ -16,9 +16,10 @@ from celeryflows.celery_bridge.result import RunResult
 from celeryflows.celery_bridge.result_writer import OF_REQUEST
 from celeryflows.codec import loads
 from celeryflows.durations import SECOND, from_datetime
+from celeryflows.engine import telling
 from celeryflows.engine.failures import run_failed
 from celeryflows.engine.runtime import Flow, Runtime
-from celeryflows.engine.starting import Call, call_event, plan, start
+from celeryflows.engine.starting import Call, call_event, plan, start, store_call
 from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.model.runs import Status
 
@@ -162,12 +163,8 @@ def _adopt(runtime: Runtime, task: Any, args: tuple[Any, ...], kwargs: Mapping[s
     kept |= _way_it_came(request.delivery_info or {})
     call = Call(task.name, call_event(args, kwargs), request.id, message=json.dumps(kept) if kept else None)
     run, event = plan(runtime, call)
-
-    def work(tx: Any) -> None:
-        tx.events.add([event])
-        tx.runs.add([run])
-
-    runtime.store.transact(work)
+    if store_call(runtime, run, event):
+        telling.routed([event], [run])
 
 
 def _way_it_came(came: Mapping[str, Any]) -> dict[str, Any]:

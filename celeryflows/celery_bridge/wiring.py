@@ -1,5 +1,6 @@
 """Which apps a Flows serves: what is declared before an app is known is kept, and declared again on each."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, current_app
@@ -10,14 +11,16 @@ from celeryflows.celery_bridge.bootstep import install
 from celeryflows.celery_bridge.declaration import Declaration
 from celeryflows.engine.runtime import Schemas
 from celeryflows.errors import ConfigurationError
+from celeryflows.middleware import Middleware
 
 
 class Wiring:
     """The bindings of one Flows, and what was declared on it."""
 
-    def __init__(self, owner: Any, schemas: Schemas) -> None:
+    def __init__(self, owner: Any, schemas: Schemas, middleware: Sequence[Middleware] = ()) -> None:
         self._owner = owner
         self._schemas = schemas
+        self._middleware = middleware
         self._bindings: list[Binding] = []
         self._declarations: list[Declaration] = []
         self._tasks: dict[tuple[int, int], Any] = {}
@@ -29,7 +32,7 @@ class Wiring:
             return
         if getattr(app, "flows", None) is not None:
             raise ConfigurationError(f"The app {app.main!r} has a Flows already; use app.flows, one Flows an app.")
-        binding = Binding(app, self._schemas)
+        binding = Binding(app, self._schemas, self._middleware)
         self._bindings.append(binding)
         app.flows = self._owner
         install(binding)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celeryflows.codec import dumps
+from celeryflows.engine import telling
 from celeryflows.engine.failures import failure_of, failure_text, is_final
 from celeryflows.engine.finish import completed_event, failed_event, route_ended, tell_suspended, told
 from celeryflows.engine.matching import LIFECYCLE, answers
@@ -71,7 +72,11 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         return True
 
     suspended = recorder.connection.transact(work)
+    for row in recorder.tried:
+        telling.recorded(claim, row)
+    recorder.tried.clear()
     if suspended:
+        telling.suspended(claim, recorder.now(), wake)
         tell_suspended(runtime, recorder.connection, claim.run_id)
     return suspended
 
@@ -166,6 +171,7 @@ def _complete(runtime: Runtime, flow: Flow, recorder: Recorder, value: Any) -> E
     if not connection.repeat(lambda: _end_unheard(runtime, connection, claim, output)):
         event = completed_event(runtime, claim, output)
         _finish(runtime, recorder, Status.COMPLETED, output, None, event)
+    telling.completed(claim, recorder.now(), output)
     return Ended(output=output)
 
 
@@ -178,7 +184,9 @@ def _end_unheard(runtime: Runtime, connection: Connection, claim: Claim, output:
 def _fail(runtime: Runtime, recorder: Recorder, error: BaseException) -> Ended:
     failure = failure_of(error)
     event = failed_event(runtime, recorder.claim.run_id, recorder.claim.flow, recorder.claim.event, failure)
-    _finish(runtime, recorder, Status.FAILED, None, failure_text(failure), event)
+    text = failure_text(failure)
+    _finish(runtime, recorder, Status.FAILED, None, text, event)
+    telling.failed(recorder.claim, recorder.now(), text)
     return Ended(error=error)
 
 
@@ -226,5 +234,6 @@ def _try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseExce
         tx.runs.note_error(claim.run_id, failure_text(failure_of(error)))
 
     recorder.connection.transact(work)
+    telling.suspended(claim, recorder.now(), now + delay, error)
     tell_suspended(runtime, recorder.connection, claim.run_id)
     return Ended(suspended=True)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from celeryflows.codec import loads
+from celeryflows.engine import telling
 from celeryflows.engine.failures import run_failed, storable
 from celeryflows.engine.routing import left_to_recovery, route_stored
 from celeryflows.engine.runtime import Runtime
@@ -90,6 +91,7 @@ def cancel(runtime: Runtime, run_id: str, reason: str) -> bool:
     if left is None:
         return False
     runtime.dispatcher.run_cancelled(run_id, reason, left.message)
+    telling.cancelled(left, reason)
     if event is not None:
         route_ended(runtime, event)
     return True

@@ -9,6 +9,7 @@ from celeryflows.engine.routing import deliver, route_stored
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import BoundExceeded, InvalidEvent
 from celeryflows.ids import new_id
+from celeryflows.middleware import sent
 from celeryflows.model.events import Event, StoredEvent, check_id, check_name, check_ts
 from celeryflows.store.outbox import write_outbox
 
@@ -28,6 +29,8 @@ def accept(runtime: Runtime, events: Sequence[Event], ids: Iterable[str] | None 
             len(events),
             "Send them in several lists (flows_max_events).",
         )
+    if runtime.middleware:
+        events = [sent(runtime.middleware, event) for event in events]
     chosen = iter(ids) if ids is not None else None
     now = runtime.clock.now()
     return [_accept(runtime, event, i, next(chosen) if chosen else new_id(), now) for i, event in enumerate(events)]

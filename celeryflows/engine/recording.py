@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from celeryflows.engine import telling
 from celeryflows.engine.intake import accept
 from celeryflows.engine.routing import deliver
 from celeryflows.engine.runtime import Runtime
@@ -18,7 +19,7 @@ class Recorder:
     """Records steps of one claimed turn over one held connection.
 
     `heard` is the store's clock in its last reply; `looked` that the turn found its wait answered and replays.
-    `must_yield` says when the turn has to go back to the queue.
+    `must_yield` says when the turn has to go back to the queue; `tried`: failed attempts that its suspension commits.
     """
 
     def __init__(self, runtime: Runtime, connection: Connection, claim: Claim, must_yield: Callable[[], bool]) -> None:
@@ -27,6 +28,7 @@ class Recorder:
         self.claim = claim
         self.must_yield = must_yield
         self.looked = False
+        self.tried: list[StepRow] = []
         self.heard = claim.at
         self._heard_at = runtime.clock.monotonic()
 
@@ -41,7 +43,9 @@ class Recorder:
         """
         at = self.connection.repeat(lambda: self.connection.steps.record(row))
         if at is None:
-            return self._adopt(self.connection, row)
+            stored = self._adopt(self.connection, row)
+            telling.recorded(self.claim, row)
+            return stored
         self.hear(at)
         self._tell(row)
         return None
@@ -66,6 +70,7 @@ class Recorder:
     def _tell(self, row: StepRow) -> None:
         if self.runtime.interceptor is not None:
             self.runtime.interceptor.committed(self.claim, row.key)
+        telling.recorded(self.claim, row)
 
     def _adopt(self, connection: Connection, row: StepRow) -> str | None:
         """A write that took no row: our own commit whose reply was lost, a cancelled run, or a lost turn."""

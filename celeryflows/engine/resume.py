@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from celeryflows.engine import telling
 from celeryflows.engine.failures import failure_text, run_failed
 from celeryflows.engine.finish import cancel, failed_event, route_ended, told
 from celeryflows.engine.runtime import Runtime
@@ -9,8 +10,9 @@ from celeryflows.errors import UnknownRun
 from celeryflows.model.events import RUN_FAILED, StoredEvent
 from celeryflows.model.runs import Delivery
 from celeryflows.model.steps import Failure
+from celeryflows.signals import run_queued
 from celeryflows.store.connection import Connection
-from celeryflows.store.runs import Held
+from celeryflows.store.runs import Held, Outcome
 
 BATCH = 200
 
@@ -29,8 +31,10 @@ def wake_due(runtime: Runtime) -> int:
             return woken
 
         woken = connection.transact(work)
+        new = connection.runs.before_first_turn([one.run_id for one in woken]) if run_queued.receivers else []
     if woken:
         runtime.dispatcher.send_runs(woken)
+    telling.queued(new)
     return len(due)
 
 
@@ -51,6 +55,7 @@ class Recovered:
     error: str | None = None
     message: str | None = None
     failed: StoredEvent | None = None
+    run: Outcome | None = None
 
 
 def requeue(runtime: Runtime, held: Held) -> bool:
@@ -72,6 +77,8 @@ def requeue(runtime: Runtime, held: Held) -> bool:
         runtime.dispatcher.send_runs([recovered.delivery])
     if recovered.error is not None:
         runtime.dispatcher.run_failed(held.id, run_failed(held.id, recovered.error), recovered.message)
+        if recovered.run is not None:
+            telling.lost(recovered.run, recovered.error)
     if recovered.failed is not None:
         route_ended(runtime, recovered.failed)
     return True
@@ -87,7 +94,7 @@ def _fail_lost(runtime: Runtime, tx: Connection, delivery: Delivery, lost: int) 
     tx.waits.close(delivery.run_id)
     trigger = tx.events.get(found.event_id)
     if trigger is None or not told(runtime, tx, RUN_FAILED):
-        return Recovered(error=error, message=delivery.message)
+        return Recovered(error=error, message=delivery.message, run=found)
     event = failed_event(runtime, delivery.run_id, delivery.flow, trigger, failure)
     tx.events.add_unrouted([event])
-    return Recovered(error=error, message=delivery.message, failed=event)
+    return Recovered(error=error, message=delivery.message, failed=event, run=found)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from celeryflows.engine import telling
 from celeryflows.engine.catalog import Snapshot
 from celeryflows.engine.matching import Verdict, judged, wait_hashes
 from celeryflows.engine.runtime import Runtime
@@ -24,11 +25,13 @@ Also = Callable[[Connection], None]
 
 @dataclass(slots=True)
 class Routed:
-    """What a routing left to do after its commit: messages to send, skips to tell, wide fan-outs to go on with."""
+    """What a routing left to do after its commit: messages to send, news to tell, wide fan-outs to go on with."""
 
     deliveries: list[Delivery] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     pieces: dict[str, str] = field(default_factory=dict)
+    events: list[StoredEvent] = field(default_factory=list)
+    runs: list[NewRun] = field(default_factory=list)
 
 
 def deliver(
@@ -112,6 +115,7 @@ def _after(runtime: Runtime, routed: Routed) -> None:
         runtime.dispatcher.send_runs(routed.deliveries)
     for run_id, reason in routed.skipped.items():
         runtime.dispatcher.run_cancelled(run_id, reason)
+    telling.routed(routed.events, routed.runs)
     for event_id, piece in routed.pieces.items():
         with left_to_recovery():
             route_pieces(runtime, event_id, piece)
@@ -184,6 +188,8 @@ def _start_runs(
     runs = _without_duplicates(runtime, tx, starts, runs)
     if runs:
         tx.runs.add(runs)
+    routed.events += events
+    routed.runs += runs
     routed.deliveries += [run.delivery for run in runs if run.status is Status.QUEUED]
     routed.skipped |= {run.id: run.reason or "skipped" for run in runs if run.status is Status.SKIPPED}
 

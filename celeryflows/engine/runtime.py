@@ -9,6 +9,7 @@ from celeryflows.clock import Clock, SystemClock
 from celeryflows.engine.catalog import Catalog
 from celeryflows.engine.settings import Settings
 from celeryflows.ids import new_id
+from celeryflows.middleware import Middleware
 from celeryflows.model.events import Event, StoredEvent
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.output_types import OutputType
@@ -95,3 +96,4 @@ class Runtime:
     dice: Callable[[], float] = random.random
     catalog: Catalog = field(default_factory=Catalog)
     interceptor: Interceptor | None = None
+    middleware: Sequence[Middleware] = ()

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from celeryflows.durations import from_datetime
+from celeryflows.engine import telling
 from celeryflows.engine.intake import checked_data
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import InvalidEvent, UnknownFlow
 from celeryflows.ids import derived_id, new_id
+from celeryflows.middleware import sent
 from celeryflows.model.events import FLOW_INVOKED, Event, StoredEvent, check_id, check_name, check_ts
 from celeryflows.model.runs import NewRun, Status
 from celeryflows.store.connection import Connection
@@ -51,14 +53,25 @@ def start(runtime: Runtime, call: Call) -> str:
     """
     run, stored = plan(runtime, call)
 
-    def work(tx: Connection) -> None:
-        tx.events.add([stored])
-        tx.runs.add([run])
-
-    runtime.store.transact(work)
+    is_new = store_call(runtime, run, stored)
     if run.status is Status.QUEUED:
         runtime.dispatcher.send_runs([run.delivery])
+    if is_new:
+        telling.routed([stored], [run])
     return run.id
+
+
+def store_call(runtime: Runtime, run: NewRun, stored: StoredEvent) -> bool:
+    """Write a call's event and run; False when somebody listens and the run was there already."""
+
+    def work(tx: Connection) -> bool:
+        # Only who listens asks whether a call was made before under the same id.
+        is_new = not telling.anybody_hears_of_runs() or tx.runs.outcome(run.id) is None
+        tx.events.add([stored])
+        tx.runs.add([run])
+        return is_new
+
+    return runtime.store.transact(work)
 
 
 def plan(runtime: Runtime, call: Call) -> tuple[NewRun, StoredEvent]:
@@ -82,6 +95,7 @@ def plan(runtime: Runtime, call: Call) -> tuple[NewRun, StoredEvent]:
 
 
 def _event(runtime: Runtime, event: Event, run_id: str, now: int) -> StoredEvent:
+    event = sent(runtime.middleware, event)
     name = event.name if event.name == FLOW_INVOKED else check_name(event.name)
     text, data = checked_data(runtime, event)
     ts = check_ts(event.ts)

@@ -10,12 +10,14 @@ from typing import Any
 from celeryflows.async_steps import AsyncSteps
 from celeryflows.codec import loads
 from celeryflows.context import Context, RunInfo
+from celeryflows.engine import telling
 from celeryflows.engine.async_turn import run_async
 from celeryflows.engine.conclusion import Conclusion, ended, hand_back, suspend
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.turn_journal import TurnJournal
 from celeryflows.errors import BoundExceeded, LostTurn, Suspend, TurnCancelled, UnknownFlow
+from celeryflows.middleware import RunCall, entered, returned
 from celeryflows.model.runs import Status
 from celeryflows.steps import Steps
 from celeryflows.store.connection import Connection
@@ -73,6 +75,7 @@ def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yi
         hand_back(runtime, connection, claim)
         known = ", ".join(sorted(runtime.flows)) or "none"
         raise UnknownFlow(f"No flow {claim.flow!r}. Known: {known}. Is its module imported by the worker?")
+    telling.claimed(claim)
     recorder = Recorder(runtime, connection, claim, must_yield)
     try:
         while True:
@@ -99,6 +102,8 @@ def _call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJourn
     info = RunInfo(claim.run_id, claim.flow, claim.version)
     ctx = Context(runtime.schemas.read(claim.event), info, journal, step)
     try:
+        if runtime.middleware:
+            return _through_middleware(runtime, flow, journal, ctx)
         if flow.is_async:
             return run_async(flow.handler(ctx), journal)
         return Conclusion(value=flow.handler(ctx))
@@ -106,6 +111,16 @@ def _call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJourn
         return Conclusion(parked=True)
     except Exception as error:
         return Conclusion(error=error)
+
+
+def _through_middleware(runtime: Runtime, flow: Flow, journal: TurnJournal, ctx: Context) -> Conclusion:
+    ctx = entered(runtime.middleware, ctx)
+    conclusion = run_async(flow.handler(ctx), journal) if flow.is_async else Conclusion(value=flow.handler(ctx))
+    if conclusion.error is not None or conclusion.parked or journal.paused or journal.yielding or journal.over:
+        return conclusion
+    claim = journal.recorder.claim
+    call = RunCall(claim.run_id, claim.flow, claim.version, claim.attempt, ctx.event)
+    return Conclusion(value=returned(runtime.middleware, call, conclusion.value))
 
 
 def _conclude(runtime: Runtime, flow: Flow, journal: TurnJournal, conclusion: Conclusion) -> TurnEnd | None:

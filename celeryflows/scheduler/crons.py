@@ -3,12 +3,13 @@
 import json
 
 from celeryflows.durations import MINUTE, SECOND, to_datetime
+from celeryflows.engine import telling
 from celeryflows.engine.runtime import Runtime
 from celeryflows.ids import seeded_ids
 from celeryflows.model.cron import jittered
 from celeryflows.model.events import CRON_FIRED, StoredEvent
 from celeryflows.model.flows import read_trigger
-from celeryflows.model.runs import Delivery, NewRun, Status
+from celeryflows.model.runs import NewRun, Status
 from celeryflows.model.triggers import OnCron
 from celeryflows.store.connection import Connection
 from celeryflows.store.crons import CronRow
@@ -46,21 +47,22 @@ def _fire(runtime: Runtime, row: CronRow, now: int) -> None:
         return
     fires, following = occurrences_to_fire(cron, row.next_at, now)
 
-    def work(tx: Connection) -> list[Delivery]:
+    def work(tx: Connection) -> tuple[list[StoredEvent], list[NewRun]]:
         if not tx.crons.advance(row, following):
-            return []
+            return [], []
         flow = runtime.catalog.read(tx).flows.get(row.flow)
         if flow is None:
-            return []
+            return [], []
         events = [_event(row, cron, due, now) for due in fires]
         runs = [_run(row, cron, event, flow.version, now) for event in events]
         tx.events.add(events)
         tx.runs.add(runs)
-        return [run.delivery for run in runs if run.status is Status.QUEUED]
+        return events, runs
 
-    deliveries = runtime.store.transact(work)
-    if deliveries:
+    events, runs = runtime.store.transact(work)
+    if deliveries := [run.delivery for run in runs if run.status is Status.QUEUED]:
         runtime.dispatcher.send_runs(deliveries)
+    telling.routed(events, runs)
 
 
 def _event(row: CronRow, cron: OnCron, due: int, now: int) -> StoredEvent:

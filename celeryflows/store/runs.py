@@ -294,6 +294,13 @@ class Runs(Verbs):
         )
         return Outcome(*rows[0]) if rows else None
 
+    def before_first_turn(self, run_ids: Sequence[str]) -> list[tuple[str, str, str, str | None]]:
+        """Of these runs those that no worker has taken yet: id, flow, event id, version."""
+        return self._execute(
+            "SELECT id, flow, event_id, version FROM flows_runs WHERE id {in_texts:ids} AND turn = 0 ORDER BY id",
+            ids=self._array(sorted(run_ids)),
+        )
+
     def _queue(self, condition: str, run_ids: Sequence[str]) -> list[Delivery]:
         rows = self._execute(
             "UPDATE flows_runs SET status = 'queued', wake_at = NULL, sent_at = {now}, sends = 0 "

@@ -6,12 +6,14 @@ from typing import Any
 
 from celeryflows.codec import loads, roundtrip
 from celeryflows.durations import SECOND, format_duration
+from celeryflows.engine import telling
 from celeryflows.engine.deadlines import within, within_async
 from celeryflows.engine.failures import failure_of, failure_text, is_final, step_error
 from celeryflows.engine.journal import FLOW_FAULTS, JournalBase
 from celeryflows.engine.slots import Slot
 from celeryflows.engine.waiting import Pending
 from celeryflows.errors import FlowsError, InvalidOutput, StepTimeout, Suspend
+from celeryflows.middleware import StepCall, around
 from celeryflows.model.step_options import StepOptions
 from celeryflows.model.steps import Kind, Memo, State
 from celeryflows.steps import Failed, Result, Value
@@ -72,6 +74,8 @@ class RunTool(JournalBase):
         if self.flow.is_async:
             # Other branches may run for long: the count must survive a crash until they park too.
             self.record(row)
+        else:
+            self.recorder.tried.append(row)
         return self.park_step(slot, Pending(row))
 
     def abandoned(self, slot: Slot) -> None:
@@ -111,9 +115,13 @@ class RunTool(JournalBase):
                 slot.result = self.fail(slot, lost, attempts=slot.attempts)
                 return
         interceptor = self.runtime.interceptor
-        body = fn if interceptor is None else interceptor.body(self.recorder.claim, slot.key, fn)
+        claim, middleware = self.recorder.claim, self.runtime.middleware
+        body = fn if interceptor is None else interceptor.body(claim, slot.key, fn)
+        if middleware:
+            body = around(middleware, StepCall(claim.run_id, claim.flow, slot.key, slot.attempts, body))
         timeout = slot.options.timeout
         slot.body = body if timeout is None else self._bounded(slot, body, timeout)
+        telling.began(claim, slot.key, slot.kind, slot.attempts)
         self.running += 1
         self.ids.take_off(slot.id)
 
