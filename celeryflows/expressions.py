@@ -8,9 +8,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
-import cel
-
 from celeryflows.errors import ExpressionError, FlowsError
+from celeryflows.expression_library import cel
 from celeryflows.expression_paths import (
     MACROS,
     MISSING,

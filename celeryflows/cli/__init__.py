@@ -2,25 +2,23 @@
 
 import click
 
-from celeryflows.cli.dev_command import develop
-from celeryflows.cli.doctor_command import see_doctor
-from celeryflows.cli.event_commands import list_events, send_event
-from celeryflows.cli.flow_commands import list_crons, list_flows
 from celeryflows.cli.opening import FlowsGroup
-from celeryflows.cli.run_commands import cancel_run, list_runs, show_run
-from celeryflows.cli.store_commands import store_group
+
+# By its room and function: Celery loads this file at each start, and only the command that is asked for is loaded.
+COMMANDS = {
+    "cancel": "run_commands:cancel_run",
+    "cron": "flow_commands:list_crons",
+    "db": "store_commands:store_group",
+    "dev": "dev_command:develop",
+    "doctor": "doctor_command:see_doctor",
+    "events": "event_commands:list_events",
+    "list": "flow_commands:list_flows",
+    "runs": "run_commands:list_runs",
+    "send": "event_commands:send_event",
+    "show": "run_commands:show_run",
+}
 
 
-@click.group(cls=FlowsGroup)
+@click.group(cls=FlowsGroup, commands_of=COMMANDS)
 def flows() -> None:
     """Durable flows: develop, look at runs and events, send, cancel, check that all is well."""
-
-
-for _command in (
-    develop,
-    *(send_event, list_events),
-    *(list_runs, show_run, cancel_run),
-    *(list_flows, list_crons),
-    *(see_doctor, store_group),
-):
-    flows.add_command(_command)

@@ -3,6 +3,8 @@
 Exit codes: 1 when what was asked for failed or is not there, 2 for a command line that cannot be right."""
 
 import traceback
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import click
@@ -33,7 +35,26 @@ class WrongUsage(Refused):
 
 
 class FlowsGroup(click.Group):
-    """Tells our errors in one line each."""
+    """Loads a command when it is asked for, and tells our errors in one line each.
+
+    `commands_of` maps a command's name to "room:function" in this package.
+    """
+
+    def __init__(self, *args: Any, commands_of: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._commands_of = commands_of
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, sorted."""
+        return sorted(self._commands_of)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of the name, None when there is none."""
+        if cmd_name not in self._commands_of:
+            return None
+        room, _, function = self._commands_of[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"celeryflows.cli.{room}"), function)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

@@ -5,7 +5,8 @@ import click
 from celeryflows.cli.opening import bare_store
 from celeryflows.cli.output import json_option, print_json
 from celeryflows.console.doctor_store import is_missing_file
-from celeryflows.store.upgrade import newest_version, schema_version, upgrade
+from celeryflows.store.upgrade import upgrade
+from celeryflows.store.versions import newest_version, schema_version
 
 
 @click.group("db")

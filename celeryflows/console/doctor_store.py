@@ -10,7 +10,7 @@ from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError, StoreError
 from celeryflows.store.database import Store
 from celeryflows.store.reports.health import Waiting, overdue, queued, unrouted
-from celeryflows.store.upgrade import known_versions, newest_version, schema_version
+from celeryflows.store.versions import known_versions, newest_version, schema_version
 
 SKEW_WARN, SKEW_BAD = SECOND, 30 * SECOND
 # Timers and recovery are late by a second or two when all is well.

@@ -17,7 +17,7 @@ from celeryflows.clock import Clock, SystemClock, TurnedClock
 from celeryflows.errors import ConfigurationError
 from celeryflows.store.connection import Connection
 from celeryflows.store.dialect import Dialect
-from celeryflows.store.upgrade import prepare
+from celeryflows.store.versions import prepare
 
 T = TypeVar("T")
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}

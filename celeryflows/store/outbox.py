@@ -1,12 +1,12 @@
 """The outbox: events written by the caller's own SQLAlchemy connection or session, routed after its commit."""
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event, insert, inspect, literal_column, select
-from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from celeryflows.errors import ConfigurationError
 from celeryflows.model.events import StoredEvent
@@ -28,23 +28,26 @@ def write_outbox(
 
     Raises ConfigurationError for anything but a SQLAlchemy Connection or Session on the store's database.
     """
-    if isinstance(transaction, scoped_session):
+    if _is_of_orm(transaction, "scoped_session"):
         transaction = transaction()
-    if not isinstance(transaction, Connection | Session):
+    is_session = _is_of_orm(transaction, "Session")
+    if not is_session and not isinstance(transaction, Connection):
         raise ConfigurationError(
             f"send(transaction=...) takes a SQLAlchemy Connection or Session on the store's database, got "
             f"{type(transaction).__name__}"
         )
     statement = insert(events).values(stored_at=_now(store))
-    connection = (
-        transaction
-        if isinstance(transaction, Connection)
-        else transaction.connection(bind_arguments={"clause": statement})
-    )
+    connection = transaction.connection(bind_arguments={"clause": statement}) if is_session else transaction
     _check_database(store, connection)
     connection.execute(statement, [_row(one) for one in stored])
-    if isinstance(transaction, Session):
+    if is_session:
         _after_commit(transaction, connection, after_commit)
+
+
+def _is_of_orm(value: Any, name: str) -> bool:
+    """Who has a Session has loaded the ORM; nobody else pays for it."""
+    orm = sys.modules.get("sqlalchemy.orm")
+    return orm is not None and isinstance(value, getattr(orm, name))
 
 
 def _now(store: Store) -> Any:
@@ -74,7 +77,7 @@ def _check_database(store: Store, connection: Connection) -> None:
     _checked[engine] = store.shown_url()
 
 
-def _after_commit(session: Session, connection: Connection, call: Callable[[], None]) -> None:
+def _after_commit(session: Any, connection: Connection, call: Callable[[], None]) -> None:
     pending: list[tuple[Connection, Callable[[], None]]] | None = session.info.get(PENDING)
     if pending is None:
         pending = session.info[PENDING] = []
@@ -83,7 +86,7 @@ def _after_commit(session: Session, connection: Connection, call: Callable[[], N
     pending.append((connection, call))
 
 
-def _committed(session: Session) -> None:
+def _committed(session: Any) -> None:
     pending = session.info[PENDING]
     # A savepoint's release is told as a commit too, and a session may live inside somebody's longer transaction.
     done = [one for one in pending if not one[0].in_transaction()]
@@ -96,7 +99,7 @@ def _committed(session: Session) -> None:
             logger.warning("events of a committed session are left to the workers to route", exc_info=True)
 
 
-def _ended(session: Session, transaction: SessionTransaction) -> None:
+def _ended(session: Any, transaction: Any) -> None:
     """Rolled back, closed, or committed within a longer transaction: what is committed later, the workers find."""
     if transaction.parent is None:
         session.info[PENDING].clear()

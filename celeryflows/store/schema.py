@@ -7,6 +7,8 @@ sorted order. Times are microseconds since 1970 on the store's clock."""
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, text
 
 metadata = MetaData()
+# As in migrations/versions, the newest last.
+VERSIONS = ("0001", "0002")
 
 # Ids sort by their bytes everywhere: the order of locks and pages, and cheaper than a language's order.
 ID = String(256).with_variant(String(256, collation="C"), "postgresql")

@@ -1,49 +1,20 @@
-"""The schema's version: an SQLite store is created by itself, a server's store by `flows db upgrade`."""
+"""Migrations: `flows db upgrade`, and an SQLite store that is older. Alembic is loaded here alone."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from celeryflows.errors import SchemaMismatch, StoreError, StoreUnavailable
-from celeryflows.store.dialect import Dialect
+from celeryflows.errors import StoreError
+from celeryflows.store.database import Store
 from celeryflows.store.locks import SCHEMA_SPACE
+from celeryflows.store.versions import Upgradable, newest_version, schema_version
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-
-
-class Upgradable(Protocol):
-    """What an upgrade needs of the store."""
-
-    dialect: Dialect
-
-    @property
-    def engine(self) -> Engine: ...
-    def shown_url(self) -> str: ...
-
-
-def prepare(store: Upgradable) -> None:
-    """Create an SQLite store that is missing or older; check the schema of a server's. Raises SchemaMismatch."""
-    have, want = schema_version(store), newest_version()
-    if have == want:
-        return
-    if have is not None and have not in known_versions():
-        raise SchemaMismatch(
-            f"The store {store.shown_url()} has schema {have}, made by a newer celeryflows; this one knows {want}. "
-            "Update celeryflows here."
-        )
-    if store.dialect.name != "sqlite":
-        raise SchemaMismatch(
-            f"The store {store.shown_url()} has {'no schema yet' if have is None else 'the older schema ' + have}; "
-            f"this celeryflows wants {want}. Run: celery -A <app> flows db upgrade"
-        )
-    upgrade(store)
 
 
 def upgrade(store: Upgradable) -> str:
@@ -62,29 +33,6 @@ def upgrade(store: Upgradable) -> str:
 def downgrade(store: Upgradable, revision: str) -> None:
     """Bring the schema back to an older version."""
     _with_lock(store, lambda config: command.downgrade(config, revision))
-
-
-def schema_version(store: Upgradable) -> str | None:
-    """The store's schema version, None for an empty database. Raises StoreUnavailable."""
-    try:
-        with store.engine.connect() as connection:
-            context = MigrationContext.configure(connection, opts={"version_table": "flows_schema"})
-            return context.get_current_revision()
-    except DBAPIError as error:
-        raise StoreUnavailable(
-            f"The store {store.shown_url()} does not answer ({str(error.orig).strip().splitlines()[0]}). "
-            "Is its server up, and flows_store_url right?"
-        ) from error
-
-
-def newest_version() -> str:
-    """The version that this code wants."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
-
-
-def known_versions() -> set[str]:
-    """Every version up to this code's."""
-    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
 def _with_lock(store: Upgradable, step: Callable[[Config], None]) -> None:
@@ -108,3 +56,7 @@ def _config(connection: Any = None) -> Config:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     return config
+
+
+if __name__ == "__main__":
+    upgrade(Store(sys.argv[1]))

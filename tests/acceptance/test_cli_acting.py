@@ -9,7 +9,8 @@ import pytest
 from celery import Celery
 
 from celeryflows.store.database import Store
-from celeryflows.store.upgrade import downgrade, newest_version, schema_version, upgrade
+from celeryflows.store.upgrade import downgrade, upgrade
+from celeryflows.store.versions import newest_version, schema_version
 from tests.acceptance.terminal import Terminal, busy, close, ready, shop
 from tests.servers import free_port
 

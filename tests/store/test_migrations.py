@@ -15,7 +15,8 @@ from sqlalchemy import inspect, text
 from celeryflows.errors import SchemaMismatch, StoreUnavailable
 from celeryflows.store.database import Store
 from celeryflows.store.schema import metadata
-from celeryflows.store.upgrade import downgrade, newest_version, schema_version, upgrade
+from celeryflows.store.upgrade import MIGRATIONS, downgrade, upgrade
+from celeryflows.store.versions import known_versions, newest_version, schema_version
 
 UPGRADE = """
 import sys
@@ -111,6 +112,40 @@ def test_a_missing_file_is_made(sqlite_url: str) -> None:
     store.dispose()
 
 
+def test_a_file_that_was_made_is_what_the_migrations_come_to(sqlite_url: str, tmp_path: Path) -> None:
+    made, migrated = Store(sqlite_url), Store(f"sqlite:///{tmp_path / 'migrated'}")
+    made.prepare()
+    upgrade(migrated)
+    assert definitions(made) == definitions(migrated)
+    assert columns_of_version(made) == columns_of_version(migrated)
+    with made.connection() as connection:
+        assert len(connection.flows.fact("identity") or "") > 20
+    made.dispose()
+    migrated.dispose()
+
+
+def columns_of_version(store: Store) -> list[tuple[object, ...]]:
+    with store.connection() as connection:
+        return connection.execute("SELECT name, type, pk FROM pragma_table_info('flows_schema')")
+
+
+def test_an_older_file_is_brought_up_to_date_by_itself(sqlite_url: str) -> None:
+    store = Store(sqlite_url)
+    upgrade(store)
+    downgrade(store, "0001")
+    assert "flows_branches" not in tables(store)
+    store.prepare()
+    assert schema_version(store) == newest_version()
+    assert tables(store) == {*metadata.tables, "flows_schema"}
+    store.dispose()
+
+
+def test_the_known_versions_are_those_of_the_migrations() -> None:
+    names = sorted(path.name for path in (MIGRATIONS / "versions").glob("v*.py"))
+    assert [name[1:5] for name in names] == sorted(known_versions())
+    assert newest_version() == max(known_versions())
+
+
 def set_version(store: Store, version: str) -> None:
     with store.engine.connect() as connection:
         connection.exec_driver_sql(f"UPDATE flows_schema SET version_num = '{version}'")
@@ -130,7 +165,7 @@ def test_a_store_that_is_newer_is_refused_with_the_remedy(store: Store) -> None:
 def test_a_server_that_is_older_is_refused_with_the_remedy(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(postgres_url)
     upgrade(store)
-    monkeypatch.setattr("celeryflows.store.upgrade.newest_version", lambda: "0003")
+    monkeypatch.setattr("celeryflows.store.versions.newest_version", lambda: "0003")
     with pytest.raises(
         SchemaMismatch, match=r"has the older schema 0002; .* wants 0003. Run: celery -A <app> flows db"
     ):
