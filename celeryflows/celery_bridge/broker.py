@@ -22,13 +22,29 @@ class CeleryBroker:
         self._app = app
         self._name = name
         self._connection: Any = None
+        self._store: tuple[str, str] | None = None
+        self._epoch: str | None = None
 
     def epoch(self) -> str | None:
         """The word that the broker forgets with everything else; None where it keeps no words, or does not answer."""
-        return self._remember(f"celeryflows:epoch:{self._name}", new_id())
+        word = self._remember(f"celeryflows:epoch:{self._name}", new_id())
+        if word is not None and word != self._epoch:
+            self._epoch = word
+            self._check_again()
+        return word
+
+    def _check_again(self) -> None:
+        """It was away when the worker started, or has lost everything: it is told the store, or tells of another."""
+        if self._store is None:
+            return
+        try:
+            self.check_store(*self._store)
+        except StoreMismatch as error:
+            logger.error("%s", error)
 
     def check_store(self, identity: str, shown_url: str) -> None:
         """Raise StoreMismatch when the broker remembers another store for this app."""
+        self._store = (identity, shown_url)
         key = f"celeryflows:store:{self._name}"
         kept = self._remember(key, f"{identity} {shown_url}")
         if kept is not None and kept.split(" ", 1)[0] != identity:

@@ -67,11 +67,15 @@ def test_runs_whose_messages_were_flushed_complete(app: Celery, world: World) ->
     with hold_the_only_slot(app, world, "flushed"):
         app.flows.send([Event("works/asked", {"n": n}) for n in range(40)])
         with world.redis() as client:
-            assert client.llen("celery") == 40
+            # On a slow machine one may have been sent twice already.
+            assert client.llen("celery") >= 40
             client.flushall()
         assert queued(world) == 40
     eventually(lambda: all_completed(world), within=SOON)
     assert sum(world.counts().values()) == len(world.counts()) == 41
+    with world.redis() as client:
+        # What keeps a process with another store away is there again.
+        eventually(lambda: client.get("celeryflows:store:works"))
 
 
 def test_runs_in_a_broker_that_comes_back_empty_complete(app: Celery, world: World, redis: Redis) -> None:
