@@ -14,6 +14,7 @@ from celeryflows.errors import (
     NondeterminismError,
     NonRetriableError,
     NotStorable,
+    RerunRefused,
     RetryAfterError,
     RunCancelled,
     RunFailed,
@@ -25,10 +26,11 @@ from celeryflows.errors import (
     StoreError,
     StoreMismatch,
     StoreUnavailable,
+    UnknownEvent,
     UnknownFlow,
     UnknownRun,
 )
-from celeryflows.handle import RunHandle
+from celeryflows.handle import ReplayHandle, RunHandle
 from celeryflows.middleware import Middleware, RunCall, StepCall
 from celeryflows.model.events import Event
 from celeryflows.model.retries import Backoff
@@ -54,6 +56,8 @@ __all__ = [
     "NotStorable",
     "OnCron",
     "OnEvent",
+    "ReplayHandle",
+    "RerunRefused",
     "RetryAfterError",
     "RunCall",
     "RunCancelled",
@@ -69,6 +73,7 @@ __all__ = [
     "StoreError",
     "StoreMismatch",
     "StoreUnavailable",
+    "UnknownEvent",
     "UnknownFlow",
     "UnknownRun",
     "current_flows",

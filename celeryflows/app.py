@@ -10,13 +10,18 @@ from celeryflows.celery_bridge.declaration import Declaration
 from celeryflows.celery_bridge.wiring import Wiring, current_flows_proxy
 from celeryflows.clock import Clock
 from celeryflows.engine.intake import send, send_within
+from celeryflows.engine.replay import select_runs, start_replay
+from celeryflows.engine.rerun import replay_event
 from celeryflows.engine.runtime import Dispatcher, Runtime
 from celeryflows.errors import InvalidEvent
-from celeryflows.handle import RunHandle
+from celeryflows.handle import ReplayHandle, RunHandle
 from celeryflows.middleware import Middleware, checked
 from celeryflows.model.events import Event
+from celeryflows.model.flows import flow_name
+from celeryflows.model.replays import read_pace
 from celeryflows.schemas import SchemaRegistry
 from celeryflows.store.database import Store
+from celeryflows.store.reports.replays import list_replays
 from celeryflows.store.reports.runs import RunView, list_runs
 
 
@@ -105,6 +110,41 @@ class Flows:
     ) -> list[RunView]:
         """Runs, the newest first; `cursor` is the id of the last one of the page before."""
         return list_runs(self.runtime.store, status=status, flow=flow, limit=limit, cursor=cursor)
+
+    # -- starting again
+
+    def replay(
+        self,
+        flow: Any,
+        *,
+        after: datetime | str | None = None,
+        before: datetime | str | None = None,
+        status: str | Sequence[str] = "failed",
+        if_exp: str | None = None,
+        pace: float | str = 10,
+    ) -> ReplayHandle:
+        """Start the ended runs of a flow (its task or name) again, each once; a handle with the progress.
+
+        Those made from `after` on and before `before` (aware datetimes or ISO text; default: all) that ended as
+        `status`: "failed", "completed", "cancelled", "skipped" (but for duplicates), or a list; `if_exp` is a condition
+        over `event`. `pace` is runs a second, or "100/m". A worker drives it on, whoever dies; while the flow is paused
+        it waits. Raises UnknownFlow, ExpressionError, InvalidDuration or RerunRefused.
+        """
+        selection = select_runs(self.runtime, after=after, before=before, status=status, if_exp=if_exp)
+        runtime = self._wiring.current.sender()
+        return ReplayHandle(start_replay(runtime, flow_name(flow), selection, read_pace(pace)), runtime)
+
+    def replays(self, limit: int = 50) -> list[ReplayHandle]:
+        """Replays, the newest first."""
+        return [ReplayHandle(row.id, self.runtime) for row in list_replays(self.runtime.store, limit)]
+
+    def replay_event(self, event_id: str, flow: Any) -> RunHandle:
+        """Start one flow (its task or name) with a stored event, whatever its triggers say; the run's handle.
+
+        `event_id` is ours, as `send` gave it. Raises UnknownEvent, UnknownFlow, or RerunRefused while it is paused.
+        """
+        runtime = self._wiring.current.sender()
+        return RunHandle(replay_event(runtime, event_id, flow_name(flow)), runtime)
 
     # -- wiring
 

@@ -9,7 +9,8 @@ FlowsError
 ├── NotStorable              a value that has no JSON form; names its path
 ├── InvalidOutput            a value that does not fit its output_type; names its fields
 ├── BoundExceeded            past a bound; names bound, size and setting
-├── UnknownFlow, UnknownRun
+├── UnknownFlow, UnknownRun, UnknownEvent
+├── RerunRefused             a rerun or replay that cannot be made as asked
 ├── StoreError
 │   ├── StoreUnavailable     no answer; what was accepted is kept
 │   ├── SchemaMismatch       older or newer than this code
@@ -94,6 +95,21 @@ class UnknownFlow(FlowsError, LookupError):
 
 class UnknownRun(FlowsError, LookupError):
     """No run of that id is in the store."""
+
+
+class UnknownEvent(FlowsError, LookupError):
+    """No event of that id is in the store."""
+
+
+class RerunRefused(FlowsError, ValueError):
+    """A rerun or replay that cannot be made as asked: nothing was started.
+
+    `candidates` are the steps that were meant perhaps, by the names under which `from_step` takes them.
+    """
+
+    def __init__(self, message: str, candidates: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.candidates = candidates
 
 
 class StoreError(FlowsError):

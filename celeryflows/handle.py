@@ -1,4 +1,4 @@
-"""A run's handle: how it stands, its value, and what an operator may do with it."""
+"""Handles of a run and of a replay: how they stand, a run's value, and what an operator may do with them."""
 
 import time
 from dataclasses import dataclass
@@ -8,11 +8,16 @@ from typing import Any
 from celeryflows.durations import to_datetime
 from celeryflows.engine.failures import read_failure
 from celeryflows.engine.finish import cancel, read_output
+from celeryflows.engine.replay import known_replay, stop_replay
+from celeryflows.engine.rerun import rerun
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RunCancelled, RunFailed, RunTimeout, UnknownRun
 from celeryflows.model.events import Event
+from celeryflows.model.replays import read_selection
 from celeryflows.model.runs import Status
 from celeryflows.model.steps import Failure
+from celeryflows.store.replays import ReplayRow
+from celeryflows.store.reports.replays import count_replayed
 from celeryflows.store.reports.runs import StepView, run_events, run_steps
 from celeryflows.store.runs import Outcome
 
@@ -86,6 +91,16 @@ class RunHandle:
         """Cancel it; False when it had ended."""
         return cancel(self.runtime, self.id, because)
 
+    def rerun(self, from_step: str | None = None, input: Any = None) -> "RunHandle":
+        """Start it again with the same event, under the flow's newest version; the new run's handle.
+
+        `from_step` keeps the values of all steps recorded before that one; it and what follows run again. It is a
+        step's id, or its exact key where the id was used several times (`id:0` is the first). `input` replaces the
+        arguments of that step: a list (positional), a mapping (by keyword) or {"args": [...], "kwargs": {...}}.
+        Raises UnknownRun, UnknownFlow, or RerunRefused: the run has not ended, the step is unknown or ambiguous.
+        """
+        return RunHandle(rerun(self.runtime, self.id, from_step, input), self.runtime)
+
     def get(self, timeout: float | None = None) -> Any:
         """Wait for its value, at most `timeout` seconds (None: without end).
 
@@ -110,3 +125,55 @@ def _value(found: Outcome) -> Any:
         failure = read_failure(found.error)
         raise RunFailed(found.id, failure.name, failure.message, failure.stack, failure.step_id)
     raise RunCancelled(found.id, found.reason or found.status)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayHandle:
+    """One replay, read anew at each access. Raises RerunRefused when there is none of that id."""
+
+    id: str
+    runtime: Runtime
+
+    def _row(self) -> ReplayRow:
+        with self.runtime.store.connection() as connection:
+            return known_replay(connection, self.id)
+
+    @property
+    def flow(self) -> str:
+        """The flow whose runs it starts again."""
+        return self._row().flow
+
+    @property
+    def total(self) -> int:
+        """How many runs it was to start when it was made."""
+        return self._row().total
+
+    @property
+    def done(self) -> int:
+        """How many it has started."""
+        return self._row().done
+
+    @property
+    def runs(self) -> dict[Status, int]:
+        """How many of the runs that it started stand where."""
+        return {Status(status): count for status, count in count_replayed(self.runtime.store, self.id).items()}
+
+    @property
+    def started_at(self) -> datetime:
+        """When it was made."""
+        return to_datetime(self._row().started_at)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it had started the last one or was cancelled; its runs may go on."""
+        at = self._row().ended_at
+        return to_datetime(at) if at is not None else None
+
+    @property
+    def cancelled(self) -> str | None:
+        """Why it was cancelled, None when it was not."""
+        return read_selection(self._row().selection).cancelled
+
+    def cancel(self, because: str = "cancelled by hand") -> bool:
+        """Start no more runs; those that it started go on. False when it had ended."""
+        return stop_replay(self.runtime, self.id, because)

@@ -11,6 +11,8 @@ from hashlib import blake2b, sha256
 from itertools import count
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# The time and 15 bits of chance: what follows has room for all siblings of an id.
+SHARED = 13
 
 _PAIRS = tuple(first + second for first in ALPHABET for second in ALPHABET)
 _RANDOM_BITS = 80
@@ -72,6 +74,11 @@ def derived_id(*parts: str) -> str:
         encoded = part.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
     return _text(int.from_bytes(digest.digest()[:16], "big"))
+
+
+def sibling_id(id: str, *parts: str) -> str:
+    """The id that these parts always give beside this one: it begins with the same `SHARED` letters."""
+    return id[:SHARED] + derived_id("sibling", id, *parts)[SHARED:]
 
 
 def seeded_ids(ms: int, seed: bytes) -> Iterator[str]:

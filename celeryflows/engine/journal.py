@@ -1,6 +1,7 @@
 """What all step tools of a turn share: the memos, the ids in flight, and how a step is entered, recorded and parked."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from celeryflows.engine.budget import ValueBudget
@@ -18,6 +19,7 @@ from celeryflows.errors import (
     Suspend,
     TurnCancelled,
 )
+from celeryflows.model.reruns import StepInput
 from celeryflows.model.step_options import PLAIN, StepOptions
 from celeryflows.model.steps import Kind, Memo, State
 from celeryflows.steps import Failed, Parked, Result
@@ -47,8 +49,12 @@ class JournalBase:
         self.settled: int | None = None
         self.charge = max(0, recorder.claim.lost - 1)
         claim = recorder.claim
-        again = claim.attempt > 0 or claim.lost > 0
-        self.progress = Progress(memos, first=claim.turn == 1 and not recorder.looked, again=again)
+        self.edited: Mapping[str, StepInput] = {}
+        fresh = claim.turn == 1 and not recorder.looked
+        # A rerun's first turn may have memos: what follows the last of them is its own.
+        again = claim.attempt > 0 or claim.lost > 0 or (fresh and bool(memos))
+        known = {key: memo for key, memo in memos.items() if memo.state != State.EDITED} if fresh else memos
+        self.progress = Progress(known, first=fresh and not known, again=again)
 
     # -- what a context asks
 

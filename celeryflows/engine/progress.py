@@ -32,7 +32,8 @@ class Progress:
         """The handler goes on behind a remembered step."""
         self._steps += 1
         self._unmet.discard(memo.key)
-        just_ended = memo.state == State.WAITING and memo.turn == self._last_turn
+        # What a rerun keeps stands under turn 0: nothing of it has just ended.
+        just_ended = memo.state == State.WAITING and memo.turn == self._last_turn > 0
         if just_ended or (self._again and not self._unmet):
             self._news = self._steps
         else:

@@ -13,6 +13,7 @@ from celeryflows.context import Context, RunInfo
 from celeryflows.engine import telling
 from celeryflows.engine.async_turn import run_async
 from celeryflows.engine.conclusion import Conclusion, ended, hand_back, suspend
+from celeryflows.engine.edited import read_edited
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.turn_journal import TurnJournal
@@ -79,13 +80,15 @@ def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yi
     recorder = Recorder(runtime, connection, claim, must_yield)
     try:
         while True:
-            # The first turn has nothing to remember; its memos need no reading.
+            # The first turn has nothing to remember; its memos need no reading. A rerun may keep some.
             memos = (
                 connection.repeat(lambda: connection.steps.memos(claim.run_id))
-                if claim.turn > 1 or recorder.looked
+                if claim.turn > 1 or recorder.looked or claim.origin is not None
                 else {}
             )
             journal = TurnJournal(runtime, flow, recorder, memos)
+            if claim.origin is not None:
+                journal.edited = read_edited(connection, claim.run_id)
             conclusion = _call_handler(runtime, flow, claim, journal)
             end = _conclude(runtime, flow, journal, conclusion)
             if end is not None:

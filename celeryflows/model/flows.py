@@ -82,3 +82,11 @@ def read_definition(name: str, text: str) -> FlowDefinition:
         send=value.get("send", {}),
         failure_of=value.get("failure_of"),
     )
+
+
+def flow_name(flow: object) -> str:
+    """The name of a flow that is given by its task or its name. Raises TypeError for anything else."""
+    name = flow if isinstance(flow, str) else getattr(flow, "name", None)
+    if not isinstance(name, str):
+        raise TypeError(f"a flow is given by its task or its name, got {flow!r:.80}")
+    return name

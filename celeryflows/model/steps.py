@@ -20,13 +20,15 @@ class Kind(StrEnum):
 
 
 class State(StrEnum):
-    """How far a step came. `late`: it ended after its run was cancelled; recorded, without effect."""
+    """How far a step came. `late`: it ended after its run was cancelled; recorded, without effect. `edited`: it has
+    not begun, and runs with other arguments than the handler's."""
 
     RETRYING = "retrying"
     WAITING = "waiting"
     DONE = "done"
     FAILED = "failed"
     LATE = "late"
+    EDITED = "edited"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from celeryflows.clock import TurnedClock
+from celeryflows.engine.replay import drive_due
 from celeryflows.engine.resume import expire_unstarted, wake_due
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.turn import TurnEnd, take_turn
@@ -71,6 +72,7 @@ class InlineWorld:
             + fire_due(self.runtime)
             + route_left(self.runtime, 0)
             + expire_unstarted(self.runtime)
+            + drive_due(self.runtime)
         ):
             self.drain()
 

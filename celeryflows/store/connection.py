@@ -19,6 +19,8 @@ from celeryflows.store.flows import Flows
 from celeryflows.store.locks import Locks
 from celeryflows.store.messages import Messages
 from celeryflows.store.once import Once
+from celeryflows.store.replays import Replays
+from celeryflows.store.reruns import Reruns
 from celeryflows.store.runs import Runs
 from celeryflows.store.steps import Steps
 from celeryflows.store.waits import Waits
@@ -66,6 +68,8 @@ class Connection:
     workers = cached_property(Workers)
     locks = cached_property(Locks)
     messages = cached_property(Messages)
+    reruns = cached_property(Reruns)
+    replays = cached_property(Replays)
 
     def execute(self, sql: str, **params: Any) -> list[Row]:
         """Run one statement and return its rows, [] for one without. In no transaction it is its own commit."""

@@ -23,11 +23,11 @@ CLAIM = """
 UPDATE flows_runs SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token, wake_at = NULL,
   expires_at = NULL, started_at = COALESCE(started_at, {now}) {with_trigger}
 WHERE flows_runs.id = :id AND status = 'queued' {its_trigger}
-RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, {trigger}
+RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}
 """
 
 CLAIMED = """
-SELECT turn, flow, version, attempt, lost, started_at, {now}, message, e.id, e.ext_id, e.name, e.data, e.ts, e.v
+SELECT turn, flow, version, attempt, lost, started_at, {now}, message, origin, e.id, e.ext_id, e.name, e.data, e.ts, e.v
 FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id
 WHERE flows_runs.id = :id AND claim_tok = :token AND status = 'running'
 """
@@ -81,6 +81,7 @@ class Claim:
     started_at: int
     at: int
     message: str | None
+    origin: str | None
     event: StoredEvent
 
     @property
@@ -259,11 +260,12 @@ class Runs(Verbs):
         return self._execute("SELECT min(wake_at) FROM flows_runs WHERE wake_at IS NOT NULL")[0][0]  # type: ignore[no-any-return]
 
     def next_due(self) -> int | None:
-        """The next moment at which a run, a cron or an expiry is due."""
+        """The next moment at which a run, a cron, a replay or an expiry is due."""
         rows = self._execute(
             "SELECT min(at) FROM (SELECT min(wake_at) AS at FROM flows_runs WHERE wake_at IS NOT NULL "
             "UNION ALL SELECT min(expires_at) FROM flows_runs WHERE expires_at IS NOT NULL "
-            "UNION ALL SELECT min(next_at) FROM flows_crons WHERE next_at IS NOT NULL) AS dues"
+            "UNION ALL SELECT min(next_at) FROM flows_crons WHERE next_at IS NOT NULL "
+            "UNION ALL SELECT min(next_at) FROM flows_replays WHERE next_at IS NOT NULL) AS dues"
         )
         return rows[0][0]  # type: ignore[no-any-return]
 
@@ -314,9 +316,7 @@ def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | Non
     if not rows:
         return None
     row = rows[0]
-    turn, flow, version, attempt, lost, started_at, at, message = row[:8]
-    event = read_event(row[8:14])
-    return Claim(run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, event)
+    return Claim(run_id, worker, token, *row[:9], event=read_event(row[9:15]))
 
 
 def _delivery(rows: list[Row]) -> Delivery | None:

@@ -1,8 +1,8 @@
 """The tables. Lock order, followed by everything that locks; a step may be skipped, never reversed:
 
-0 advisory locks of event names, sorted . 1 advisory stripes (name, path, value), sorted . 2 once . 3 groups . 4 runs
-and branches by id . 5 children of locked runs: waits, steps. Inside a class all rows of a transaction are locked in
-sorted order. Times are microseconds since 1970 on the store's clock."""
+a replay's row before all . 0 advisory locks of event names, sorted . 1 advisory stripes (name, path, value), sorted .
+2 once . 3 groups . 4 runs and branches by id . 5 children of locked runs: waits, steps. Inside a class all rows of a
+transaction are locked in sorted order. Times are microseconds since 1970 on the store's clock."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, text
 

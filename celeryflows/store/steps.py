@@ -16,7 +16,7 @@ SELECT fence.id, :key, :kind, :state, CAST(:attempts AS integer), CAST(:value AS
   CAST(:began AS bigint), {now}, CAST(:took AS bigint), CAST(:due AS bigint) FROM fence WHERE true
 ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded.value, attempts = excluded.attempts,
   turn = excluded.turn, ended_at = excluded.ended_at, took = excluded.took, due_at = excluded.due_at
-  WHERE flows_steps.state IN ('retrying', 'waiting')
+  WHERE flows_steps.state IN ('retrying', 'waiting', 'edited')
 RETURNING ended_at
 """
 
@@ -26,7 +26,7 @@ INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began,
 VALUES (:run, :key, :kind, :state, :attempts, :value, :turn, :began, {now}, :took, :due)
 ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded.value, attempts = excluded.attempts,
   turn = excluded.turn, ended_at = excluded.ended_at, took = excluded.took, due_at = excluded.due_at
-  WHERE flows_steps.state IN ('retrying', 'waiting')
+  WHERE flows_steps.state IN ('retrying', 'waiting', 'edited')
 """
 
 MEMOS = """

@@ -21,7 +21,7 @@ from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.errors import FlowsError
 from celeryflows.handle import RunHandle
 from celeryflows.model.events import Event
-from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.flows import FlowDefinition, flow_name
 from celeryflows.scheduler.inline import InlineDispatcher, InlineWorld
 from celeryflows.store.database import Store
 from celeryflows.store.reports.events import runs_of_events
@@ -85,7 +85,7 @@ class FlowsTester:
         mapping, a model or keyword arguments call the flow as `.delay()` does. `steps` stubs steps of this run.
         Raises UnknownFlow, InvalidEvent, or FlowsError when the trigger's condition is false for the event.
         """
-        name = _name(flow)
+        name = flow_name(flow)
         event = call_event(() if data is None else (data,), kwargs)
         with self._at_work():
             run_id = self._route(name, event) if self._is_trigger(name, event) else self._call(name, event)
@@ -137,7 +137,7 @@ class FlowsTester:
 
     def runs(self, flow: Any = None, *, status: str | None = None) -> list[RunHandle]:
         """The runs, of a flow (its task or name) or a status if given, in the order in which they came."""
-        name = None if flow is None else _name(flow)
+        name = None if flow is None else flow_name(flow)
         found = list_runs(self._store, flow=name, status=status, limit=MOST_RUNS)
         return [RunHandle(run.id, self._runtime) for run in sorted(found, key=lambda run: (run.created_at, run.id))]
 
@@ -190,13 +190,6 @@ class FlowsTester:
             if run.flow == name:
                 return run.run_id
         raise FlowsError(f"The event {event.name!r} does not start {name!r}: the condition of its trigger is false.")
-
-
-def _name(flow: Any) -> str:
-    name = flow if isinstance(flow, str) else getattr(flow, "name", None)
-    if not isinstance(name, str):
-        raise TypeError(f"a flow is given by its task or its name, got {flow!r:.80}")
-    return name
 
 
 def _loop_runs() -> bool:

@@ -131,6 +131,11 @@ class World(Process):
         """Events in the order in which they were stored."""
         return sorted(list_events(self.store, own=own, limit=10_000), key=lambda e: (e.stored_at, e.id))
 
+    def store_rows(self, sql: str, **params: Any) -> list[tuple[Any, ...]]:
+        """Run one statement on the store."""
+        with self.store.connection() as connection:
+            return connection.execute(sql, **params)
+
     def close(self) -> None:
         """End it with all who joined."""
         for process in self._others:

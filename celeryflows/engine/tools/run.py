@@ -8,6 +8,7 @@ from celeryflows.codec import loads, roundtrip
 from celeryflows.durations import SECOND, format_duration
 from celeryflows.engine import telling
 from celeryflows.engine.deadlines import within, within_async
+from celeryflows.engine.edited import with_input
 from celeryflows.engine.failures import failure_of, failure_text, is_final, step_error
 from celeryflows.engine.journal import FLOW_FAULTS, JournalBase
 from celeryflows.engine.slots import Slot
@@ -119,6 +120,8 @@ class RunTool(JournalBase):
         body = fn if interceptor is None else interceptor.body(claim, slot.key, fn)
         if middleware:
             body = around(middleware, StepCall(claim.run_id, claim.flow, slot.key, slot.attempts, body))
+        if self.edited and slot.key in self.edited:
+            body = with_input(body, self.edited[slot.key])
         timeout = slot.options.timeout
         slot.body = body if timeout is None else self._bounded(slot, body, timeout)
         telling.began(claim, slot.key, slot.kind, slot.attempts)
