@@ -13,6 +13,9 @@ COMMANDS = {
     "doctor": "doctor_command:see_doctor",
     "events": "event_commands:list_events",
     "list": "flow_commands:list_flows",
+    "replay": "rerun_commands:replay_runs",
+    "replays": "rerun_commands:list_replays",
+    "rerun": "rerun_commands:rerun_run",
     "runs": "run_commands:list_runs",
     "send": "event_commands:send_event",
     "show": "run_commands:show_run",
@@ -21,4 +24,4 @@ COMMANDS = {
 
 @click.group(cls=FlowsGroup, commands_of=COMMANDS)
 def flows() -> None:
-    """Durable flows: develop, look at runs and events, send, cancel, check that all is well."""
+    """Durable flows: develop, look at runs and events, send, cancel, run again, check that all is well."""

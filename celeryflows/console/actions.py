@@ -1,11 +1,17 @@
-"""What an operator may do: send an event, cancel a run."""
+"""What an operator may do: send an event, cancel a run, start runs again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from celeryflows.engine import finish, intake
+from celeryflows.engine import replay as replaying
+from celeryflows.engine import rerun as rerunning
 from celeryflows.engine.registrar import register_sender
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.events import Event
+from celeryflows.model.replays import read_pace
 from celeryflows.store.reports.events import StartedRun, runs_of_events
 
 
@@ -27,3 +33,54 @@ def send(runtime: Runtime, event: Event) -> Sent:
 def cancel(runtime: Runtime, run_id: str, *, because: str) -> bool:
     """Cancel a run; False when it had ended. Raises UnknownRun."""
     return finish.cancel(runtime, run_id, because)
+
+
+def rerun(runtime: Runtime, run_id: str, *, from_step: str | None = None, input: Any = None) -> str:
+    """Start an ended run again, whole or from a step; the new run's id. Raises UnknownRun or RerunRefused."""
+    return rerunning.rerun(runtime, run_id, from_step, input)
+
+
+def replay_event(runtime: Runtime, event_id: str, flow: str) -> str:
+    """Start one flow with a stored event; the run's id. Raises UnknownEvent, UnknownFlow or RerunRefused."""
+    register_sender(runtime)
+    return rerunning.replay_event(runtime, event_id, flow)
+
+
+def count_replay(
+    runtime: Runtime,
+    flow: str,
+    *,
+    after: datetime | str | None = None,
+    before: datetime | str | None = None,
+    status: str | Sequence[str] = "failed",
+    if_exp: str | None = None,
+) -> int:
+    """How many runs a replay would start. Raises as `replay`."""
+    register_sender(runtime)
+    selection = replaying.select_runs(runtime, after=after, before=before, status=status, if_exp=if_exp)
+    return replaying.count(runtime, flow, selection)
+
+
+def replay(
+    runtime: Runtime,
+    flow: str,
+    *,
+    after: datetime | str | None = None,
+    before: datetime | str | None = None,
+    status: str | Sequence[str] = "failed",
+    if_exp: str | None = None,
+    pace: float | str = 10,
+) -> str:
+    """Start ended runs of a flow again, each once; the replay's id.
+
+    Raises UnknownFlow, RerunRefused, ExpressionError or InvalidDuration.
+    """
+    register_sender(runtime)
+    interval = read_pace(pace)
+    selection = replaying.select_runs(runtime, after=after, before=before, status=status, if_exp=if_exp)
+    return replaying.start_replay(runtime, flow, selection, interval)
+
+
+def cancel_replay(runtime: Runtime, replay_id: str, *, because: str) -> bool:
+    """Start no more runs of a replay; False when it had ended. Raises RerunRefused when there is none."""
+    return replaying.stop_replay(runtime, replay_id, because)

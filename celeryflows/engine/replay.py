@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from celeryflows.durations import SECOND, parse_moment
+from celeryflows.engine import telling
 from celeryflows.engine.rerun import current_version, delivery_of, routes
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RerunRefused, UnknownFlow
 from celeryflows.expressions import Expression
 from celeryflows.ids import SHARED, new_id, sibling_id
 from celeryflows.model.replays import Quota, Selection, quota, read_selection, read_statuses
-from celeryflows.model.runs import Delivery
 from celeryflows.store.connection import Connection
 from celeryflows.store.replays import Looked, ReplayRow
 from celeryflows.store.reruns import NewRerun
@@ -87,9 +87,10 @@ def drive_due(runtime: Runtime) -> int:
     with runtime.store.connection() as connection:
         due = connection.replays.due()
         for row in due:
-            deliveries = _drive(runtime, connection, row)
-            if deliveries:
-                runtime.dispatcher.send_runs(deliveries)
+            started = _drive(runtime, connection, row)
+            if started:
+                runtime.dispatcher.send_runs([delivery_of(run) for run in started])
+                telling.queued((run.id, run.flow, run.event_id, run.version) for run in started)
     return len(due)
 
 
@@ -102,7 +103,7 @@ class _Piece:
     next_at: int | None
 
 
-def _drive(runtime: Runtime, connection: Connection, row: ReplayRow) -> Sequence[Delivery]:
+def _drive(runtime: Runtime, connection: Connection, row: ReplayRow) -> Sequence[NewRerun]:
     try:
         version = current_version(runtime, connection, row.flow)
     except UnknownFlow:
@@ -134,10 +135,10 @@ def _next_piece(connection: Connection, row: ReplayRow, version: str | None, due
     return _Piece(runs, looked[-1].id if looked else row.cursor, None if at_end else due.next_at(len(runs)))
 
 
-def _started(row: ReplayRow, piece: _Piece) -> Callable[[Connection], Sequence[Delivery]]:
+def _started(row: ReplayRow, piece: _Piece) -> Callable[[Connection], Sequence[NewRerun]]:
     tries = 0
 
-    def work(tx: Connection) -> Sequence[Delivery]:
+    def work(tx: Connection) -> Sequence[NewRerun]:
         nonlocal tries
         tries += 1
         moved = tx.replays.advance(row, piece.cursor, len(piece.runs), piece.next_at)
@@ -147,7 +148,7 @@ def _started(row: ReplayRow, piece: _Piece) -> Callable[[Connection], Sequence[D
             return ()
         # After a try whose reply was lost: what is there is ours or another driver's, and two messages do no harm.
         there = {run.id for run in piece.runs} if moved else tx.reruns.there([run.id for run in piece.runs])
-        return [delivery_of(run) for run in piece.runs if run.id in there]
+        return [run for run in piece.runs if run.id in there]
 
     return work
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from celeryflows.codec import dumps
+from celeryflows.engine import telling
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RerunRefused, UnknownEvent, UnknownFlow, UnknownRun
 from celeryflows.ids import derived_id, new_id
@@ -70,6 +71,7 @@ def replay_event(runtime: Runtime, event_id: str, flow: str) -> str:
 
 def _sent(runtime: Runtime, run: NewRerun) -> str:
     runtime.dispatcher.send_runs([delivery_of(run)])
+    telling.queued([(run.id, run.flow, run.event_id, run.version)])
     return run.id
 
 

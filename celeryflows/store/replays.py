@@ -70,13 +70,13 @@ class Replays(Verbs):
         """The flow's next runs by id, whatever became of them: a bounded look."""
         rows = self._execute(
             "SELECT id, status, created_at, ended_at, event_id, message, "
-            "CASE WHEN status = 'skipped' AND reason LIKE 'duplicate%' THEN 1 ELSE 0 END "
+            "COALESCE(status = 'skipped' AND reason LIKE 'duplicate%', false) "
             "FROM flows_runs WHERE flow = :flow AND id > :after ORDER BY id LIMIT :most",
             flow=flow,
             after=after or "",
             most=limit,
         )
-        return [Looked(*row[:6], is_duplicate=bool(row[6])) for row in rows]
+        return [Looked(*row) for row in rows]
 
     def events(self, event_ids: Sequence[str]) -> dict[str, StoredEvent]:
         """These events, by id."""

@@ -316,7 +316,9 @@ def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | Non
     if not rows:
         return None
     row = rows[0]
-    return Claim(run_id, worker, token, *row[:9], event=read_event(row[9:15]))
+    turn, flow, version, attempt, lost, started_at, at, message, origin = row[:9]
+    event = read_event(row[9:15])
+    return Claim(run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, origin, event)
 
 
 def _delivery(rows: list[Row]) -> Delivery | None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from celeryflows import Event, RerunRefused, Status, UnknownEvent, UnknownFlow, UnknownRun
+from celeryflows.signals import run_queued
 from tests.engine.world import World
 
 
@@ -247,7 +248,7 @@ def loop(world: World) -> Counted:
 def test_an_id_that_was_used_several_times_is_refused_with_its_uses(world: World) -> None:
     loop(world)
 
-    with pytest.raises(RerunRefused, match="'s:0', 's:1', 's:2'. Name one") as refused:
+    with pytest.raises(RerunRefused, match=r"'s:0', 's:1', 's:2'\. Name one") as refused:
         world.only_run().rerun(from_step="s")
 
     assert refused.value.candidates == ("s:0", "s:1", "s:2")
@@ -269,7 +270,7 @@ def test_a_step_that_was_never_recorded_is_refused_with_those_that_were(world: W
     three(world)
     world.send("a/b", {"n": 1})
 
-    with pytest.raises(RerunRefused, match="no step 'x' was recorded in this run. Its steps: 'a', 'b', 'c'"):
+    with pytest.raises(RerunRefused, match=r"no step 'x' was recorded in this run\. Its steps: 'a', 'b', 'c'"):
         world.only_run().rerun(from_step="x")
 
 
@@ -333,7 +334,7 @@ def test_a_rerun_of_a_paused_flow_is_refused_with_the_remedy(world: World) -> No
     world.send("a/b", {"n": 1})
     world.store_rows("UPDATE flows_flows SET paused_at = 1 WHERE name = 'three' RETURNING name")
 
-    with pytest.raises(RerunRefused, match="paused. Resume it first"):
+    with pytest.raises(RerunRefused, match=r"paused\. Resume it first"):
         world.only_run().rerun()
 
 
@@ -416,5 +417,19 @@ def test_an_event_or_a_flow_that_is_not_there_is_refused(world: World) -> None:
 
     with pytest.raises(UnknownEvent, match="No event 'none'"):
         world.flows.replay_event("none", "f")
-    with pytest.raises(UnknownFlow, match="No flow 'g'. Known: f"):
+    with pytest.raises(UnknownFlow, match=r"No flow 'g'\. Known: f"):
         world.flows.replay_event(event_id, "g")
+
+
+def test_a_rerun_is_told_as_queued(world: World) -> None:
+    heard: list[tuple[str, str | None]] = []
+    three(world, version="9")
+    world.send("a/b", {"n": 1})
+
+    def hear(flow: str, run: Any) -> None:
+        heard.append((run.run_id, run.version))
+
+    with run_queued.connected_to(hear):
+        new = world.only_run().rerun()
+
+    assert heard == [(new.id, "9")]
