@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, cast
 
-from celeryflows.errors import InvalidEvent, NotStorable
+from celeryflows.errors import InvalidEvent, NotStorable, PayloadLocked
 from celeryflows.json_forms import (
     DEEPEST,
     EVENT,
@@ -20,6 +20,8 @@ from celeryflows.json_forms import (
     revive,
 )
 
+# Before what is encrypted; no JSON begins so.
+SEALED = "sealed:"
 _SIMPLE = frozenset({str, float, bool, type(None)})
 _TEXT = frozenset({str})
 _ARRAYS = frozenset({list, tuple})
@@ -41,8 +43,34 @@ def dumps(value: object, *, what: str = "value") -> str:
 
 
 def loads(text: str) -> Any:
-    """The value that `dumps` or `event_json` was given, in its JSON form."""
-    return json.loads(text, object_hook=revive) if TAG in text else json.loads(text)
+    """The value that `dumps` or `event_json` was given, in its JSON form. Raises PayloadLocked for a sealed text."""
+    if TAG not in text:
+        return loads_plain(text)
+    return json.loads(text, object_hook=revive)
+
+
+def loads_plain(text: str) -> Any:
+    """JSON's own value of a text that the store kept. Raises PayloadLocked for a sealed one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        check_open(text)
+        raise
+
+
+def is_sealed(text: str | None) -> bool:
+    """True for a text that is encrypted."""
+    return text is not None and text.startswith(SEALED)
+
+
+def check_open(text: str | None) -> None:
+    """Raise PayloadLocked, which names the key that is missing, for a text that is still encrypted."""
+    if text is not None and text.startswith(SEALED):
+        name = text.removeprefix(SEALED).partition(":")[0]
+        raise PayloadLocked(
+            f"A stored payload is encrypted under the key {name:.8}, which this app lacks, or it was damaged. Put that "
+            "key into flows_encryption_keys of every process, behind the first one if that is newer; nothing is lost."
+        )
 
 
 def roundtrip(value: object, *, what: str = "value") -> tuple[str, Any]:

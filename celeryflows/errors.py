@@ -14,6 +14,7 @@ FlowsError
 ├── StoreError
 │   ├── StoreUnavailable     no answer; what was accepted is kept
 │   ├── SchemaMismatch       older or newer than this code
+│   ├── PayloadLocked        encrypted under a key that this app lacks
 │   └── StoreMismatch        another store than the broker's
 ├── StepError                a step whose attempts are spent; catchable in the handler
 │   └── StepTimeout          its last attempt outlived using(timeout=...)
@@ -122,6 +123,10 @@ class StoreUnavailable(StoreError):
 
 class SchemaMismatch(StoreError):
     """The store's schema is older or newer than this code."""
+
+
+class PayloadLocked(StoreError):
+    """A stored payload, or a whole store, is encrypted under a key that this app lacks. Nothing is lost: give it."""
 
 
 class StoreMismatch(StoreError):

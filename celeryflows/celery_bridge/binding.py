@@ -13,7 +13,7 @@ from celeryflows.celery_bridge.declaration import Declaration, Declared
 from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
 from celeryflows.celery_bridge.eager import EagerWorld
 from celeryflows.celery_bridge.flow_task import make_task
-from celeryflows.celery_bridge.settings import app_name, read_settings, store_url
+from celeryflows.celery_bridge.settings import app_name, read_settings, sealer_of, store_url
 from celeryflows.clock import Clock
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.registrar import register_sender
@@ -130,8 +130,9 @@ class Binding:
             raise ConfigurationError(
                 "flows_store_url='django:<alias>' needs celeryflows.contrib.django, which is not here yet."
             )
-        store = Store(url)
+        store = Store(url, sealer=sealer_of(self.app))
         store.prepare()
+        store.agree_on_keys()
         dispatcher = CeleryDispatcher(self.app, self.send_options)
         return Runtime(
             app_name(self.app),

@@ -55,6 +55,7 @@ class FlowsStep(bootsteps.StartStopStep):
             self.broker = CeleryBroker(worker.app, runtime.app)
             with runtime.store.connection() as connection:
                 identity = connection.flows.fact("identity") or ""
+                connection.flows.check_keys()
             self.broker.check_store(identity, runtime.store.shown_url())
         except FlowsError as error:
             raise SystemExit(f"celeryflows: {error}") from error

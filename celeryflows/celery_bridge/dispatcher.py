@@ -12,6 +12,7 @@ from kombu.pools import ProducerPool
 from kombu.utils import json
 
 from celeryflows.celery_bridge.result_writer import ResultWriter, request_of
+from celeryflows.codec import is_sealed
 from celeryflows.model.runs import Delivery
 
 logger = logging.getLogger("celeryflows")
@@ -76,6 +77,9 @@ class CeleryDispatcher:
 
     def _send(self, delivery: Delivery, producer: Any) -> None:
         options = dict(self._send_options.get(delivery.flow, ()))
+        if is_sealed(delivery.message):
+            logger.error("run %s is not sent from here: its options are encrypted under another key", delivery.run_id)
+            return
         if delivery.message:
             options |= json.loads(delivery.message)
         task = self._app.tasks.get(delivery.flow)

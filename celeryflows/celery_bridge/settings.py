@@ -14,9 +14,10 @@ from celery import Celery
 from celeryflows.durations import SECOND, parse_duration
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError, InvalidDuration
+from celeryflows.store.keyring import Keyring
 
 DURATIONS = {"max_wait", "dedupe", "beat_every", "dead_after", "leader_lease"}
-PLAIN = {"store_url"}
+PLAIN = {"store_url", "encryption_keys"}
 LEAST = {"beat_every": SECOND, "dead_after": 4 * SECOND, "leader_lease": 4 * SECOND}
 
 
@@ -48,6 +49,16 @@ def store_url(app: Celery) -> str:
     name = re.sub(r"[^\w-]+", "_", app_name(app))
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "celeryflows"
     return f"sqlite:///{folder / name}-{blake2b(broker.encode(), digest_size=4).hexdigest()}.db"
+
+
+def sealer_of(app: Celery) -> Keyring | None:
+    """What encrypts payloads: the keys of the setting, None without any. Raises ConfigurationError for a bad key."""
+    given = _given(app).get("encryption_keys")
+    if given is None:
+        return None
+    if not isinstance(given, str | bytes | list | tuple):
+        raise ConfigurationError("flows_encryption_keys must be a list of Fernet keys, the first of which encrypts")
+    return Keyring([given] if isinstance(given, str | bytes) else list(given))
 
 
 def app_name(app: Celery) -> str:

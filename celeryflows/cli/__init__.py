@@ -16,6 +16,7 @@ COMMANDS = {
     "replay": "rerun_commands:replay_runs",
     "replays": "rerun_commands:list_replays",
     "rerun": "rerun_commands:rerun_run",
+    "rotate-keys": "store_commands:rotate_keys",
     "runs": "run_commands:list_runs",
     "send": "event_commands:send_event",
     "show": "run_commands:show_run",

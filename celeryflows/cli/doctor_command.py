@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from celeryflows.celery_bridge.binding import Binding
-from celeryflows.celery_bridge.settings import read_settings, store_url
+from celeryflows.celery_bridge.settings import read_settings, sealer_of, store_url
 from celeryflows.cli.broker_facts import look_at_broker
 from celeryflows.cli.opening import binding_of
 from celeryflows.cli.output import console_for, json_option, plain, print_json
@@ -69,9 +69,9 @@ def _settings(app: Celery, problems: list[Finding]) -> Settings | None:
 
 def _store(app: Celery, problems: list[Finding]) -> Store | None:
     try:
-        return Store(store_url(app))
+        return Store(store_url(app), sealer=sealer_of(app))
     except ConfigurationError as error:
-        problems.append(bad("store", str(error), "Mend flows_store_url."))
+        problems.append(bad("store", str(error), "Mend the setting that it names."))
         return None
 
 

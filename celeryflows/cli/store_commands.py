@@ -1,10 +1,11 @@
-"""`flows db upgrade` and `flows db version`."""
+"""`flows db upgrade`, `flows db version` and `flows rotate-keys`."""
 
 import click
 
-from celeryflows.cli.opening import bare_store
+from celeryflows.cli.opening import bare_store, runtime_of
 from celeryflows.cli.output import json_option, print_json
 from celeryflows.console.doctor_store import is_missing_file
+from celeryflows.store.rotation import rotate
 from celeryflows.store.upgrade import upgrade
 from celeryflows.store.versions import newest_version, schema_version
 
@@ -38,3 +39,18 @@ def store_version(ctx: click.Context, *, as_json: bool) -> None:
     if as_json:
         return print_json({"store": store.shown_url(), "have": have, "want": want})
     return click.echo(f"{store.shown_url()} has {have or 'no schema yet'}; this celeryflows wants {want}")
+
+
+@click.command("rotate-keys")
+@click.pass_context
+def rotate_keys(ctx: click.Context) -> None:
+    """Encrypt what is stored under the first of flows_encryption_keys, while workers go on.
+
+    Every process must have that key by then. When this has ended the other keys may go. With "plain" as the first,
+    payloads are stored as they are again.
+    """
+    changed = rotate(
+        runtime_of(ctx).store,
+        lambda table, seen, changed: click.echo(f"{table}: {seen:,} rows, {changed:,} changed so far", err=True),
+    )
+    click.echo(f"{changed:,} payloads were brought under the first key; the others may go")

@@ -7,7 +7,7 @@ from celeryflows.console.findings import Finding, bad, ok, warn
 from celeryflows.console.workers import WorkerSummary, workers_of
 from celeryflows.durations import MINUTE, SECOND, format_duration
 from celeryflows.engine.settings import Settings
-from celeryflows.errors import ConfigurationError, StoreError
+from celeryflows.errors import ConfigurationError, PayloadLocked, StoreError
 from celeryflows.store.database import Store
 from celeryflows.store.reports.health import Waiting, overdue, queued, unrouted
 from celeryflows.store.versions import known_versions, newest_version, schema_version
@@ -31,6 +31,9 @@ class StoreFacts:
     want: str = ""
     known: bool = True
     identity: str = ""
+    sealed_under: tuple[str, ...] = ()
+    writes_under: str | None = None
+    lacking: str = ""
     skew: int | None = None
     now: int = 0
     workers: tuple[WorkerSummary, ...] = ()
@@ -76,6 +79,12 @@ def _look(store: Store, settings: Settings, facts: dict[str, object]) -> None:
         facts["skew"] = 0 if store.dialect.name == "sqlite" else (before + store.clock.now()) // 2 - now
         facts["now"] = now
         facts["identity"] = connection.flows.fact("identity") or ""
+        facts["sealed_under"] = tuple(connection.flows.sealed_under())
+        facts["writes_under"] = store.sealer.writes_under if store.sealer is not None else None
+        try:
+            connection.flows.check_keys()
+        except PayloadLocked as error:
+            facts["lacking"] = str(error)
     facts["workers"] = tuple(workers_of(store, settings))
     facts["queued"] = queued(store)
     facts["overdue"] = overdue(store, now - LATE)
@@ -93,7 +102,18 @@ def check_store(facts: StoreFacts) -> list[Finding]:
         return [bad("store", facts.problem, "Start the server, or mend flows_store_url.")]
     if facts.missing:
         return [ok("store", f"{facts.url} is not there yet; the first worker or sender makes it")]
-    return [ok("store", f"{facts.url} answers"), _schema(facts), *([_clock(facts)] if facts.skew is not None else [])]
+    found = [ok("store", f"{facts.url} answers"), _schema(facts)]
+    return [*found, *([_clock(facts), _payloads(facts)] if facts.skew is not None else [])]
+
+
+def _payloads(facts: StoreFacts) -> Finding:
+    if facts.lacking:
+        return bad("payloads", facts.lacking, "Workers refuse to start and senders to send until then.")
+    if facts.writes_under is not None:
+        others = [name for name in facts.sealed_under if name != facts.writes_under]
+        shown = f"encrypted under the key {facts.writes_under}"
+        return ok("payloads", f"{shown}; older ones may be under {', '.join(others)}" if others else shown)
+    return ok("payloads", "not encrypted any more; older ones are" if facts.sealed_under else "not encrypted")
 
 
 def _schema(facts: StoreFacts) -> Finding:

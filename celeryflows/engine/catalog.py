@@ -35,6 +35,7 @@ class Catalog:
         """The flows as they stand now: one look at their version, unless the caller has just had it."""
         version = connection.flows.version() if version is None else version
         if version != self._snapshot.version:
+            connection.flows.check_keys()
             stored = [f for f in connection.flows.all() if f.removed_at is None]
             flows = {f.name: read_definition(f.name, f.definition) for f in stored}
             awaited = frozenset(connection.waits.shapes(LIFECYCLE))

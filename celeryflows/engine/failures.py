@@ -10,6 +10,7 @@ from itertools import dropwhile
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from celeryflows.codec import loads_plain
 from celeryflows.errors import (
     BoundExceeded,
     ExpressionError,
@@ -71,7 +72,7 @@ def failure_text(failure: Failure) -> str:
 
 def read_failure(text: str | None) -> Failure:
     """The failure again."""
-    return Failure(**json.loads(text)) if text else Failure("Unknown", "")
+    return Failure(**loads_plain(text)) if text else Failure("Unknown", "")
 
 
 def step_error(step_id: str, text: str | None) -> StepError:

@@ -2,6 +2,7 @@
 
 One Celery delivery moves a run on by one turn; a doubled or late message finds nothing to claim."""
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from celeryflows.engine.edited import read_edited
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.turn_journal import TurnJournal
-from celeryflows.errors import BoundExceeded, LostTurn, Suspend, TurnCancelled, UnknownFlow
+from celeryflows.errors import BoundExceeded, LostTurn, PayloadLocked, Suspend, TurnCancelled, UnknownFlow
 from celeryflows.middleware import RunCall, entered, returned
 from celeryflows.model.runs import Status
 from celeryflows.steps import Steps
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Claim
+
+logger = logging.getLogger("celeryflows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +52,20 @@ def take_turn(runtime: Runtime, run_id: str, must_yield: Callable[[], bool] = ne
     `must_yield` is asked at each step boundary: True hands the run back to the queue. Returns NOT_CLAIMED when there
     is nothing to claim; `status` CANCELLED or None (lost) tells that this turn changed nothing.
     """
-    with runtime.store.connection() as connection:
-        claim = _claim(runtime, connection, run_id)
-        if claim is None:
-            return NOT_CLAIMED
-        return _run_claimed(runtime, connection, claim, must_yield)
-
-
-def _claim(runtime: Runtime, connection: Connection, run_id: str) -> Claim | None:
     token = random.getrandbits(62)
+    with runtime.store.connection() as connection:
+        try:
+            claim = _claim(runtime, connection, run_id, token)
+            if claim is None:
+                return NOT_CLAIMED
+            return _run_claimed(runtime, connection, claim, must_yield)
+        except PayloadLocked as locked:
+            # Another worker may have the key, or this one soon: the run must not fail for it.
+            logger.error("run %s goes back to the queue: %s", run_id, locked)
+            return TurnEnd(Status.QUEUED) if connection.runs.shelve(run_id, token) else NOT_CLAIMED
+
+
+def _claim(runtime: Runtime, connection: Connection, run_id: str, token: int) -> Claim | None:
     tries = 0
 
     def claim() -> Claim | None:

@@ -8,6 +8,7 @@ from celeryflows.durations import MINUTE, SECOND
 from celeryflows.engine.resume import requeue
 from celeryflows.engine.routing import route_pieces, route_stored
 from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import PayloadLocked
 from celeryflows.model.runs import Delivery
 from celeryflows.store.messages import Unclaimed
 
@@ -63,12 +64,17 @@ def route_left(runtime: Runtime, older_than: int = OUTBOX_AGE) -> int:
     """Route what an outbox, a crash or a wide fan-out left unrouted; how many events."""
     with runtime.store.connection() as connection:
         left = connection.events.unrouted(older_than)
+    locked = 0
     for event in left:
-        if event.piece is None:
-            route_stored(runtime, event.id)
-        else:
-            route_pieces(runtime, event.id, event.piece)
-    return len(left)
+        try:
+            if event.piece is None:
+                route_stored(runtime, event.id)
+            else:
+                route_pieces(runtime, event.id, event.piece)
+        except PayloadLocked as error:
+            locked += 1
+            logger.error("event %s cannot be routed here: %s", event.id, error)
+    return len(left) - locked
 
 
 def resend_lost(runtime: Runtime, broker: Broker) -> int:

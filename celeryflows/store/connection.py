@@ -22,6 +22,7 @@ from celeryflows.store.once import Once
 from celeryflows.store.replays import Replays
 from celeryflows.store.reruns import Reruns
 from celeryflows.store.runs import Runs
+from celeryflows.store.sealing import Sealer, opened_rows, payload_columns, sealed_params
 from celeryflows.store.steps import Steps
 from celeryflows.store.waits import Waits
 from celeryflows.store.workers import Workers
@@ -39,6 +40,8 @@ class Backing(Protocol):
     observer: Callable[[str], None] | None
     patience: float
     guard: Any
+    sealer: Sealer | None
+    payload_columns: dict[str, tuple[int, ...]]
 
     @property
     def engine(self) -> Engine: ...
@@ -55,6 +58,7 @@ class Connection:
     def __init__(self, store: Backing) -> None:
         self.store = store
         self.dialect = store.dialect
+        self.sealer = store.sealer
         self._raw: Any = None
         self._cursor: Any = None
 
@@ -140,6 +144,8 @@ class Connection:
         text = store.compiled.get(sql)
         if text is None:
             text = store.compiled.setdefault(sql, self.dialect.compile(sql))
+        if self.sealer is not None:
+            params = _sealed(self.sealer, params)
         if self.dialect.binds_now:
             now = store.clock.now()
             for row in params if how == "executemany" else (params,):
@@ -149,11 +155,21 @@ class Connection:
         try:
             cursor = self._cursor or self._open()
             getattr(cursor, how)(text, params)
-            return cursor.fetchall() if how == "execute" and self.dialect.has_rows(cursor) else []
+            if how != "execute" or not self.dialect.has_rows(cursor):
+                return []
+            rows: list[Row] = cursor.fetchall()
+            return rows if self.sealer is None else self._opened(self.sealer, text, rows)
         except StoreError:
             raise
         except Exception as error:
             raise self._translated(error) from error
+
+    def _opened(self, sealer: Sealer, text: str, rows: list[Row]) -> list[Row]:
+        columns = self.store.payload_columns.get(text)
+        if columns is None:
+            columns = payload_columns([column[0] for column in self._cursor.description])
+            self.store.payload_columns[text] = columns
+        return opened_rows(sealer, rows, columns)
 
     def _command(self, sql: str) -> None:
         if self.store.observer is not None:
@@ -195,3 +211,10 @@ class Connection:
                 "Is its server up, and flows_store_url right? What was accepted is kept."
             )
         return StoreError(f"The store {self.store.shown_url()} refused a statement: {cause}")
+
+
+def _sealed(sealer: Sealer, params: Any) -> Any:
+    """The parameters of one row or of many."""
+    if isinstance(params, dict):
+        return sealed_params(sealer, params)
+    return [sealed_params(sealer, row) for row in params]

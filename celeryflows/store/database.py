@@ -17,6 +17,7 @@ from celeryflows.clock import Clock, SystemClock, TurnedClock
 from celeryflows.errors import ConfigurationError
 from celeryflows.store.connection import Connection
 from celeryflows.store.dialect import Dialect
+from celeryflows.store.sealing import Sealer
 from celeryflows.store.versions import prepare
 
 T = TypeVar("T")
@@ -27,16 +28,21 @@ class Store:
     """The one truth of all runs.
 
     `url` is any SQLAlchemy URL of SQLite or PostgreSQL; `sqlite://` lives in memory. `clock` is used by SQLite, and
-    by every database when it is a TurnedClock (tests). Raises ConfigurationError for a URL that cannot be used.
+    by every database when it is a TurnedClock (tests). `sealer` encrypts payloads. Raises ConfigurationError for a URL
+    that cannot be used.
     """
 
-    def __init__(self, url: str, *, clock: Clock | None = None, patience: float = 5.0) -> None:
+    def __init__(
+        self, url: str, *, clock: Clock | None = None, patience: float = 5.0, sealer: Sealer | None = None
+    ) -> None:
         self.url = _read_url(url)
         self.clock = clock or SystemClock()
         self.patience = patience
         self.in_memory = self.url.get_backend_name() == "sqlite" and self.url.database in (None, "", ":memory:")
         self.dialect = Dialect(self.url.get_backend_name(), turned=isinstance(self.clock, TurnedClock))
         self.compiled: dict[str, str] = {}
+        self.sealer = sealer
+        self.payload_columns: dict[str, tuple[int, ...]] = {}
         self.observer: Callable[[str], None] | None = None
         # One connection serves a store in memory: its transactions take turns.
         self.guard: Any = threading.RLock() if self.in_memory else nullcontext()
@@ -83,6 +89,16 @@ class Store:
             # Nobody keeps a store that cannot be used: its connections would stay open.
             self.dispose()
             raise
+
+    def agree_on_keys(self) -> None:
+        """Tell the store the key under which this process seals, so that none goes on without it."""
+        under = self.sealer.writes_under if self.sealer is not None else None
+        if under is None:
+            return
+        with self.connection() as connection:
+            known = under in connection.flows.sealed_under()
+        if not known:
+            self.transact(lambda tx: tx.flows.seal_under(under))
 
     def shown_url(self) -> str:
         """The URL without its password."""

@@ -13,7 +13,7 @@ _BRACES = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
 EVENT_COLUMNS = ("id", "ext_id", "name", "data", "ts", "v")
 # SQLite's RETURNING cannot name a joined table; there each look-up costs a microsecond, on a server a share of a claim.
-_SUBSELECT = "(SELECT {} FROM flows_events e WHERE e.id = flows_runs.event_id)"
+_SUBSELECT = "(SELECT {0} FROM flows_events e WHERE e.id = flows_runs.event_id) AS {0}"
 
 # clock_timestamp, for now() is the transaction's start, before any lock was waited for.
 _SERVER_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from celeryflows.codec import loads
+from celeryflows.errors import BoundExceeded
 from celeryflows.model.events import StoredEvent
-from celeryflows.store.executor import Row, Verbs
+from celeryflows.store.executor import Verbs
 
 COLUMNS = "id, ext_id, name, data, ts, v"
 INSERT = (
@@ -15,6 +16,15 @@ INSERT = (
 )
 INSERT_ROUTED = INSERT % "{now}"
 INSERT_UNROUTED = INSERT % "NULL"
+ARRIVALS = (
+    f"SELECT {COLUMNS}, arrived_at FROM flows_events WHERE name = :name AND arrived_at >= :since "
+    "AND (arrived_at > :at OR (arrived_at = :at AND id > :after)) "
+    "AND (CAST(:holding AS text) IS NULL OR {position}(data, CAST(:holding AS text)) > 0) "
+    "AND id <> (SELECT event_id FROM flows_runs WHERE id = :run) "
+    "AND NOT EXISTS (SELECT 1 FROM flows_waits w WHERE w.run_id = :run AND w.event_id = flows_events.id) "
+    "ORDER BY arrived_at, id LIMIT :most"
+)
+SEALED_LOOK = 20_000
 
 
 def read_event(row: Sequence[Any]) -> StoredEvent:
@@ -106,21 +116,22 @@ class Events(Verbs):
     ) -> list[StoredEvent]:
         """Events of the name since then, in order of arrival, without the run's own trigger and what it consumed.
 
-        `holding`: only those whose data has this piece of JSON somewhere.
+        `holding`: only those whose data has this piece of JSON somewhere. Where payloads are sealed the database cannot
+        tell, so they are read in pages; raises BoundExceeded past 20,000.
         """
-        rows: list[Row] = self._execute(
-            f"SELECT {COLUMNS} FROM flows_events WHERE name = :name AND arrived_at >= :since "
-            "AND (CAST(:holding AS text) IS NULL OR {position}(data, CAST(:holding AS text)) > 0) "
-            "AND id <> (SELECT event_id FROM flows_runs WHERE id = :run) "
-            "AND NOT EXISTS (SELECT 1 FROM flows_waits w WHERE w.run_id = :run AND w.event_id = flows_events.id) "
-            "ORDER BY arrived_at, id LIMIT :most",
-            name=name,
-            since=since,
-            run=run_id,
-            holding=holding,
-            most=limit,
-        )
-        return [read_event(row) for row in rows]
+        asked = {"name": name, "since": since, "run": run_id, "most": limit}
+        if holding is None or self._connection.sealer is None:
+            return [read_event(row) for row in self._execute(ARRIVALS, holding=holding, at=since, after="", **asked)]
+        found: list[StoredEvent] = []
+        at, after = since, ""
+        for _ in range(SEALED_LOOK // limit + 1):
+            rows = self._execute(ARRIVALS, holding=None, at=at, after=after, **asked)
+            found += [read_event(row) for row in rows if holding in row[3]]
+            if len(rows) < limit or len(found) >= limit:
+                return found[:limit]
+            at, after = rows[-1][6], rows[-1][0]
+        remedy = "Use lookback='wait' or a shorter one; where payloads are encrypted each has to be read."
+        raise BoundExceeded(f"encrypted events {name!r} to look back over", SEALED_LOOK, SEALED_LOOK + 1, remedy)
 
     def note_problem(self, event_id: str, problem: str) -> None:
         """Why a condition could not be judged for the event."""

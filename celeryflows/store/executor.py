@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from celeryflows.store.dialect import Dialect
+from celeryflows.store.sealing import Sealer
 
 Row = tuple[Any, ...]
 
@@ -12,6 +13,7 @@ class Executor(Protocol):
     """Runs statements; `{now}` and the like are filled in for the database at hand."""
 
     dialect: Dialect
+    sealer: Sealer | None
 
     def execute(self, sql: str, **params: Any) -> list[Row]:
         """Run one statement and return its rows."""

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from celeryflows.errors import PayloadLocked
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.store.executor import Verbs
+
+SEALED_UNDER = "sealed_under"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +36,47 @@ class Flows(Verbs):
     def put_fact(self, key: str, value: str) -> None:
         """Set a fact."""
         self._execute(
-            "INSERT INTO flows_meta (key, value) VALUES (:key, :value) "
+            "INSERT INTO flows_meta (key, value) VALUES (:key, :fact) "
             "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             key=key,
-            value=value,
+            fact=value,
         )
 
     def first_fact(self, key: str, value: str) -> str:
         """Set a fact unless it is there; the one that holds."""
         self._execute(
-            "INSERT INTO flows_meta (key, value) VALUES (:key, :value) ON CONFLICT DO NOTHING", key=key, value=value
+            "INSERT INTO flows_meta (key, value) VALUES (:key, :fact) ON CONFLICT DO NOTHING", key=key, fact=value
         )
         return self.fact(key) or value
+
+    def sealed_under(self) -> list[str]:
+        """The fingerprints of the keys under which payloads may be sealed, the newest last."""
+        return (self.fact(SEALED_UNDER) or "").split()
+
+    def seal_under(self, fingerprint: str) -> None:
+        """From now on payloads are sealed under this key too: every process has to know."""
+        self.touch()
+        known = self.sealed_under()
+        if fingerprint not in known:
+            self.put_fact(SEALED_UNDER, " ".join([*known, fingerprint]))
+
+    def seal_under_only(self, fingerprint: str | None) -> None:
+        """No payload is sealed under any other key; None: none is sealed."""
+        self.touch()
+        self.put_fact(SEALED_UNDER, fingerprint or "")
+
+    def check_keys(self) -> None:
+        """Raise PayloadLocked when payloads may be sealed under keys that this process lacks: it would write plain
+        what is to be sealed, and its events would miss the waits of others."""
+        sealer = self._connection.sealer
+        mine = sealer.fingerprints if sealer is not None else frozenset()
+        lacking = [name for name in self.sealed_under() if name not in mine]
+        if lacking:
+            raise PayloadLocked(
+                f"The store's payloads are encrypted, also under the key {lacking[0]}, which this process lacks. Put "
+                "it into flows_encryption_keys, behind the first one if that is newer; or, when it shall go, run "
+                "first: celery -A <app> flows rotate-keys"
+            )
 
     def all(self) -> list[StoredFlow]:
         """Every flow, removed ones included."""

@@ -13,6 +13,7 @@ from celeryflows.model.events import StoredEvent
 from celeryflows.store.database import Store
 from celeryflows.store.events import event_row
 from celeryflows.store.schema import events, meta
+from celeryflows.store.sealing import sealed_params
 
 logger = logging.getLogger("celeryflows")
 
@@ -39,7 +40,7 @@ def write_outbox(
     statement = insert(events).values(stored_at=_now(store))
     connection = transaction.connection(bind_arguments={"clause": statement}) if is_session else transaction
     _check_database(store, connection)
-    connection.execute(statement, [_row(one) for one in stored])
+    connection.execute(statement, [_row(store, one) for one in stored])
     if is_session:
         _after_commit(transaction, connection, after_commit)
 
@@ -55,10 +56,10 @@ def _now(store: Store) -> Any:
     return store.clock.now() if store.dialect.binds_now else literal_column(store.dialect.compile("{now}"))
 
 
-def _row(one: StoredEvent) -> dict[str, Any]:
+def _row(store: Store, one: StoredEvent) -> dict[str, Any]:
     row = event_row(one)
     del row["piece"]
-    return row
+    return row if store.sealer is None else sealed_params(store.sealer, row)
 
 
 def _check_database(store: Store, connection: Connection) -> None:

@@ -187,6 +187,17 @@ class Runs(Verbs):
         """running -> queued without counting a loss: the worker stops, or the turn has had its time."""
         return _delivery(self._execute(HAND_BACK, id=claim.run_id, turn=claim.turn, token=claim.token))
 
+    def shelve(self, run_id: str, token: int) -> bool:
+        """running -> queued of a claim that this process cannot read: sent again later, with doubled patience."""
+        return bool(
+            self._execute(
+                "UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {now}, sends = sends + 1 "
+                "WHERE id = :id AND claim_tok = :token AND status = 'running' RETURNING id",
+                id=run_id,
+                token=token,
+            )
+        )
+
     def requeue(self, held: Held) -> tuple[Delivery, int] | None:
         """running -> queued after its worker was lost; the message and the losses at this point."""
         rows = self._execute(REQUEUE, id=held.id, turn=held.turn, token=held.token)

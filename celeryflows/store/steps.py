@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from celeryflows.codec import check_open
 from celeryflows.model.steps import Memo
 from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
@@ -109,6 +110,7 @@ class Steps(Verbs):
 
 
 def _memo(row: Row) -> Memo:
+    check_open(row[4])
     event = read_event(row[9:15]) if row[9] is not None else None
     settled_at = row[15] if event is not None else row[16] if row[8] == "expired" else None
     return Memo(*(*row[:9], event, settled_at))

@@ -57,7 +57,7 @@ class Waits(Verbs):
 
     def arm(self, wait: NewWait) -> None:
         """Open a wait, or leave it as it stands when the run has it already."""
-        spec = wait.spec
+        spec, sealer = wait.spec, self._connection.sealer
         self._execute(
             "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, if_exp, began, armed_at, "
             "state, due_at) VALUES (:id, :run, :key, 'event', :name, :path, :hash, :value, :if_exp, :began, {now}, "
@@ -67,7 +67,7 @@ class Waits(Verbs):
             key=spec.key,
             name=spec.name,
             path=spec.path,
-            hash=spec.hash,
+            hash=spec.hash if sealer is None else sealer.mark(spec.hash),
             value=spec.value,
             if_exp=spec.if_exp,
             began=spec.began,
@@ -84,6 +84,8 @@ class Waits(Verbs):
         limit: int = 1_000_000,
     ) -> list[OpenWait]:
         """Open waits that an event may answer, by id. `hashes` are those of its values under the name's paths."""
+        sealer = self._connection.sealer
+        hashes = hashes if sealer is None else sealer.marks(hashes)
         rows = self._execute(
             "SELECT w.id, w.run_id, w.key, w.name, w.path, w.value, w.if_exp, "
             "e.id, e.ext_id, e.name, e.data, e.ts, e.v "

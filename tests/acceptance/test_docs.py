@@ -55,6 +55,7 @@ def test_the_settings_have_the_defaults_that_the_page_tells():
     settings = Settings()
 
     assert told.pop("store_url") == "an SQLite file"
+    assert told.pop("encryption_keys") == "none"
     assert {name: _number(text) for name, text in told.items()} == {
         field.name: getattr(settings, field.name) for field in fields(Settings)
     }

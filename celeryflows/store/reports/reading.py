@@ -9,18 +9,22 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from celeryflows.errors import StoreError, StoreUnavailable
 from celeryflows.store.database import Store
+from celeryflows.store.sealing import payload_columns, shown_rows
 
 # A snapshot that is held for long slows every hand-over of the engine.
 LONGEST = "5s"
+Read = tuple[list[str], list[tuple[Any, ...]]]
 
 
 def read(store: Store, query: Executable) -> list[tuple[Any, ...]]:
     """The rows of one query. Raises StoreUnavailable when nothing answers, StoreError for a query that is refused."""
     try:
         with store.guard, store.engine.connect() as connection:
-            return _bounded(connection, query) if store.dialect.name == "postgresql" else _rows(connection, query)
+            look = _bounded if store.dialect.name == "postgresql" else _rows
+            names, rows = look(connection, query)
     except (DBAPIError, PoolTimeout) as error:
         raise _translated(store, error) from error
+    return shown_rows(store.sealer, rows, payload_columns(names))
 
 
 def one(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...] | None:
@@ -28,11 +32,12 @@ def one(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...] | None:
     return rows[0] if rows else None
 
 
-def _rows(connection: Connection, query: Executable) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in connection.execute(query)]
+def _rows(connection: Connection, query: Executable) -> Read:
+    found = connection.execute(query)
+    return list(found.keys()), [tuple(row) for row in found]
 
 
-def _bounded(connection: Connection, query: Executable) -> list[tuple[Any, ...]]:
+def _bounded(connection: Connection, query: Executable) -> Read:
     connection.exec_driver_sql("BEGIN READ ONLY")
     try:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{LONGEST}'")
