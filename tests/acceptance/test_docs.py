@@ -80,7 +80,7 @@ def commands(of: click.Group, prefix: str = "") -> Iterator[str]:
 
 def test_the_reference_tells_every_command_with_its_options():
     page = (ROOT / "docs" / "reference.md").read_text().partition("## Commands")[2].partition("\n## ")[0]
-    told = set(re.findall(r"`((?:db )?[a-z]+)(?: [^`]*)?`", page))
+    told = set(re.findall(r"`((?:db )?[a-z-]+)(?: [^`]*)?`", page))
     options = {
         option.split("/")[0]
         for command in loaded(group).values()
