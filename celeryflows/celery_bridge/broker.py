@@ -7,7 +7,7 @@ from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 from kombu.utils import json
 
-from celeryflows.celery_bridge.dispatcher import quick_connection
+from celeryflows.celery_bridge.quick_connection import quick_connection
 from celeryflows.errors import StoreMismatch
 from celeryflows.ids import new_id
 from celeryflows.model.runs import Delivery

@@ -11,6 +11,7 @@ from celery import Celery
 from kombu.pools import ProducerPool
 from kombu.utils import json
 
+from celeryflows.celery_bridge.quick_connection import quick_connection
 from celeryflows.celery_bridge.result_writer import ResultWriter, request_of
 from celeryflows.codec import is_sealed
 from celeryflows.model.runs import Delivery
@@ -20,15 +21,6 @@ logger = logging.getLogger("celeryflows")
 HEADER = "flows"
 REST = 1.0
 POOL = 10
-# Publishing must come back soon when the broker is down: what is not sent, recovery sends.
-QUICK = {
-    "socket_connect_timeout": 1.0,
-    "socket_timeout": 2.0,
-    "max_retries": 1,
-    "interval_start": 0,
-    "interval_step": 0.1,
-    "interval_max": 0.1,
-}
 
 
 class CeleryDispatcher:
@@ -97,12 +89,3 @@ class CeleryDispatcher:
 def _together(producer: Any, count: int) -> AbstractContextManager[Any]:
     """Many messages in few round trips, where kombu's transport can."""
     return producer.batch() if count > 1 else nullcontext()
-
-
-def quick_connection(app: Celery) -> Any:
-    """A connection to the broker that gives up within seconds."""
-    options = dict(app.conf.broker_transport_options or {})
-    url = str(app.conf.broker_write_url or app.conf.broker_url or "")
-    if url.startswith(("redis", "rediss", "sentinel", "valkey")):
-        options = {**QUICK, **options}
-    return app.connection_for_write(transport_options=options, connect_timeout=1)

@@ -6,7 +6,7 @@ from typing import Any
 from celery import Celery
 
 from celeryflows.celery_bridge.broker import CeleryBroker
-from celeryflows.celery_bridge.dispatcher import quick_connection
+from celeryflows.celery_bridge.quick_connection import quick_connection
 from celeryflows.celery_bridge.settings import app_name
 from celeryflows.console.doctor_broker import BrokerFacts
 from celeryflows.model.runs import Delivery

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 
-from celeryflows.celery_bridge.dispatcher import quick_connection
+from celeryflows.celery_bridge.quick_connection import quick_connection
 from celeryflows.cli.dev.redis_server import LEAST_DATABASES, embedded_redis, redis_binary
 
 LOOPBACK = ("localhost", "127.0.0.1")
