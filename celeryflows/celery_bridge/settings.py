@@ -11,14 +11,14 @@ from typing import Any
 
 from celery import Celery
 
-from celeryflows.durations import SECOND, parse_duration
+from celeryflows.durations import MINUTE, SECOND, parse_duration
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError, InvalidDuration
 from celeryflows.store.keyring import Keyring
 
-DURATIONS = {"max_wait", "dedupe", "beat_every", "dead_after", "leader_lease"}
+DURATIONS = {"max_wait", "dedupe", "retention", "beat_every", "dead_after", "leader_lease"}
 PLAIN = {"store_url", "encryption_keys"}
-LEAST = {"beat_every": SECOND, "dead_after": 4 * SECOND, "leader_lease": 4 * SECOND}
+LEAST = {"beat_every": SECOND, "dead_after": 4 * SECOND, "leader_lease": 4 * SECOND, "retention": MINUTE}
 
 
 def read_settings(app: Celery) -> Settings:

@@ -13,6 +13,7 @@ COMMANDS = {
     "doctor": "doctor_command:see_doctor",
     "events": "event_commands:list_events",
     "list": "flow_commands:list_flows",
+    "prune": "prune_command:prune",
     "replay": "rerun_commands:replay_runs",
     "replays": "rerun_commands:list_replays",
     "rerun": "rerun_commands:rerun_run",

@@ -116,7 +116,8 @@ def _arm(runtime: Runtime, tx: Connection, claim: Claim, pending: Sequence[Pendi
         tx.waits.arm(wait)
     # All look before one is answered: an event answers all that match it, and what was taken is not found any more.
     found = [(wait, _arrived(runtime, tx, claim, wait)) for wait in arming]
-    answered = [tx.waits.answer(wait.id, event.id) for wait, event in found if event is not None]
+    kept = [(wait, event.id) for wait, event in found if event is not None and tx.events.hold(event.id)]
+    answered = [tx.waits.answer(wait.id, event_id) for wait, event_id in kept]
     return any(answered)
 
 

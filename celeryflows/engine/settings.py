@@ -25,3 +25,4 @@ class Settings:
     fan_out_at_once: int = 100
     fan_out_piece: int = 200
     lookback_candidates: int = 1_000
+    retention: int = 0

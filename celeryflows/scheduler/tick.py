@@ -13,6 +13,7 @@ from celeryflows.engine.resume import expire_unstarted, requeue, wake_due
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import StoreError
 from celeryflows.scheduler.crons import fire_due
+from celeryflows.scheduler.retention import Pruner
 from celeryflows.scheduler.sweeper import Broker, adopt_orphans, forget_old, resend_lost, route_left
 from celeryflows.store.runs import Held
 from celeryflows.store.workers import WorkerRow
@@ -24,6 +25,7 @@ SWEEP_EVERY = 1.0
 RENEW_EVERY = 3.0
 RELEASE_EVERY = 10.0
 FORGET_EVERY = 60.0
+PRUNE_EVERY = 5.0
 BATCHES_A_TICK = 20
 BATCHES_SECONDS = 1.0
 
@@ -72,6 +74,8 @@ class Scheduler:
     _timers: Every = field(default_factory=lambda: Every(TIMERS_EVERY))
     _release: Every = field(default_factory=lambda: Every(RELEASE_EVERY))
     _forget: Every = field(default_factory=lambda: Every(FORGET_EVERY))
+    _prune: Every = field(default_factory=lambda: Every(PRUNE_EVERY))
+    _pruner: Pruner | None = None
 
     def start(self) -> None:
         """Enter this worker and its flows."""
@@ -164,6 +168,9 @@ class Scheduler:
         if self._forget.is_due(now):
             with self.gate:
                 forget_old(self.runtime)
+        if self.runtime.settings.retention and self._prune.is_due(now):
+            self._pruner = self._pruner or Pruner(self.runtime)
+            self._batches(self._pruner.piece)
 
     def _has_seen_long(self, now: float) -> bool:
         """After an outage of the store every heartbeat is old: declare nobody dead before it was seen for as long."""

@@ -21,6 +21,7 @@ from celeryflows.store.messages import Messages
 from celeryflows.store.once import Once
 from celeryflows.store.replays import Replays
 from celeryflows.store.reruns import Reruns
+from celeryflows.store.retention import Retention
 from celeryflows.store.runs import Runs
 from celeryflows.store.sealing import Sealer, opened_rows, payload_columns, sealed_params
 from celeryflows.store.steps import Steps
@@ -72,6 +73,7 @@ class Connection:
     workers = cached_property(Workers)
     locks = cached_property(Locks)
     messages = cached_property(Messages)
+    retention = cached_property(Retention)
     reruns = cached_property(Reruns)
     replays = cached_property(Replays)
 

@@ -74,6 +74,12 @@ class Events(Verbs):
         rows = self._execute(f"SELECT {COLUMNS} FROM flows_events WHERE id = :id", id=event_id)
         return read_event(rows[0]) if rows else None
 
+    def hold(self, event_id: str) -> bool:
+        """Lock an old event so that retention leaves it; False when it is gone. One writer needs no lock."""
+        if not self._connection.dialect.has_advisory_locks:
+            return True
+        return bool(self._execute("SELECT id FROM flows_events WHERE id = :id {share}", id=event_id))
+
     def unrouted(self, older_than: int, limit: int = 200) -> list[Unrouted]:
         """Events left unrouted or half routed, oldest first; `older_than` microseconds, to leave those under way."""
         rows = self._execute(

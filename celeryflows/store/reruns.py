@@ -41,15 +41,20 @@ class Reruns(Verbs):
     """The verbs of reruns."""
 
     def original(self, run_id: str) -> Original | None:
-        """The run to repeat, None when there is none."""
-        rows = self._execute("SELECT id, flow, status, event_id, message FROM flows_runs WHERE id = :id", id=run_id)
+        """The run to repeat, locked so that it stays; None when there is none."""
+        rows = self._execute(
+            "SELECT id, flow, status, event_id, message FROM flows_runs WHERE id = :id {share}", id=run_id
+        )
         return Original(*rows[0]) if rows else None
 
     def add(self, runs: Sequence[NewRerun]) -> None:
-        """Write queued runs; one whose id is there already is left as it is."""
+        """Write queued runs; one whose id is there already is left as it is. Their events are locked, or retention
+        might take them meanwhile."""
         self._many(
             "INSERT INTO flows_runs (id, flow, version, status, event_id, message, origin, created_at, sent_at) "
-            "VALUES (:id, :flow, :version, 'queued', :event_id, :message, :origin, {now}, {now}) "
+            "SELECT CAST(:id AS varchar), CAST(:flow AS varchar), CAST(:version AS varchar), 'queued', e.id, "
+            "CAST(:message AS text), CAST(:origin AS varchar), {now}, {now} "
+            "FROM flows_events e WHERE e.id = :event_id {share} "
             "ON CONFLICT (id) DO NOTHING",
             [{name: getattr(run, name) for name in run.__slots__} for run in runs],
         )

@@ -97,6 +97,8 @@ Index("flows_runs_by_flow", runs.c.flow, runs.c.id)
 RARE = "status NOT IN ('queued', 'running', 'completed')"
 _partial("flows_runs_by_status", [runs.c.status, runs.c.id], RARE)
 Index("flows_runs_by_event", runs.c.event_id)
+# Retention finds what is old by ids that begin with the time, and by their end the runs whose ids tell none.
+_partial("flows_runs_odd", [runs.c.ended_at, runs.c.id], "ended_at IS NOT NULL AND (length(id) <> 26 OR id >= '02')")
 _partial("flows_runs_finish", [runs.c.finish_by], "finish_by IS NOT NULL")
 _partial("flows_runs_owing", [runs.c.id], "owes IS NOT NULL")
 _partial("flows_runs_of_parent", [runs.c.parent], "parent IS NOT NULL")
@@ -181,6 +183,8 @@ waits = Table(
     Column("branch", KEY, nullable=False, server_default=text("''")),
 )
 _partial("flows_waits_open", [waits.c.name, waits.c.hash], "state = 'open'")
+# The events that answered: they stay as long as their runs.
+_partial("flows_waits_event", [waits.c.event_id], "event_id IS NOT NULL")
 Index("flows_waits_of_run", waits.c.run_id, waits.c.key, unique=True)
 
 shapes = Table(

@@ -1,6 +1,7 @@
 """No hot statement reads a table of 100,000 runs from end to end, whatever plan the database takes."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -132,6 +133,23 @@ def test_what_senders_turns_and_the_leader_ask_is_found_by_indexes(filled: Watch
     filled.seen.clear()
     live(filled)
     assert len(filled.seen) > 40
+    assert shown(scanned(filled)) == ""
+
+
+def test_what_retention_asks_is_found_by_indexes(filled: WatchedStore) -> None:
+    filled.seen.clear()
+    with filled.connection() as connection, connection.transaction():
+        verbs = connection.retention
+        runs = verbs.runs_by_id("r0000050000", "r0000090000", 50)
+        verbs.runs_of_flow("shop.f3", "r0000050000", 50)
+        verbs.odd_runs(NOW, 0, "", 50)
+        verbs.held([replace(run, parent="r0000000001") for run in runs], NOW)
+        _, events = verbs.forget_runs([run.id for run in runs])
+        verbs.events_by_id("e0000050000", "e0000090000", 50)
+        verbs.events_of_name("shop/e3", NOW, NOW - 1_000 * SECOND, "", 50)
+        verbs.forget_events(events, NOW, NOW)
+    assert len(events) > 40
+    assert len(filled.seen) >= 13
     assert shown(scanned(filled)) == ""
 
 

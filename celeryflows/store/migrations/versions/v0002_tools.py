@@ -37,6 +37,9 @@ def upgrade() -> None:
     """Add them; older code goes on beside it."""
     for table, column in _more_columns():
         op.add_column(table, column)
+    odd = "ended_at IS NOT NULL AND (length(id) <> 26 OR id >= '02')"
+    _partial_index("flows_runs_odd", "flows_runs", ["ended_at", "id"], odd)
+    _partial_index("flows_waits_event", "flows_waits", ["event_id"], "event_id IS NOT NULL")
     _partial_index("flows_runs_finish", "flows_runs", ["finish_by"], "finish_by IS NOT NULL")
     _partial_index("flows_runs_owing", "flows_runs", ["id"], "owes IS NOT NULL")
     _partial_index("flows_runs_of_parent", "flows_runs", ["parent"], "parent IS NOT NULL")
@@ -108,7 +111,8 @@ def downgrade() -> None:
     """Drop them."""
     for table in ("flows_replays", "flows_groups", "flows_branches"):
         op.drop_table(table)
-    for index in ("flows_runs_of_parent", "flows_runs_owing", "flows_runs_finish"):
+    op.drop_index("flows_waits_event", table_name="flows_waits")
+    for index in ("flows_runs_of_parent", "flows_runs_owing", "flows_runs_finish", "flows_runs_odd"):
         op.drop_index(index, table_name="flows_runs")
     for table, column in reversed(_more_columns()):
         with op.batch_alter_table(table) as batch:
