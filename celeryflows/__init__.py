@@ -11,6 +11,8 @@ from celeryflows.errors import (
     InvalidDuration,
     InvalidEvent,
     InvalidOutput,
+    InvokeError,
+    InvokeTimeout,
     NondeterminismError,
     NonRetriableError,
     NotStorable,
@@ -36,6 +38,7 @@ from celeryflows.middleware import Middleware, RunCall, StepCall
 from celeryflows.model.events import Event
 from celeryflows.model.retries import Backoff
 from celeryflows.model.runs import Status
+from celeryflows.model.signals import Signal
 from celeryflows.model.triggers import OnCron, OnEvent
 
 __all__ = [
@@ -51,6 +54,8 @@ __all__ = [
     "InvalidDuration",
     "InvalidEvent",
     "InvalidOutput",
+    "InvokeError",
+    "InvokeTimeout",
     "Middleware",
     "NonRetriableError",
     "NondeterminismError",
@@ -67,6 +72,7 @@ __all__ = [
     "RunHandle",
     "RunTimeout",
     "SchemaMismatch",
+    "Signal",
     "Status",
     "StepCall",
     "StepError",

@@ -13,6 +13,7 @@ from celeryflows.engine.intake import send, send_within
 from celeryflows.engine.replay import select_runs, start_replay
 from celeryflows.engine.rerun import replay_event
 from celeryflows.engine.runtime import Dispatcher, Runtime
+from celeryflows.engine.signalling import signal
 from celeryflows.errors import InvalidEvent
 from celeryflows.handle import ReplayHandle, RunHandle
 from celeryflows.middleware import Middleware, checked
@@ -98,6 +99,18 @@ class Flows:
     ) -> list[str]:
         """As `send`, from async views: the loop is not held."""
         return await asyncio.to_thread(self.send, event, data, id=id, ts=ts, v=v)
+
+    def signal(self, name: str, data: Any = None) -> str | None:
+        """Wake the run that waits for the signal (`ctx.step.wait_for_signal`): its id, None when none does.
+
+        `data` is any value that can be stored. Raises InvalidEvent for a name that no event may have either,
+        NotStorable, BoundExceeded or StoreUnavailable.
+        """
+        return signal(self.runtime, name, data)
+
+    async def asignal(self, name: str, data: Any = None) -> str | None:
+        """As `signal`, from async views: the loop is not held."""
+        return await asyncio.to_thread(self.signal, name, data)
 
     # -- looking
 

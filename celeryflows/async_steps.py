@@ -8,7 +8,8 @@ from typing import Any
 
 from celeryflows.durations import Duration
 from celeryflows.model.events import Event
-from celeryflows.steps import SIGNALS, BoundSteps, Failed, Parked, Result, Value, WaitRequest, as_list
+from celeryflows.model.signals import Signal
+from celeryflows.steps import SIGNALS, BoundSteps, Failed, Parked, Result, SignalRequest, Value, WaitRequest, as_list
 
 
 class AsyncSteps(BoundSteps):
@@ -63,6 +64,21 @@ class AsyncSteps(BoundSteps):
         """As `Steps.send_event`."""
         ids: list[str] = await self._settle(lambda: self._for("send_event", id).send(id, as_list(events)))
         return ids
+
+    async def wait_for_signal(
+        self, id: str, name: str, *, timeout: Duration, on_conflict: str = "fail"
+    ) -> Signal | None:
+        """As `Steps.wait_for_signal`."""
+        request = SignalRequest(name, timeout, on_conflict)
+        found: Signal | None = await self._settle(lambda: self._for("wait_for_signal", id).wait_for_signal(id, request))
+        return found
+
+    async def invoke(self, id: str, flow: Any, data: Any = None, timeout: Duration = "365 days") -> Any:
+        """As `Steps.invoke`; `asyncio.gather` of several starts them at once."""
+        return await self._settle(lambda: self._for("invoke", id).invoke(id, flow, data, timeout, self._options))
+
+    async def _continue_as_new(self, data: Any) -> None:
+        await self._settle(lambda: self._journal.continue_as_new(data))
 
     async def _settle(self, tool: Callable[[], Result]) -> Any:
         try:

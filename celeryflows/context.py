@@ -61,7 +61,8 @@ class Context:
 
     `event` is the trigger and `events` all of a batch; `run_id`, `flow` and `version` name the run (the version it
     started under); `attempt` is 0-based and `max_attempts` is retries + 1, the step's inside a step, else the body's;
-    `step` holds the step tools; `logger` is silent while replaying.
+    `step` holds the step tools; `logger` is silent while replaying; `continue_as_new` ends the run and starts its
+    successor.
     """
 
     def __init__(self, event: Event, info: RunInfo, replay: Replay, step: Any) -> None:
@@ -74,6 +75,15 @@ class Context:
         self.step: Any = step
         self.logger = RunLogger(replay, info.run_id)
         self._replay = replay
+
+    def continue_as_new(self, data: Any = None) -> Any:
+        """End this run, and go on as a new one of the same flow, of its newest version, with this event data.
+
+        For what never ends, or passes the bound of steps: `ctx.continue_as_new({"page": page + 1})`, awaited in async
+        flows. `data` is a mapping, a model, an Event or any other value, as `.delay()` takes it; the event keeps its
+        name. Nothing behind this line runs. A caller that waits for this run gets the value of the last one.
+        """
+        return self.step._continue_as_new(data)
 
     @property
     def attempt(self) -> int:

@@ -17,7 +17,9 @@ FlowsError
 │   ├── PayloadLocked        encrypted under a key that this app lacks
 │   └── StoreMismatch        another store than the broker's
 ├── StepError                a step whose attempts are spent; catchable in the handler
-│   └── StepTimeout          its last attempt outlived using(timeout=...)
+│   ├── StepTimeout          its last attempt outlived using(timeout=...)
+│   └── InvokeError          the invoked run failed, was cancelled or skipped, or could not be started
+│       └── InvokeTimeout    it did not end in time, and goes on
 ├── StepMisuse               a step in a step, one id in flight twice, a wrong option: ends the run
 ├── NondeterminismError      a memo of another kind under the same id
 ├── RetryAfterError, NonRetriableError     raised by users to steer retries
@@ -157,6 +159,27 @@ class StepTimeout(StepError):
 
     `stack` shows where its body was then. A sync body is left running in its thread; its value is dropped.
     """
+
+
+class InvokeError(StepError):
+    """An invoked run that failed, was cancelled or skipped, or could not be started.
+
+    `name`, `message` and `stack` are those of its error, `RunCancelled` and the reason when it did not fail; `run_id`
+    is the run's id, empty when none was started.
+    """
+
+    def __init__(self, step_id: str, name: str, message: str, stack: str = "", run_id: str = "") -> None:
+        super().__init__(step_id, name, message, stack)
+        self.args = (step_id, name, message, stack, run_id)
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        what = f"the invoked run {self.run_id} ended with" if self.run_id else "nothing was invoked,"
+        return f"step {self.step_id!r}: {what} {self.name}: {self.message}"
+
+
+class InvokeTimeout(InvokeError):
+    """An invoked run that did not end in time. It goes on."""
 
 
 class StepMisuse(FlowsError):

@@ -7,7 +7,7 @@ from typing import Any
 
 from celeryflows.durations import to_datetime
 from celeryflows.engine.failures import read_failure
-from celeryflows.engine.finish import cancel, read_output
+from celeryflows.engine.finish import cancel, last_of, read_output
 from celeryflows.engine.replay import known_replay, stop_replay
 from celeryflows.engine.rerun import rerun
 from celeryflows.engine.runtime import Runtime
@@ -87,8 +87,23 @@ class RunHandle:
         at = self._outcome().ended_at
         return to_datetime(at) if at is not None else None
 
+    @property
+    def parent(self) -> str | None:
+        """The run that invoked it."""
+        return self._outcome().parent
+
+    @property
+    def continued_from(self) -> str | None:
+        """The run that it goes on for."""
+        return self._outcome().continued_from
+
+    @property
+    def continued_as(self) -> str | None:
+        """The run that goes on for it."""
+        return self._outcome().continued_as
+
     def cancel(self, because: str = "cancelled by hand") -> bool:
-        """Cancel it; False when it had ended."""
+        """Cancel it, or the run that goes on for it; False when that had ended."""
         return cancel(self.runtime, self.id, because)
 
     def rerun(self, from_step: str | None = None, input: Any = None) -> "RunHandle":
@@ -104,16 +119,21 @@ class RunHandle:
     def get(self, timeout: float | None = None) -> Any:
         """Wait for its value, at most `timeout` seconds (None: without end).
 
-        Raises RunFailed, RunCancelled (skipped ones too) or RunTimeout.
+        Of a run that went on as new it is the value of the last one. Raises RunFailed, RunCancelled (skipped ones too)
+        or RunTimeout.
         """
         until = None if timeout is None else time.monotonic() + timeout
         pause = FIRST_LOOK
+        last = self
         while True:
-            found = self._outcome()
+            found = last._outcome()
+            if found.continued_as is not None:
+                last = RunHandle(last_of(self.runtime, last.id), self.runtime)
+                continue
             if found.ended_at is not None:
                 return _value(found)
             if until is not None and time.monotonic() >= until:
-                raise RunTimeout(f"run {self.id} is still {found.status} after {timeout} s; it goes on")
+                raise RunTimeout(f"run {last.id} is still {found.status} after {timeout} s; it goes on")
             time.sleep(pause if until is None else min(pause, max(0.0, until - time.monotonic())))
             pause = min(pause * 1.5, SLOWEST_LOOK)
 

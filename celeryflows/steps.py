@@ -10,6 +10,7 @@ from celeryflows.errors import LostTurn, StepError, Suspend, TurnCancelled
 from celeryflows.model.events import Event
 from celeryflows.model.retries import BackoffRule
 from celeryflows.model.step_options import PLAIN, StepOptions, read_options
+from celeryflows.model.signals import Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,15 @@ class WaitRequest:
     match: str | None
     if_exp: str | None
     lookback: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRequest:
+    """What `wait_for_signal` was asked."""
+
+    name: str
+    timeout: Duration
+    on_conflict: str
 
 
 class Slot(Protocol):
@@ -100,6 +110,18 @@ class Journal(Protocol):
 
     def send(self, id: str, events: Sequence[Event]) -> Result:
         """Send events once."""
+        ...
+
+    def wait_for_signal(self, id: str, request: SignalRequest) -> Result:
+        """Wait for a signal."""
+        ...
+
+    def invoke(self, id: str, flow: Any, data: Any, timeout: Duration, options: StepOptions) -> Result:
+        """Start another flow's run and wait for its end."""
+        ...
+
+    def continue_as_new(self, data: Any) -> Result:
+        """End the run; another goes on."""
         ...
 
     def pause(self) -> None:
@@ -209,6 +231,29 @@ class Steps(BoundSteps):
         """Send events once over any number of replays; our ids, in order."""
         ids: list[str] = self._take(self._for("send_event", id).send(id, as_list(events)))
         return ids
+
+    def wait_for_signal(self, id: str, name: str, *, timeout: Duration, on_conflict: str = "fail") -> Signal | None:
+        """Wait for `flows.signal(name, data)`; None at the timeout, at most 366 days.
+
+        One run waits for a name: where one does already, `on_conflict="fail"` raises StepError, "replace" takes its
+        place, and that one gets None. Signals that came before the wait do not count.
+        """
+        request = SignalRequest(name, timeout, on_conflict)
+        found: Signal | None = self._take(self._for("wait_for_signal", id).wait_for_signal(id, request))
+        return found
+
+    def invoke(self, id: str, flow: Any, data: Any = None, timeout: Duration = "365 days") -> Any:
+        """Start a run of another flow, once, and wait for its value.
+
+        `flow` is a flow's task, or its name also where another service has its code. `data` is a mapping, a model, an
+        Event or any other value, as `.delay()` takes it. Raises InvokeError when the run fails, is cancelled or
+        skipped, or cannot be started, and InvokeTimeout at the timeout: the run goes on then. It also goes on when
+        this run is cancelled, but with `using(cancel_with_parent=True)`.
+        """
+        return self._take(self._for("invoke", id).invoke(id, flow, data, timeout, self._options))
+
+    def _continue_as_new(self, data: Any) -> None:
+        self._take(self._journal.continue_as_new(data))
 
     def _take(self, result: Result) -> Any:
         if isinstance(result, Value):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
-from celery import Celery
+from celery import Celery, states
 from kombu.pools import ProducerPool
 from kombu.utils import json
 
@@ -19,6 +19,8 @@ from celeryflows.model.runs import Delivery
 logger = logging.getLogger("celeryflows")
 
 HEADER = "flows"
+# Names the first run of a line of runs that went on as new, in the headers of those that follow.
+FIRST = "flows_first"
 REST = 1.0
 POOL = 10
 
@@ -50,15 +52,32 @@ class CeleryDispatcher:
         """SUSPENDED in the result backend, so that AsyncResult tells it."""
         return self._results.write(run_id, lambda backend: backend.store_result(run_id, None, "SUSPENDED"))
 
+    def run_continues(self, run_id: str, message: str | None) -> str | None:
+        """SUSPENDED for who asks for the first of a line of runs; the last one's end is told under that id too."""
+        options = json.loads(message) if message else {}
+        headers = options.get("headers") or {}
+        if FIRST in headers:
+            return message
+        self.run_suspended(run_id)
+        return str(json.dumps({**options, "headers": {**headers, FIRST: run_id}}))
+
     def run_cancelled(self, run_id: str, reason: str, message: str | None = None) -> None:
         """REVOKED in the result backend, so that `.get()` never hangs, nor a chord over the run."""
         request = request_of(run_id, message)
         self._results.write(run_id, lambda backend: backend.mark_as_revoked(run_id, reason, request))
+        if first := first_of(message):
+            self._results.write(first, lambda backend: backend.mark_as_revoked(first, reason))
 
     def run_failed(self, run_id: str, error: Exception, message: str | None = None) -> None:
         """FAILURE in the result backend, of a run that recovery gave up."""
         request = request_of(run_id, message)
         self._results.write(run_id, lambda backend: backend.mark_as_failure(run_id, error, request=request))
+        if first := first_of(message):
+            self.first_ended(first, error, states.FAILURE)
+
+    def first_ended(self, first: str, result: Any, state: str) -> None:
+        """The end of a line of runs, for who asks for its first one. Callbacks belong to the last one."""
+        self._results.write(first, lambda backend: backend.store_result(first, result, state))
 
     def _producer(self) -> Any:
         if self._producers is None or self._pid != os.getpid():
@@ -84,6 +103,13 @@ class CeleryDispatcher:
             self._app.send_task(delivery.flow, (), {}, **options)
         else:
             cast(Any, type(task).__mro__[1]).apply_async(task, (), {}, **options)
+
+
+def first_of(message: str | None) -> str | None:
+    """The first run of the line that a run with these options belongs to."""
+    headers = (json.loads(message) if message else {}).get("headers") or {}
+    found: str | None = headers.get(FIRST)
+    return found
 
 
 def _together(producer: Any, count: int) -> AbstractContextManager[Any]:

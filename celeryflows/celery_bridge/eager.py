@@ -48,7 +48,10 @@ class EagerWorld:
             self._settle()
         finally:
             self._settling = outer
-        return self._ends.get(run_id, NOT_CLAIMED)
+        end = self._ends.get(run_id, NOT_CLAIMED)
+        while end.continued_as is not None:
+            end = self._ends.get(end.continued_as, NOT_CLAIMED)
+        return end
 
     def _settle(self) -> None:
         """Go on until nothing sleeps, waits or backs off any more. Crons do not fire in eager mode."""

@@ -11,7 +11,7 @@ from celery.result import EagerResult
 from kombu.utils import json
 
 from celeryflows.celery_bridge.declaration import Declared
-from celeryflows.celery_bridge.dispatcher import HEADER
+from celeryflows.celery_bridge.dispatcher import FIRST, HEADER, CeleryDispatcher
 from celeryflows.celery_bridge.result import RunResult
 from celeryflows.celery_bridge.result_writer import OF_REQUEST
 from celeryflows.codec import loads
@@ -142,11 +142,25 @@ def take_delivery(host: Host, task: Any, args: tuple[Any, ...], kwargs: Mapping[
         end = take_turn(runtime, request.id, _yields(host, task))
     if end.status is None and (request.delivery_info or {}).get("redelivered"):
         end = _ended_before(runtime, request.id)
+    if end.continued_as is not None:
+        raise TurnOver
+    _tell_first(runtime, request, end)
     if end.status is Status.COMPLETED:
         return end.value
     if end.status is Status.FAILED and end.error is not None:
         raise end.error
     raise TurnOver
+
+
+def _tell_first(runtime: Runtime, request: Any, end: TurnEnd) -> None:
+    """Who holds the id of the first of a line of runs gets the last one's value."""
+    first = getattr(request, FIRST, None)
+    if not first or request.ignore_result or not isinstance(runtime.dispatcher, CeleryDispatcher):
+        return
+    if end.status is Status.COMPLETED:
+        runtime.dispatcher.first_ended(first, end.value, states.SUCCESS)
+    elif end.status is Status.FAILED:
+        runtime.dispatcher.first_ended(first, end.error, states.FAILURE)
 
 
 def in_place(result: Any) -> Any:
@@ -187,7 +201,7 @@ def _ended_before(runtime: Runtime, run_id: str) -> TurnEnd:
     """A redelivered message of a run that ended: the worker died before Celery stored the result."""
     with runtime.store.connection() as connection:
         found = connection.runs.outcome(run_id)
-    if found is not None and found.status == Status.COMPLETED:
+    if found is not None and found.status == Status.COMPLETED and found.continued_as is None:
         return TurnEnd(Status.COMPLETED, loads(found.output) if found.output is not None else None)
     if found is not None and found.status == Status.FAILED:
         return TurnEnd(Status.FAILED, error=run_failed(run_id, found.error))

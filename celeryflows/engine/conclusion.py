@@ -6,9 +6,11 @@ from typing import Any
 
 from celeryflows.codec import dumps
 from celeryflows.engine import telling
+from celeryflows.engine.debts import pay
 from celeryflows.engine.failures import failure_of, failure_text, is_final
-from celeryflows.engine.finish import completed_event, failed_event, route_ended, tell_suspended, told
+from celeryflows.engine.finish import cancel, completed_event, failed_event, route_ended, tell_suspended, told
 from celeryflows.engine.matching import LIFECYCLE, answers
+from celeryflows.engine.openings import Openings
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.waiting import Pending
@@ -18,7 +20,7 @@ from celeryflows.model.events import RUN_COMPLETED, RUN_FAILED, StoredEvent
 from celeryflows.model.runs import Status
 from celeryflows.model.waits import OpenWait, WaitSpec
 from celeryflows.store.connection import Connection
-from celeryflows.store.runs import Claim
+from celeryflows.store.runs import NOTHING, Claim
 from celeryflows.store.waits import SHAPES_BOUND, NewWait
 
 
@@ -53,18 +55,20 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     wake = min((p.row.due for p in pending if p.row.due is not None), default=None)
     fresh = [p.wait for p in pending if p.wait is not None and not p.armed]
     armed = [p.row.key for p in pending if p.armed]
+    openings = Openings(recorder, pending)
     tries = 0
 
     def work(tx: Connection) -> bool:
         nonlocal tries
         tries += 1
         # A second try may find the waits that the first one armed and answered, when only its reply was lost.
-        known = armed if tries == 1 else [p.row.key for p in pending if p.wait is not None]
-        _lock_waits(tx, fresh)
+        known = armed if tries == 1 else [p.row.key for p in pending if p.waits]
+        _lock_waits(tx, fresh, openings.stripes)
+        openings.lock(tx)
         if not tx.runs.suspend(claim, wake, claim.attempt):
             return _suspended_before(tx, claim)
         tx.steps.put([p.row for p in pending])
-        answered = _arm(runtime, tx, claim, pending)
+        answered = _arm(runtime, tx, claim, pending) | openings.open(tx, again=tries > 1)
         if answered or (known and tx.waits.settled(claim.run_id, known)):
             # The event came first: the run stays ours, and the handler goes on at once.
             tx.runs.resume_own(claim)
@@ -75,21 +79,23 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     for row in recorder.tried:
         telling.recorded(claim, row)
     recorder.tried.clear()
+    openings.send_off()
     if suspended:
         telling.suspended(claim, recorder.now(), wake)
         tell_suspended(runtime, recorder.connection, claim.run_id)
     return suspended
 
 
-def _lock_waits(tx: Connection, waits: Sequence[WaitSpec]) -> None:
+def _lock_waits(tx: Connection, waits: Sequence[WaitSpec], signals: Sequence[int]) -> None:
     """Names and stripes before either side looks. A path that nobody waited on before takes its name alone."""
     if not waits:
+        tx.locks.hold_stripes(signals)
         return
     known = tx.waits.shapes([w.name for w in waits])
     new = {(w.name, w.path) for w in waits if w.path not in known.get(w.name, ())}
     alone = sorted({name for name, _ in new})
     shared = sorted({w.name for w in waits} - set(alone))
-    tx.locks.hold_names_and_stripes(shared, alone, [w.hash for w in waits])
+    tx.locks.hold_names_and_stripes(shared, alone, [*(w.hash for w in waits), *signals])
     for name, path in sorted(new):
         paths = tx.waits.shapes([name]).get(name, [])
         if len(paths) >= SHAPES_BOUND and path not in paths:
@@ -169,17 +175,22 @@ def _complete(runtime: Runtime, flow: Flow, recorder: Recorder, value: Any) -> E
     most = runtime.settings.max_value_bytes
     if len(output) * 4 > most and (size := len(output.encode())) > most:
         raise BoundExceeded(f"{what} in bytes", most, size, "Return a key instead, or raise flows_max_value_bytes.")
-    if not connection.repeat(lambda: _end_unheard(runtime, connection, claim, output)):
+    owed = connection.repeat(lambda: _end_unheard(runtime, connection, claim, output))
+    if owed is None:
         event = completed_event(runtime, claim, output)
         _finish(runtime, recorder, Status.COMPLETED, output, None, event)
+    elif owed != NOTHING:
+        pay(runtime, claim.run_id, cancel)
     telling.completed(claim, recorder.now(), output)
     return Ended(output=output)
 
 
-def _end_unheard(runtime: Runtime, connection: Connection, claim: Claim, output: str) -> bool:
-    """Where nobody listens: one statement, one commit. It is refused when that is not so any more."""
+def _end_unheard(runtime: Runtime, connection: Connection, claim: Claim, output: str) -> str | None:
+    """Where nobody listens: one statement, one commit, and what is owed. Refused when that is not so any more."""
     snapshot = runtime.catalog.recent(connection, runtime.clock.monotonic())
-    return not snapshot.tells(RUN_COMPLETED) and connection.runs.finish_unheard(claim, output, snapshot.version)
+    if snapshot.tells(RUN_COMPLETED):
+        return None
+    return connection.runs.finish_unheard(claim, output, snapshot.version)
 
 
 def _fail(runtime: Runtime, recorder: Recorder, error: BaseException) -> Ended:
@@ -198,20 +209,21 @@ def _finish(
     name = RUN_COMPLETED if status is Status.COMPLETED else RUN_FAILED
     listened = connection.repeat(lambda: told(runtime, connection, name))
 
-    def work(tx: Connection) -> None:
-        if not tx.runs.finish(claim, status, output, error):
-            _check_own_end(tx, claim)
+    def work(tx: Connection) -> str:
+        owed = tx.runs.finish(claim, status, output, error) or check_own_end(tx, claim)
         tx.waits.close(claim.run_id)
         if listened:
             tx.events.add_unrouted([event])
+        return owed
 
-    connection.transact(work)
+    if connection.transact(work) != NOTHING:
+        pay(runtime, claim.run_id, cancel)
     if listened:
         route_ended(runtime, event)
 
 
-def _check_own_end(connection: Connection, claim: Claim) -> None:
-    """The fence took no row: fine when it was our own commit, whose reply was lost."""
+def check_own_end(connection: Connection, claim: Claim) -> str:
+    """The fence took no row: fine when it was our own commit, whose reply was lost; what it owes."""
     found = connection.runs.outcome(claim.run_id)
     if found is None or (found.turn, found.token) != (claim.turn, claim.token):
         raise LostTurn
@@ -219,6 +231,7 @@ def _check_own_end(connection: Connection, claim: Claim) -> None:
         raise TurnCancelled
     if found.status == Status.RUNNING:
         raise LostTurn
+    return found.owes or NOTHING
 
 
 def _try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseException) -> Ended:

@@ -5,6 +5,7 @@ from typing import Any
 
 from celeryflows.codec import loads
 from celeryflows.engine import telling
+from celeryflows.engine.debts import pay
 from celeryflows.engine.failures import run_failed, storable
 from celeryflows.engine.routing import left_to_recovery, route_stored
 from celeryflows.engine.runtime import Runtime
@@ -25,6 +26,12 @@ def told(runtime: Runtime, connection: Connection, name: str) -> bool:
 def completed_event(runtime: Runtime, claim: Claim, output: str) -> StoredEvent:
     """`flows/run.completed` of the run."""
     return _own(runtime, RUN_COMPLETED, claim.run_id, claim.flow, claim.event, {"output": _plain(output)})
+
+
+def continued_event(runtime: Runtime, claim: Claim, next_id: str) -> StoredEvent:
+    """`flows/run.completed` of a run that another goes on for."""
+    more = {"output": None, "continued_as": next_id}
+    return _own(runtime, RUN_COMPLETED, claim.run_id, claim.flow, claim.event, more)
 
 
 def failed_event(runtime: Runtime, run_id: str, flow: str, trigger: StoredEvent, failure: Failure) -> StoredEvent:
@@ -64,11 +71,26 @@ def tell_suspended(runtime: Runtime, connection: Connection, run_id: str) -> Non
 
 
 def cancel(runtime: Runtime, run_id: str, reason: str) -> bool:
-    """Cancel a run; False when it had ended. Raises UnknownRun.
+    """Cancel a run, or the one that goes on for it; False when it had ended. Raises UnknownRun.
 
     At once for what sleeps, waits or is queued; a running turn stops at its next boundary.
     """
     reason = storable(reason)
+    while not _cancel_one(runtime, run_id, reason):
+        last = last_of(runtime, run_id)
+        if last == run_id:
+            return False
+        run_id = last
+    return True
+
+
+def last_of(runtime: Runtime, run_id: str) -> str:
+    """The run that goes on for this one by now, itself when none does."""
+    with runtime.store.connection() as connection:
+        return connection.repeat(lambda: connection.links.last_of(run_id)) or run_id
+
+
+def _cancel_one(runtime: Runtime, run_id: str, reason: str) -> bool:
     tries = 0
 
     def work(tx: Connection) -> tuple[Outcome | None, StoredEvent | None]:
@@ -92,6 +114,7 @@ def cancel(runtime: Runtime, run_id: str, reason: str) -> bool:
         return False
     runtime.dispatcher.run_cancelled(run_id, reason, left.message)
     telling.cancelled(left, reason)
+    pay(runtime, run_id, cancel)
     if event is not None:
         route_ended(runtime, event)
     return True

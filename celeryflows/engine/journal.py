@@ -10,6 +10,7 @@ from celeryflows.engine.progress import Progress
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.slots import Slot, StepIds
+from celeryflows.engine.successors import Successor
 from celeryflows.engine.waiting import Pending
 from celeryflows.errors import (
     FlowsError,
@@ -39,6 +40,7 @@ class JournalBase:
         self.pending: list[Pending] = []
         self.doom: FlowsError | None = None
         self.gone: LostTurn | TurnCancelled | None = None
+        self.successor: Successor | None = None
         self.paused = False
         self.closing = False
         self.yielding = False
@@ -95,7 +97,7 @@ class JournalBase:
     @property
     def over(self) -> bool:
         """True when it does not matter any more what the handler does."""
-        return self.doom is not None or self.gone is not None
+        return self.doom is not None or self.gone is not None or self.successor is not None
 
     # -- what the tools stand on
 

@@ -32,8 +32,9 @@ class Progress:
         """The handler goes on behind a remembered step."""
         self._steps += 1
         self._unmet.discard(memo.key)
+        waited = memo.state == State.WAITING or memo.wait is not None
         # What a rerun keeps stands under turn 0: nothing of it has just ended.
-        just_ended = memo.state == State.WAITING and memo.turn == self._last_turn > 0
+        just_ended = waited and memo.turn == self._last_turn > 0
         if just_ended or (self._again and not self._unmet):
             self._news = self._steps
         else:

@@ -67,9 +67,14 @@ class Recorder:
         """Take the store's clock from a reply."""
         self.heard, self._heard_at = at, self.runtime.clock.monotonic()
 
-    def _tell(self, row: StepRow) -> None:
+    def tell_committed(self, keys: Sequence[str]) -> None:
+        """A test kit may let the worker die here."""
         if self.runtime.interceptor is not None:
-            self.runtime.interceptor.committed(self.claim, row.key)
+            for key in keys:
+                self.runtime.interceptor.committed(self.claim, key)
+
+    def _tell(self, row: StepRow) -> None:
+        self.tell_committed((row.key,))
         telling.recorded(self.claim, row)
 
     def _adopt(self, connection: Connection, row: StepRow) -> str | None:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from celeryflows.durations import SECOND
 from celeryflows.engine import telling
+from celeryflows.engine.debts import pay
 from celeryflows.engine.failures import failure_text, run_failed
 from celeryflows.engine.finish import cancel, failed_event, route_ended, told
 from celeryflows.engine.runtime import Runtime
@@ -15,6 +17,8 @@ from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Held, Outcome
 
 BATCH = 200
+# Younger ones are being paid by those who made them.
+DEBT_AGE = SECOND // 4
 
 
 def wake_due(runtime: Runtime) -> int:
@@ -45,6 +49,15 @@ def expire_unstarted(runtime: Runtime) -> int:
     for run_id in late:
         cancel(runtime, run_id, "expired before it started")
     return len(late)
+
+
+def pay_debts(runtime: Runtime, older_than: int = DEBT_AGE) -> int:
+    """Tell the ends of runs that a crash kept from their parents and children; how many."""
+    with runtime.store.connection() as connection:
+        owing = connection.links.owing(older_than, BATCH)
+    for run_id in owing:
+        pay(runtime, run_id, cancel)
+    return len(owing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,7 @@ def requeue(runtime: Runtime, held: Held) -> bool:
         runtime.dispatcher.run_failed(held.id, run_failed(held.id, recovered.error), recovered.message)
         if recovered.run is not None:
             telling.lost(recovered.run, recovered.error)
+        pay(runtime, held.id, cancel)
     if recovered.failed is not None:
         route_ended(runtime, recovered.failed)
     return True

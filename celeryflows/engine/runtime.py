@@ -36,6 +36,10 @@ class Dispatcher(Protocol):
         """Tell who asks for the Celery result that none will come; `message` names the canvas that waits for it."""
         ...
 
+    def run_continues(self, run_id: str, message: str | None) -> str | None:
+        """Tell who asks for the Celery result that another run goes on for this one; the message of that one."""
+        ...
+
     def run_failed(self, run_id: str, error: Exception, message: str | None = None) -> None:
         """Tell who asks for the Celery result of a run that failed outside a turn."""
         ...
@@ -74,6 +78,10 @@ class Interceptor(Protocol):
 
     def body(self, claim: Claim, key: str, fn: Handler) -> Handler:
         """What is called as the body of the step, in place of `fn`."""
+        ...
+
+    def has_stub(self, claim: Claim, key: str) -> bool:
+        """True when something stands in place of the step."""
         ...
 
     def committed(self, claim: Claim, key: str) -> None:

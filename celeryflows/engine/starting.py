@@ -1,6 +1,7 @@
 """Starting a run by its flow's name: `.delay()`, the command line, a message from a plain Celery client."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +75,8 @@ def store_call(runtime: Runtime, run: NewRun, stored: StoredEvent) -> bool:
     return runtime.store.transact(work)
 
 
-def plan(runtime: Runtime, call: Call) -> tuple[NewRun, StoredEvent]:
-    """The run and the event of a call, checked but not stored."""
+def plan(runtime: Runtime, call: Call, connection: Connection | None = None) -> tuple[NewRun, StoredEvent]:
+    """The run and the event of a call, checked but not stored. `connection`: one that the caller holds already."""
     run_id = _check_run_id(call.run_id) if call.run_id is not None else new_id()
     now = runtime.clock.now()
     stored = _event(runtime, call.event, run_id, now)
@@ -84,7 +85,7 @@ def plan(runtime: Runtime, call: Call) -> tuple[NewRun, StoredEvent]:
     run = NewRun(
         id=run_id,
         flow=call.flow,
-        version=_version(runtime, call.flow),
+        version=_version(runtime, call.flow, connection),
         status=Status.SCHEDULED if later else Status.QUEUED,
         event_id=stored.id,
         message=call.message,
@@ -103,12 +104,12 @@ def _event(runtime: Runtime, event: Event, run_id: str, now: int) -> StoredEvent
     return StoredEvent(derived_id("call", run_id), check_id(event.id), name, text, data, at, event.v)
 
 
-def _version(runtime: Runtime, flow: str) -> str | None:
+def _version(runtime: Runtime, flow: str, held: Connection | None) -> str | None:
     mine = runtime.flows.get(flow)
     if mine is not None:
         return mine.definition.version
-    with runtime.store.connection() as connection:
-        known = runtime.catalog.read(connection).flows
+    with nullcontext(held) if held is not None else runtime.store.connection() as connection:
+        known = connection.repeat(lambda: runtime.catalog.read(connection)).flows
     if flow not in known:
         names = ", ".join(sorted({*known, *runtime.flows})) or "none yet"
         raise UnknownFlow(f"No flow {flow!r}. Known: {names}. Is its module imported by the worker?")

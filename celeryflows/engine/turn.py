@@ -17,6 +17,7 @@ from celeryflows.engine.conclusion import Conclusion, ended, hand_back, suspend
 from celeryflows.engine.edited import read_edited
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
+from celeryflows.engine.successors import continue_as
 from celeryflows.engine.turn_journal import TurnJournal
 from celeryflows.errors import BoundExceeded, LostTurn, PayloadLocked, Suspend, TurnCancelled, UnknownFlow
 from celeryflows.middleware import RunCall, entered, returned
@@ -30,12 +31,14 @@ logger = logging.getLogger("celeryflows")
 
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
-    """How a turn ended. `error` is the exception that failed the run, for Celery to record."""
+    """How a turn ended. `error` is the exception that failed the run, for Celery to record; `continued_as` the run that
+    goes on for a completed one."""
 
     status: Status | None
     value: Any = None
     error: BaseException | None = None
     reason: str | None = None
+    continued_as: str | None = None
 
 
 NOT_CLAIMED = TurnEnd(None)
@@ -141,6 +144,9 @@ def _conclude(runtime: Runtime, flow: Flow, journal: TurnJournal, conclusion: Co
         raise journal.gone
     if journal.doom is not None:
         return _ended(runtime, flow, journal, Conclusion(error=journal.doom))
+    if journal.successor is not None:
+        next_id = continue_as(runtime, recorder, journal.successor)
+        return TurnEnd(Status.COMPLETED, continued_as=next_id)
     if journal.yielding:
         hand_back(runtime, recorder.connection, recorder.claim)
         return TurnEnd(Status.QUEUED)

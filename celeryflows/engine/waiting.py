@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from celeryflows.codec import canonical
 from celeryflows.durations import parse_bounded, parse_duration
+from celeryflows.engine.children import Child
 from celeryflows.engine.matching import WAIT_NAMES
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ExpressionError, InvalidDuration
 from celeryflows.expressions import compile_expression
 from celeryflows.model.events import RESERVED, check_name
+from celeryflows.model.signals import SignalSpec
 from celeryflows.model.waits import CONDITION_ONLY, WaitSpec, value_at
 from celeryflows.steps import WaitRequest
 from celeryflows.store.runs import Claim
@@ -19,11 +21,18 @@ PATH_BOUND = 256
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A step that goes on later. `armed`: its wait stands in the store already."""
+    """A step that goes on later: at a time, by an event, a signal or a child. `armed`: its wait is stored already."""
 
     row: StepRow
     wait: WaitSpec | None = None
     armed: bool = False
+    signal: SignalSpec | None = None
+    child: Child | None = None
+
+    @property
+    def waits(self) -> bool:
+        """True when something else than time may end it."""
+        return self.armed or self.wait is not None or self.signal is not None or self.child is not None
 
 
 def wait_spec(key: str, request: WaitRequest, claim: Claim, *, previous: int, now: int, settings: Settings) -> WaitSpec:

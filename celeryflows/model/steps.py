@@ -17,6 +17,8 @@ class Kind(StrEnum):
     SLEEP = "sleep"
     WAIT = "wait"
     SEND = "send"
+    INVOKE = "invoke"
+    SIGNAL = "signal"
 
 
 class State(StrEnum):

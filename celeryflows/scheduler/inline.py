@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from celeryflows.clock import TurnedClock
 from celeryflows.engine.replay import drive_due
-from celeryflows.engine.resume import expire_unstarted, wake_due
+from celeryflows.engine.resume import expire_unstarted, pay_debts, wake_due
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.errors import FlowsError
@@ -33,6 +33,10 @@ class InlineDispatcher:
 
     def run_cancelled(self, run_id: str, reason: str, message: str | None = None) -> None:
         """Nobody asks."""
+
+    def run_continues(self, run_id: str, message: str | None) -> str | None:
+        """The caller's options go on with the run."""
+        return message
 
     def run_failed(self, run_id: str, error: Exception, message: str | None = None) -> None:
         """Nobody asks."""
@@ -71,6 +75,7 @@ class InlineWorld:
             wake_due(self.runtime)
             + fire_due(self.runtime)
             + route_left(self.runtime, 0)
+            + pay_debts(self.runtime, 0)
             + expire_unstarted(self.runtime)
             + drive_due(self.runtime)
         ):

@@ -16,6 +16,7 @@ from celeryflows.store.dialect import Dialect
 from celeryflows.store.events import Events
 from celeryflows.store.executor import Row
 from celeryflows.store.flows import Flows
+from celeryflows.store.links import Links
 from celeryflows.store.locks import Locks
 from celeryflows.store.messages import Messages
 from celeryflows.store.once import Once
@@ -24,6 +25,7 @@ from celeryflows.store.reruns import Reruns
 from celeryflows.store.retention import Retention
 from celeryflows.store.runs import Runs
 from celeryflows.store.sealing import Sealer, opened_rows, payload_columns, sealed_params
+from celeryflows.store.signals import Signals
 from celeryflows.store.steps import Steps
 from celeryflows.store.waits import Waits
 from celeryflows.store.workers import Workers
@@ -76,6 +78,8 @@ class Connection:
     retention = cached_property(Retention)
     reruns = cached_property(Reruns)
     replays = cached_property(Replays)
+    links = cached_property(Links)
+    signals = cached_property(Signals)
 
     def execute(self, sql: str, **params: Any) -> list[Row]:
         """Run one statement and return its rows, [] for one without. In no transaction it is its own commit."""

@@ -16,6 +16,8 @@ INSERT = (
 )
 INSERT_ROUTED = INSERT % "{now}"
 INSERT_UNROUTED = INSERT % "NULL"
+# One run's own: it never arrived for those that look back.
+INSERT_PRIVATE = INSERT % "0"
 ARRIVALS = (
     f"SELECT {COLUMNS}, arrived_at FROM flows_events WHERE name = :name AND arrived_at >= :since "
     "AND (arrived_at > :at OR (arrived_at = :at AND id > :after)) "
@@ -68,6 +70,10 @@ class Events(Verbs):
     def add_unrouted(self, events: Iterable[StoredEvent]) -> None:
         """Store events that are routed after this transaction."""
         self._insert(INSERT_UNROUTED, [event_row(e) for e in events])
+
+    def add_private(self, event: StoredEvent) -> None:
+        """Store what one run is started with; it starts and answers no others."""
+        self._insert(INSERT_PRIVATE, [event_row(event)])
 
     def get(self, event_id: str) -> StoredEvent | None:
         """One event, None when it is not there."""

@@ -32,28 +32,33 @@ FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id
 WHERE flows_runs.id = :id AND claim_tok = :token AND status = 'running'
 """
 
-_FENCE = "WHERE id = :id AND turn = :turn AND claim_tok = :token AND status = 'running'"
+FENCE = "WHERE id = :id AND turn = :turn AND claim_tok = :token AND status = 'running'"
 
 SUSPEND = f"""
-UPDATE flows_runs SET status = 'suspended', worker = NULL, wake_at = :wake, attempt = :attempt, lost = 0 {_FENCE}
+UPDATE flows_runs SET status = 'suspended', worker = NULL, wake_at = :wake, attempt = :attempt, lost = 0 {FENCE}
 RETURNING id
 """
 
+# Who has a parent owes it an answer: told right after the commit, or by recovery.
+_OWES = "owes = CASE WHEN parent IS NOT NULL THEN 'end' END"
+_OWED = "RETURNING COALESCE(owes, 'nothing')"
+NOTHING = "nothing"
+
 FINISH = f"""
-UPDATE flows_runs SET status = :status, worker = NULL, ended_at = {{now}}, output = :output, error = :error {_FENCE}
-RETURNING id
+UPDATE flows_runs SET status = :status, worker = NULL, ended_at = {{now}}, output = :output, error = :error, {_OWES}
+{FENCE} {_OWED}
 """
 
 # Refused once the declared flows, or what is waited for, are others than the caller knows, and while a wait is open.
 FINISH_UNHEARD = f"""
-UPDATE flows_runs SET status = 'completed', worker = NULL, ended_at = {{now}}, output = :output, error = NULL {_FENCE}
-AND COALESCE((SELECT value FROM flows_meta WHERE key = 'flows_version'), '0') = :version
+UPDATE flows_runs SET status = 'completed', worker = NULL, ended_at = {{now}}, output = :output, error = NULL, {_OWES}
+{FENCE} AND COALESCE((SELECT value FROM flows_meta WHERE key = 'flows_version'), '0') = :version
 AND NOT EXISTS (SELECT 1 FROM flows_waits w WHERE w.run_id = :id AND w.state = 'open')
-RETURNING id
+{_OWED}
 """
 
 HAND_BACK = f"""
-UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {{now}}, sends = 0 {_FENCE}
+UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {{now}}, sends = 0 {FENCE}
 RETURNING id, flow, message
 """
 
@@ -62,7 +67,7 @@ _MEMOS = "(SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_runs.id AND
 REQUEUE = f"""
 UPDATE flows_runs SET status = 'queued', worker = NULL, claim_tok = NULL, sent_at = {{now}}, sends = 0,
   lost = CASE WHEN lost_at = {_MEMOS} THEN lost + 1 ELSE 1 END, lost_at = {_MEMOS}
-{_FENCE} RETURNING id, flow, message, lost
+{FENCE} RETURNING id, flow, message, lost
 """
 
 
@@ -106,6 +111,10 @@ class Outcome:
     started_at: int | None
     ended_at: int | None
     message: str | None
+    parent: str | None
+    continued_from: str | None
+    continued_as: str | None
+    owes: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,27 +170,26 @@ class Runs(Verbs):
         """The body's last error, of a run that is tried again."""
         self._execute("UPDATE flows_runs SET error = :error WHERE id = :id", id=run_id, error=error)
 
-    def finish(self, claim: Claim, status: str, output: str | None, error: str | None) -> bool:
-        """running -> completed or failed; False when the turn is no longer ours."""
-        return bool(
-            self._execute(
-                FINISH,
-                id=claim.run_id,
-                turn=claim.turn,
-                token=claim.token,
-                status=status,
-                output=output,
-                error=error,
-            )
+    def finish(self, claim: Claim, status: str, output: str | None, error: str | None) -> str | None:
+        """running -> completed or failed, and what that owes; None when the turn is no longer ours."""
+        rows = self._execute(
+            FINISH,
+            id=claim.run_id,
+            turn=claim.turn,
+            token=claim.token,
+            status=status,
+            output=output,
+            error=error,
         )
+        return rows[0][0] if rows else None
 
-    def finish_unheard(self, claim: Claim, output: str, version: str) -> bool:
-        """running -> completed where nobody listens, in one statement; False when the turn, or the version, is past."""
-        return bool(
-            self._execute(
-                FINISH_UNHEARD, id=claim.run_id, turn=claim.turn, token=claim.token, output=output, version=version
-            )
+    def finish_unheard(self, claim: Claim, output: str, version: str) -> str | None:
+        """running -> completed where nobody listens, in one statement, and what that owes; None when the turn, or the
+        version, is past."""
+        rows = self._execute(
+            FINISH_UNHEARD, id=claim.run_id, turn=claim.turn, token=claim.token, output=output, version=version
         )
+        return rows[0][0] if rows else None
 
     def hand_back(self, claim: Claim) -> Delivery | None:
         """running -> queued without counting a loss: the worker stops, or the turn has had its time."""
@@ -210,7 +218,8 @@ class Runs(Verbs):
             return None
         moved = self._execute(
             "UPDATE flows_runs SET status = 'cancelled', reason = :reason, ended_at = {now}, wake_at = NULL, "
-            "expires_at = NULL "
+            "expires_at = NULL, owes = CASE WHEN parent IS NOT NULL OR EXISTS (SELECT 1 FROM flows_waits w "
+            "WHERE w.run_id = flows_runs.id AND w.kind = 'invoke' AND w.path <> '') THEN 'end' END "
             "WHERE id = :id AND status IN ('scheduled', 'queued', 'running', 'suspended') RETURNING id",
             id=run_id,
             reason=reason,
@@ -230,7 +239,7 @@ class Runs(Verbs):
         """queued -> failed, after too many lost workers."""
         return bool(
             self._execute(
-                "UPDATE flows_runs SET status = 'failed', error = :error, ended_at = {now} "
+                f"UPDATE flows_runs SET status = 'failed', error = :error, ended_at = {{now}}, {_OWES} "
                 "WHERE id = :id AND status = 'queued' RETURNING id",
                 id=run_id,
                 error=error,
@@ -301,8 +310,8 @@ class Runs(Verbs):
     def outcome(self, run_id: str) -> Outcome | None:
         """How the run stands, None when there is none."""
         rows = self._execute(
-            "SELECT id, flow, status, turn, claim_tok, output, error, reason, event_id, started_at, ended_at, message "
-            "FROM flows_runs WHERE id = :id",
+            "SELECT id, flow, status, turn, claim_tok, output, error, reason, event_id, started_at, ended_at, message, "
+            "parent, continued_from, continued_as, owes FROM flows_runs WHERE id = :id",
             id=run_id,
         )
         return Outcome(*rows[0]) if rows else None

@@ -90,6 +90,22 @@ class Steps(Verbs):
         for row in rows:
             self._execute(PUT, **row.params())
 
+    def settle(self, run_id: str, key: str, state: str, value: str) -> None:
+        """What a step waited for is there: of a run whose row is locked, and whose wait was just answered."""
+        self._execute(
+            "UPDATE flows_steps SET state = :state, value = :value, attempts = 1, ended_at = {now} "
+            "WHERE run_id = :run AND key = :key AND state = 'waiting'",
+            run=run_id,
+            key=key,
+            state=state,
+            value=value,
+        )
+
+    def chars(self, run_id: str) -> int:
+        """How long a run's values are together, in characters."""
+        rows = self._execute("SELECT COALESCE(sum(length(value)), 0) FROM flows_steps WHERE run_id = :run", run=run_id)
+        return int(rows[0][0])
+
     def put_late(self, row: StepRow) -> None:
         """Keep the value of a step that ended after its run was cancelled; it changes nothing."""
         self._execute(

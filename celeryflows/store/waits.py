@@ -91,7 +91,8 @@ class Waits(Verbs):
             "e.id, e.ext_id, e.name, e.data, e.ts, e.v "
             "FROM flows_waits w LEFT JOIN flows_runs r ON r.id = w.run_id AND w.if_exp IS NOT NULL "
             "LEFT JOIN flows_events e ON e.id = r.event_id "
-            "WHERE w.name = :name AND w.hash {in_numbers:hashes} AND w.state = 'open' AND w.id > :after "
+            "WHERE w.name = :name AND w.hash {in_numbers:hashes} AND w.state = 'open' AND w.kind = 'event' "
+            "AND w.id > :after "
             "AND (CAST(:armed_by AS bigint) IS NULL OR w.armed_at <= CAST(:armed_by AS bigint)) "
             "ORDER BY w.id LIMIT :most",
             name=name,

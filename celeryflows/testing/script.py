@@ -44,8 +44,7 @@ class Script:
         """The step's body or its stub, counted; a dead worker's turn gets none."""
         if (claim.run_id, claim.turn) in self._dead:
             raise LostTurn
-        with self._lock:
-            found = [self._stubs[place] for place in ((claim.run_id, key), (None, key)) if place in self._stubs]
+        found = self._found(claim, key)
         called = _stand_in(found[0]) if found else fn
 
         def body(*args: Any, **kwargs: Any) -> Any:
@@ -58,6 +57,14 @@ class Script:
                 return await raw if isawaitable(raw) else raw
 
         return async_body if iscoroutinefunction(fn) else body
+
+    def has_stub(self, claim: Claim, key: str) -> bool:
+        """True when the step is stubbed."""
+        return bool(self._found(claim, key))
+
+    def _found(self, claim: Claim, key: str) -> list[Any]:
+        with self._lock:
+            return [self._stubs[place] for place in ((claim.run_id, key), (None, key)) if place in self._stubs]
 
     def committed(self, claim: Claim, key: str) -> None:
         """The step's commit is done: it may be the moment to die."""

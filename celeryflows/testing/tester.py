@@ -99,6 +99,12 @@ class FlowsTester:
             ids: list[str] = self._flows.send(*event, **options)
         return ids
 
+    def signal(self, name: str, data: Any = None) -> str | None:
+        """Signal as `flows.signal` does; the run that it wakes is run at once. Its id, None when none waits."""
+        with self._at_work():
+            woken: str | None = self._flows.signal(name, data)
+        return woken
+
     def advance(self, duration: Duration, *, most: int = MOST_DUE) -> None:
         """Turn the clock: sleeps, waits, retries and crons on the way come due in order. "0s" runs what is due now.
 

@@ -1,0 +1,64 @@
+"""What an ended run owes: its parent's step gets the value or error, children bound to a cancelled one are cancelled.
+
+The end itself marks the debt; it is paid in a transaction of its own right after, else by recovery."""
+
+from collections.abc import Callable
+
+from celeryflows.engine.failures import failure_text
+from celeryflows.engine.routing import left_to_recovery
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import BoundExceeded
+from celeryflows.model.runs import Delivery, Status
+from celeryflows.model.steps import Failure, State
+from celeryflows.store.connection import Connection
+from celeryflows.store.links import Debt
+
+# The verb of engine/finish, which pays debts itself.
+Cancel = Callable[[Runtime, str, str], bool]
+
+
+def pay(runtime: Runtime, run_id: str, cancel: Cancel) -> None:
+    """Tell a run's end to those that it concerns: once, whoever tries. What fails is left to recovery."""
+    with left_to_recovery(), runtime.store.connection() as connection:
+        debt = connection.repeat(lambda: connection.links.debt(run_id))
+        if debt is None:
+            return
+        if debt.status == Status.CANCELLED:
+            for child in connection.repeat(lambda: connection.links.bound_children(run_id)):
+                cancel(runtime, child, f"cancelled with its parent {run_id}")
+        woken: list[Delivery] = []
+        connection.transact(lambda tx: _tell_parent(runtime, tx, debt, woken))
+        if woken:
+            runtime.dispatcher.send_runs(woken)
+
+
+def _tell_parent(runtime: Runtime, tx: Connection, debt: Debt, woken: list[Delivery]) -> None:
+    tx.runs.lock([debt.run_id, *([debt.parent] if debt.parent else [])])
+    if not tx.links.settle(debt.run_id) or debt.parent is None or debt.parent_key is None:
+        # A try whose reply was lost has put the message into `woken`.
+        return
+    if tx.links.answer(debt.parent, debt.parent_key):
+        tx.steps.settle(debt.parent, debt.parent_key, *_answer(runtime, tx, debt, debt.parent))
+        woken[:] = tx.runs.queue_answered([debt.parent])
+
+
+def _answer(runtime: Runtime, tx: Connection, debt: Debt, parent: str) -> tuple[State, str]:
+    if debt.status == Status.COMPLETED:
+        output = debt.output or "null"
+        over = _over_bound(runtime, tx, parent, output)
+        return (State.DONE, output) if over is None else (State.FAILED, failure_text(over))
+    if debt.status == Status.FAILED and debt.error is not None:
+        return State.FAILED, debt.error
+    return State.FAILED, failure_text(Failure("RunCancelled", debt.reason or debt.status))
+
+
+def _over_bound(runtime: Runtime, tx: Connection, parent: str, output: str) -> Failure | None:
+    """A value that does not fit among its parent's. Small ones, as many as there may be steps, always do."""
+    most = runtime.settings.max_run_bytes
+    if len(output) <= most // runtime.settings.max_steps:
+        return None
+    size = tx.steps.chars(parent) + len(output)
+    if size <= most:
+        return None
+    remedy = "Let the invoked flow return a key instead, or raise flows_max_run_bytes."
+    return Failure("BoundExceeded", str(BoundExceeded("a run's values in bytes", most, size, remedy)))

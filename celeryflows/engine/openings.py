@@ -1,0 +1,57 @@
+"""What a suspending turn opens beside waits for events: children, and waits for signals."""
+
+from collections.abc import Sequence
+
+from celeryflows.engine import telling
+from celeryflows.engine.children import add_children
+from celeryflows.engine.debts import pay
+from celeryflows.engine.finish import cancel
+from celeryflows.engine.recording import Recorder
+from celeryflows.engine.signalling import arm_signals, lock_rivals
+from celeryflows.engine.waiting import Pending
+from celeryflows.model.runs import Delivery, Status
+from celeryflows.store.connection import Connection
+
+
+class Openings:
+    """Of one suspension. `stripes` are to be held before `lock`, which comes before the run's own row."""
+
+    def __init__(self, recorder: Recorder, pending: Sequence[Pending]) -> None:
+        self._recorder = recorder
+        self._pending = pending
+        self._signals = [p.signal for p in pending if p.signal is not None]
+        self._children = [(p.row.key, p.child) for p in pending if p.child is not None]
+        self._woken: list[Delivery] = []
+        self.stripes = [signal.hash for signal in self._signals]
+
+    def lock(self, tx: Connection) -> None:
+        """Take the rows of this run and of those whose place it may take."""
+        if self._signals:
+            lock_rivals(tx, self._recorder.claim.run_id, self._signals)
+
+    def open(self, tx: Connection, *, again: bool) -> bool:
+        """Write them under the run's lock; True when a step of the run is over at once. `again`: not the first try."""
+        claim = self._recorder.claim
+        add_children(tx, claim.run_id, self._children)
+        if not self._signals:
+            return False
+        armed = arm_signals(tx, claim, self._pending, again=again)
+        # A try whose reply was lost may have been made: what it woke is told too.
+        self._woken += armed.woken
+        return armed.settled
+
+    def send_off(self) -> None:
+        """After the commit: the messages of children, and of those who lost their place."""
+        if not self._children and not self._signals:
+            return
+        runtime = self._recorder.runtime
+        runs = [child.run for _, child in self._children]
+        deliveries = [*(run.delivery for run in runs if run.status is Status.QUEUED), *self._woken]
+        if deliveries:
+            runtime.dispatcher.send_runs(deliveries)
+        for _, child in self._children:
+            telling.routed([child.event], [child.run])
+        for run in runs:
+            if run.status is Status.SKIPPED:
+                pay(runtime, run.id, cancel)
+        self._recorder.tell_committed([p.row.key for p in self._pending if p.child is not None or p.signal is not None])

@@ -1,0 +1,68 @@
+"""Successors: a run ends as completed and another of its flow goes on, in one transaction."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from celeryflows.engine import telling
+from celeryflows.engine.conclusion import check_own_end
+from celeryflows.engine.debts import pay
+from celeryflows.engine.finish import cancel, continued_event, route_ended, told
+from celeryflows.engine.recording import Recorder
+from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.starting import Call, call_event, plan
+from celeryflows.ids import derived_id, seeded_ids
+from celeryflows.model.events import FLOW_INVOKED, RESERVED, RUN_COMPLETED, Event, StoredEvent
+from celeryflows.model.runs import NewRun, Status
+from celeryflows.store.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The run that goes on, and its event."""
+
+    run: NewRun
+    event: StoredEvent
+
+
+def plan_successor(runtime: Runtime, recorder: Recorder, data: Any) -> Successor:
+    """A run of the same flow, of its newest version, with the data as `.delay()` takes it."""
+    claim, connection = recorder.claim, recorder.connection
+    event = call_event(() if data is None else (data,), {})
+    if event.name == FLOW_INVOKED and not claim.event.name.startswith(RESERVED):
+        # The handler asks its event for the same things, and gets the same registered model.
+        event = Event(claim.event.name, event.data, v=claim.event.v)
+    run_id = next(seeded_ids(recorder.now() // 1000, derived_id("continue", claim.run_id).encode()))
+    run, stored = plan(runtime, Call(claim.flow, event, run_id), connection)
+    newest = connection.repeat(lambda: runtime.catalog.read(connection)).flows.get(claim.flow)
+    return Successor(run if newest is None else replace(run, version=newest.version), stored)
+
+
+def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> str:
+    """running -> completed, and its successor starts; the successor's id."""
+    claim, connection = recorder.claim, recorder.connection
+    # Before the commit: the successor's end may be told right after it.
+    run = replace(successor.run, message=runtime.dispatcher.run_continues(claim.run_id, claim.message))
+    event = continued_event(runtime, claim, run.id)
+    listened = connection.repeat(lambda: told(runtime, connection, RUN_COMPLETED))
+
+    def work(tx: Connection) -> None:
+        link = tx.links.continue_as(claim, run.id)
+        if link is None:
+            check_own_end(tx, claim)
+            return
+        tx.waits.close(claim.run_id)
+        tx.events.add_private(successor.event)
+        tx.links.add(run, link)
+        if listened:
+            tx.events.add_unrouted([event])
+
+    connection.transact(work)
+    telling.completed(claim, recorder.now(), "null")
+    telling.routed([successor.event], [run])
+    if run.status is Status.QUEUED:
+        runtime.dispatcher.send_runs([run.delivery])
+    elif run.status is Status.SKIPPED:
+        pay(runtime, run.id, cancel)
+    if listened:
+        route_ended(runtime, event)
+    return run.id

@@ -1,0 +1,139 @@
+"""Runs that belong together: children of an invoke, successors, and what the end of one owes to the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from celeryflows.model.runs import NewRun
+from celeryflows.store.executor import Verbs
+from celeryflows.store.runs import FENCE, Claim
+
+# What the path of an invoke's wait says when its run is cancelled with the parent.
+BOUND = "with parent"
+
+ADD = """
+INSERT INTO flows_runs (id, flow, version, status, event_id, message, wake_at, expires_at, reason, created_at,
+  sent_at, ended_at, parent, parent_key, continued_from, owes)
+VALUES (:id, :flow, :version, :status, :event_id, :message, :wake_at, :expires_at, :reason, {now},
+  CASE WHEN CAST(:status AS varchar) = 'queued' THEN {now} END,
+  CASE WHEN CAST(:status AS varchar) = 'skipped' THEN {now} END, :parent, :parent_key, :continued_from,
+  CASE WHEN CAST(:status AS varchar) = 'skipped' AND CAST(:parent AS varchar) IS NOT NULL THEN 'end' END)
+ON CONFLICT (id) DO NOTHING
+"""
+
+CONTINUE = f"""
+UPDATE flows_runs SET status = 'completed', worker = NULL, ended_at = {{now}}, output = NULL, error = NULL,
+  continued_as = :next {FENCE} RETURNING parent, parent_key
+"""
+
+
+LAST = """
+WITH RECURSIVE chain AS (
+  SELECT id, continued_as FROM flows_runs WHERE id = :id
+  UNION ALL SELECT r.id, r.continued_as FROM chain c JOIN flows_runs r ON r.id = c.continued_as)
+SELECT id FROM chain WHERE continued_as IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a new run belongs to: its parent and the parent's step, or the run that it goes on for."""
+
+    parent: str | None = None
+    parent_key: str | None = None
+    continued_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """An ended run whose end is not told yet to its parent, or to the children that are cancelled with it."""
+
+    run_id: str
+    status: str
+    output: str | None
+    error: str | None
+    reason: str | None
+    parent: str | None
+    parent_key: str | None
+
+
+class Links(Verbs):
+    """The verbs of linked runs."""
+
+    def add(self, run: NewRun, link: Link) -> None:
+        """Write a linked run; one whose id is there already is left as it is."""
+        fields = {name: getattr(run, name) for name in run.__slots__}
+        links = {name: getattr(link, name) for name in link.__slots__}
+        self._execute(ADD, **fields | links | {"status": str(run.status)})
+
+    def arm(self, wait_id: str, link: Link, child: str, *, due: int, began: int, bound: bool) -> None:
+        """Open the parent's wait for its child."""
+        self._execute(
+            "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, began, armed_at, state, due_at) "
+            "VALUES (:id, :parent, :key, 'invoke', :child, :path, 0, '', :began, {now}, 'open', :due) "
+            "ON CONFLICT (run_id, key) DO NOTHING",
+            id=wait_id,
+            parent=link.parent,
+            key=link.parent_key,
+            child=child,
+            path=BOUND if bound else "",
+            began=began,
+            due=due,
+        )
+
+    def continue_as(self, claim: Claim, next_id: str) -> Link | None:
+        """running -> completed, to go on as another run, which takes its parent; None when the turn is past."""
+        rows = self._execute(CONTINUE, id=claim.run_id, turn=claim.turn, token=claim.token, next=next_id)
+        return Link(rows[0][0], rows[0][1], claim.run_id) if rows else None
+
+    def last_of(self, run_id: str) -> str | None:
+        """The run that goes on for this one by now, itself when none does; None when it is gone."""
+        rows = self._execute(LAST, id=run_id)
+        return rows[0][0] if rows else None
+
+    def owing(self, older_than: int, limit: int) -> list[str]:
+        """Ended runs that owe somebody; `older_than` microseconds, to leave those under way."""
+        rows = self._execute(
+            "SELECT id FROM flows_runs WHERE owes IS NOT NULL AND ended_at <= {now} - :age ORDER BY id LIMIT :most",
+            age=older_than,
+            most=limit,
+        )
+        return [row[0] for row in rows]
+
+    def debt(self, run_id: str) -> Debt | None:
+        """What the run owes, None when all is told."""
+        rows = self._execute(
+            "SELECT id, status, output, error, reason, parent, parent_key FROM flows_runs "
+            "WHERE id = :id AND owes IS NOT NULL",
+            id=run_id,
+        )
+        return Debt(*rows[0]) if rows else None
+
+    def settle(self, run_id: str) -> bool:
+        """All is told; False when another told it."""
+        return bool(
+            self._execute(
+                "UPDATE flows_runs SET owes = NULL WHERE id = :id AND owes IS NOT NULL RETURNING id", id=run_id
+            )
+        )
+
+    def answer(self, parent: str, key: str) -> bool:
+        """Answer a locked parent's wait; False when it was over before."""
+        return bool(
+            self._execute(
+                "UPDATE flows_waits SET state = 'answered' "
+                "WHERE run_id = :run AND key = :key AND kind = 'invoke' AND state = 'open' RETURNING id",
+                run=parent,
+                key=key,
+            )
+        )
+
+    def bound_children(self, run_id: str) -> Sequence[str]:
+        """Open runs that are cancelled with this one."""
+        rows = self._execute(
+            "SELECT r.id FROM flows_runs r JOIN flows_waits w ON w.run_id = r.parent AND w.key = r.parent_key "
+            "WHERE r.parent = :id AND w.kind = 'invoke' AND w.path = :bound "
+            "AND r.status IN ('scheduled', 'queued', 'running', 'suspended') ORDER BY r.id",
+            id=run_id,
+            bound=BOUND,
+        )
+        return [row[0] for row in rows]
