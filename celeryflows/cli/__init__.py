@@ -21,9 +21,10 @@ COMMANDS = {
     "runs": "run_commands:list_runs",
     "send": "event_commands:send_event",
     "show": "run_commands:show_run",
+    "signal": "event_commands:send_signal",
 }
 
 
 @click.group(cls=FlowsGroup, commands_of=COMMANDS)
 def flows() -> None:
-    """Durable flows: develop, look at runs and events, send, cancel, run again, check that all is well."""
+    """Durable flows: develop, look at runs and events, send, signal, cancel, run again, check that all is well."""

@@ -1,4 +1,4 @@
-"""`flows send` and `flows events`."""
+"""`flows send`, `flows signal` and `flows events`."""
 
 import sys
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from celeryflows.cli.opening import runtime_of
+from celeryflows.cli.opening import Refused, runtime_of
 from celeryflows.cli.output import console_for, json_option, local, one_line_json, plain, print_json, table
 from celeryflows.cli.run_commands import cursor_option, limit_option
 from celeryflows.codec import parse_wire
@@ -38,15 +38,31 @@ def send_event(
     return _tell(runtime, name, sent)
 
 
+@click.command("signal")
+@click.argument("name")
+@click.argument("data", metavar="[JSON]", default="null")
+@json_option
+@click.pass_context
+def send_signal(ctx: click.Context, name: str, data: str, *, as_json: bool) -> None:
+    """Wake the run that waits for the signal NAME, with any JSON as its data; - reads it from stdin."""
+    run_id = actions.signal(runtime_of(ctx), name, _read(data))
+    if run_id is None:
+        raise Refused(f"No run waits for the signal {name!r}. Signals are not kept: send it when one does.")
+    return print_json({"run_id": run_id}) if as_json else click.echo(f"woke {run_id}")
+
+
 def _data(text: str) -> Any:
-    text = sys.stdin.read() if text == "-" else text
-    try:
-        data = parse_wire(text)
-    except InvalidEvent as error:
-        raise click.BadParameter(str(error).replace("The body", "It"), param_hint="JSON") from None
+    data = _read(text)
     if not isinstance(data, dict):
         raise click.BadParameter(f"an object is wanted, such as '{{\"id\": 1}}', got {text[:40]}", param_hint="JSON")
     return data
+
+
+def _read(text: str) -> Any:
+    try:
+        return parse_wire(sys.stdin.read() if text == "-" else text)
+    except InvalidEvent as error:
+        raise click.BadParameter(str(error).replace("The body", "It"), param_hint="JSON") from None
 
 
 def _moment(text: str | None) -> datetime | None:

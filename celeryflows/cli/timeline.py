@@ -11,7 +11,7 @@ from rich.text import Text
 from celeryflows.cli.output import local, one_line_json, plain, span, status_text
 from celeryflows.console.runs import RunDetail, StepSummary
 from celeryflows.model.runs import Status
-from celeryflows.model.steps import Failure, Kind
+from celeryflows.model.steps import RESTING, Failure
 
 LEAST_BAR, MOST_BAR, BESIDE_BAR = 16, 72, 70
 STYLES = {
@@ -21,6 +21,7 @@ STYLES = {
     "failed": "red",
     "retrying": "yellow",
     "timed out": "yellow",
+    "replaced": "yellow",
     "late": "magenta",
     "closed": "magenta",
 }
@@ -51,7 +52,7 @@ def draw(detail: RunDetail, console: Console) -> RenderableType:
 def segments(step: StepSummary, now: datetime) -> list[Segment]:
     """What a step did with its time: attempts worked, sleeps and waits rested, the time between attempts."""
     end = step.until or now
-    if step.kind in (Kind.SLEEP, Kind.WAIT):
+    if step.kind in RESTING:
         return [Segment(RESTED, step.began, max(step.began, end))]
     recorded = step.recorded_at or end
     began = max(step.began, recorded - step.took) if step.took is not None else step.began
@@ -79,6 +80,10 @@ def bar(pieces: list[Segment], start: datetime, end: datetime, width: int, glyph
 def _head(detail: RunDetail) -> Text:
     run = detail.run
     head = Text.assemble("run    ", run.id, "  ", plain(run.flow), "  ", status_text(run.status))
+    if run.parent is not None:
+        head.append(f"  invoked by {run.parent} in step ").append_text(plain(run.parent_key or "", 80))
+    if run.continued_from is not None:
+        head.append(f"  goes on for {run.continued_from}")
     if run.started_at is None:
         return head.append(f"  created {local(run.created_at)}")
     until = run.ended_at or detail.now
@@ -107,7 +112,7 @@ def _axis(detail: RunDetail, console: Console) -> Table:
 
 def _words(step: StepSummary, now: datetime) -> Text:
     words = Text(step.standing, style=STYLES.get(step.standing, "cyan"))
-    if step.kind in (Kind.SLEEP, Kind.WAIT):
+    if step.kind in RESTING:
         words.append(f" {span((step.until or now) - step.began)}", style="dim")
         if step.until is None and step.due_at is not None:
             words.append(f", until {local(step.due_at)}")
@@ -128,7 +133,9 @@ def _words(step: StepSummary, now: datetime) -> Text:
 
 def _end(detail: RunDetail) -> Iterator[RenderableType]:
     run = detail.run
-    if run.status is Status.COMPLETED:
+    if run.continued_as is not None:
+        yield Text(f"goes on as {run.continued_as}")
+    elif run.status is Status.COMPLETED:
         yield Text.assemble("output ", one_line_json(run.output, 2_000))
     if run.reason:
         yield Text.assemble("reason ", plain(run.reason))

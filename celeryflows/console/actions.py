@@ -1,11 +1,11 @@
-"""What an operator may do: send an event, cancel a run, start runs again."""
+"""What an operator may do: send an event, signal, cancel a run, start runs again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from celeryflows.engine import finish, intake
+from celeryflows.engine import finish, intake, signalling
 from celeryflows.engine import replay as replaying
 from celeryflows.engine import rerun as rerunning
 from celeryflows.engine.registrar import register_sender
@@ -28,6 +28,11 @@ def send(runtime: Runtime, event: Event) -> Sent:
     register_sender(runtime)
     (event_id,) = intake.send(runtime, [event])
     return Sent(event_id, tuple(runs_of_events(runtime.store, [event_id])))
+
+
+def signal(runtime: Runtime, name: str, data: Any = None) -> str | None:
+    """Wake the run that waits for the signal; its id, None when none does. Raises InvalidEvent or BoundExceeded."""
+    return signalling.signal(runtime, name, data)
 
 
 def cancel(runtime: Runtime, run_id: str, *, because: str) -> bool:

@@ -11,7 +11,7 @@ from celeryflows.durations import SECOND, to_datetime
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.events import RESERVED
 from celeryflows.model.runs import ENDED, Status
-from celeryflows.model.steps import Kind
+from celeryflows.model.steps import RESTING
 from celeryflows.store.reports.activity import events_since, runs_since, steps_of
 from celeryflows.store.reports.runs import RunView
 
@@ -116,6 +116,6 @@ def _is_echo(name: str) -> bool:
 
 
 def _moment_of(step: StepSummary) -> datetime:
-    if step.kind in (Kind.SLEEP, Kind.WAIT) and step.until is not None:
+    if step.kind in RESTING and step.until is not None:
         return step.until
     return step.recorded_at or step.began

@@ -18,7 +18,10 @@ from celeryflows.store.reports.runs import RunView, StepView, list_runs, one_run
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run for a list. `error` of a run that is open is its body's last one."""
+    """A run for a list. `error` of a run that is open is its body's last one.
+
+    `parent` invoked it in its step `parent_key`; it goes on for `continued_from`, and `continued_as` for it.
+    """
 
     id: str
     flow: str
@@ -34,6 +37,10 @@ class RunSummary:
     reason: str | None
     output: Any
     error: Failure | None
+    parent: str | None = None
+    parent_key: str | None = None
+    continued_from: str | None = None
+    continued_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,9 @@ class StepSummary:
     """A step on the time axis.
 
     `standing`: done, failed, retrying, late (it ended after its run was cancelled), sleeping, slept, waiting, answered,
-    timed out, closed (its run ended first). `until` is None while it goes on. `recorded_at` is when it was written
-    last, and `took` how long the attempt ran that was written then.
+    timed out, replaced (another run took its place), closed (its run ended first). `awaits` is the name of an event or
+    signal, or the id of the invoked run, which `child` is too. `until` is None while it goes on. `recorded_at` is when
+    it was written last, and `took` how long the attempt ran that was written then.
     """
 
     id: str
@@ -59,6 +67,7 @@ class StepSummary:
     awaits: str | None
     event_id: str | None
     problem: str | None
+    child: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +118,10 @@ def run_summary(row: RunView) -> RunSummary:
         reason=row.reason,
         output=decoded(row.output) if row.status == Status.COMPLETED else None,
         error=read_failure(row.error) if row.error else None,
+        parent=row.parent,
+        parent_key=row.parent_key,
+        continued_from=row.continued_from,
+        continued_as=row.continued_as,
     )
 
 
@@ -130,17 +143,19 @@ def step_summary(step: StepView, run_ended_at: int | None, now: int) -> StepSumm
         awaits=step.wait_name,
         event_id=step.event_id,
         problem=step.problem,
+        child=step.wait_name if step.kind == Kind.INVOKE else None,
     )
 
 
-_WAITS = {"answered": "answered", "expired": "timed out", "closed": "closed"}
+_WAITS = {"answered": "answered", "expired": "timed out", "replaced": "replaced", "closed": "closed"}
+WAITING = (Kind.WAIT, Kind.INVOKE, Kind.SIGNAL)
 
 
 def _standing(step: StepView, run_ended_at: int | None, now: int) -> str:
     if step.kind == Kind.SLEEP:
         end = now if run_ended_at is None else run_ended_at
         return "slept" if step.due_at is not None and step.due_at <= end else _open("sleeping", run_ended_at)
-    if step.kind == Kind.WAIT:
+    if step.kind in WAITING and step.state == State.WAITING:
         return _open("waiting", run_ended_at) if step.wait == "open" else _WAITS.get(step.wait or "", step.state)
     return _open(step.state, run_ended_at) if step.state == State.RETRYING else step.state
 
@@ -153,7 +168,7 @@ def _until(step: StepView, run_ended_at: int | None, now: int) -> int | None:
     """When it ended, None while it goes on."""
     if step.kind == Kind.WAIT and step.wait == "answered":
         return max(step.began, step.answered_at or step.began)
-    if step.kind in (Kind.SLEEP, Kind.WAIT) or step.state == State.RETRYING:
+    if step.state in (State.WAITING, State.RETRYING):
         ends = [at for at in (step.due_at, run_ended_at) if at is not None and at <= now]
         return run_ended_at if step.state == State.RETRYING else min(ends, default=None)
     return step.ended_at

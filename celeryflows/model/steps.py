@@ -21,6 +21,10 @@ class Kind(StrEnum):
     SIGNAL = "signal"
 
 
+# These hold no worker: the run sleeps, or waits for an event, a signal or another run.
+RESTING = frozenset({Kind.SLEEP, Kind.WAIT, Kind.INVOKE, Kind.SIGNAL})
+
+
 class State(StrEnum):
     """How far a step came. `late`: it ended after its run was cancelled; recorded, without effect. `edited`: it has
     not begun, and runs with other arguments than the handler's."""

@@ -8,10 +8,11 @@ from celeryflows.clock import TurnedClock
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.intake import send
 from celeryflows.engine.registrar import register_sender
-from celeryflows.engine.resume import requeue, wake_due
+from celeryflows.engine.resume import pay_debts, requeue, wake_due
 from celeryflows.engine.runtime import Flow, Runtime
+from celeryflows.engine.signalling import signal
 from celeryflows.engine.turn import take_turn
-from celeryflows.errors import NonRetriableError, StoreUnavailable
+from celeryflows.errors import InvokeError, NonRetriableError, StoreUnavailable
 from celeryflows.model.events import Event
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.retries import RetryPolicy
@@ -60,7 +61,8 @@ class Story:
 
     def end(self) -> dict[str, Any]:
         """How all stands, without what differs from one telling to the next."""
-        runs = "SELECT flow, status, turn, attempt, output, error, reason, worker, lost FROM flows_runs"
+        links = "parent IS NULL, parent_key, continued_from IS NULL, continued_as IS NULL, owes"
+        runs = f"SELECT flow, status, turn, attempt, output, error, reason, worker, lost, {links} FROM flows_runs"
         steps = "SELECT r.flow, s.key, s.state, s.value FROM flows_steps s JOIN flows_runs r ON r.id = s.run_id"
         waits = "SELECT w.key, w.state, e.name FROM flows_waits w LEFT JOIN flows_events e ON e.id = w.event_id"
         events = "SELECT name, arrived_at IS NULL, piece FROM flows_events"
@@ -99,7 +101,7 @@ class Story:
         """What the sweeper does later: events unrouted, messages not sent, turns that nobody takes."""
         for timer in self.store.late:
             timer.join(10)
-        routed = self._tick(lambda runtime: route_left(runtime, 0))
+        routed = self._tick(lambda runtime: route_left(runtime, 0) + pay_debts(runtime, 0))
         with self.store.connection() as connection:
             left = connection.repeat(lambda: connection.messages.unclaimed(0))
             abandoned = connection.repeat(lambda: connection.runs.of_worker("w1"))
@@ -163,3 +165,42 @@ class Sad(Story):
         if self.count(name) < enough:
             raise ValueError(name)
         return enough
+
+
+class Linked(Story):
+    """A run invokes one that sleeps, one that fails and one that goes on as new twice, then takes another's signal."""
+
+    def flows_of(self) -> dict[str, tuple[str, Callable[[Any], Any]]]:
+        return {
+            "order": ("shop/ordered", self.order),
+            "double": ("shop/no", self.double),
+            "bad": ("shop/no", self.bad),
+            "count": ("shop/no", self.count_down),
+            "rival": ("shop/rival", lambda ctx: ctx.step.wait_for_signal("go", "shop/go", timeout="1h")),
+        }
+
+    def scenes(self) -> list[Callable[[], object]]:
+        first = [self.send(Event("shop/rival")), self.send(Event("shop/ordered"))]
+        return [*first, self.pass_time, lambda: signal(self.runtime, "shop/go", {"by": "Ann"})]
+
+    def order(self, ctx: Any) -> Any:
+        doubled = ctx.step.invoke("double", "double", {"n": 4})
+        try:
+            ctx.step.invoke("bad", "bad")
+        except InvokeError as error:
+            said = error.message
+        counted = ctx.step.invoke("count", "count", {"n": 2})
+        go = ctx.step.wait_for_signal("go", "shop/go", timeout="1h", on_conflict="replace")
+        return [doubled, said, counted, go.data["by"]]
+
+    def double(self, ctx: Any) -> int:
+        ctx.step.sleep("rest", "1s")
+        return int(ctx.step.run("double", lambda: self.count("double") * ctx.event.data["n"] * 2))
+
+    def bad(self, ctx: Any) -> None:
+        raise NonRetriableError("no stock")
+
+    def count_down(self, ctx: Any) -> str:
+        n = ctx.event.data["n"]
+        ctx.step.run("tick", self.count, f"tick {n}")
+        return ctx.continue_as_new({"n": n - 1}) if n else "counted"

@@ -10,9 +10,9 @@ from celeryflows.clock import TurnedClock
 from celeryflows.store import connection as connection_module
 from celeryflows.store.schema import metadata
 from tests.store.lossy import Break, LossyStore
-from tests.store.stories import Bought, Sad, Story
+from tests.store.stories import Bought, Linked, Sad, Story
 
-STORIES = {"bought": Bought, "sad": Sad}
+STORIES = {"bought": Bought, "sad": Sad, "linked": Linked}
 
 
 @pytest.fixture
@@ -49,6 +49,7 @@ def told(
     [
         ("bought", {"charge": 1, "ship": 1}, {"completed": 4}),
         ("sad", {"flaky": 2, "body": 3, "cancelled: True": 1}, {"completed": 2, "failed": 1, "cancelled": 1}),
+        ("linked", {"double": 1, "tick 2": 1, "tick 1": 1, "tick 0": 1}, {"completed": 6, "failed": 1}),
     ],
 )
 def test_a_story_that_nothing_breaks_ends_as_it_should(
@@ -56,7 +57,7 @@ def test_a_story_that_nothing_breaks_ends_as_it_should(
 ) -> None:
     whole = told(name, lossy, clock)
     assert whole.repairs == 0
-    assert (whole.end()["ran"], len(whole.end()["runs"])) == (ran, 4)
+    assert (whole.end()["ran"], len(whole.end()["runs"])) == (ran, sum(ends.values()))
     for status, count in ends.items():
         assert sum(f"'{status}'" in run for run in whole.end()["runs"]) == count
 

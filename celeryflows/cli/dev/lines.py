@@ -10,7 +10,7 @@ from celeryflows.console.activity import About, News
 from celeryflows.console.events import EventSummary
 from celeryflows.console.runs import RunSummary, StepSummary
 from celeryflows.model.runs import Status
-from celeryflows.model.steps import Kind
+from celeryflows.model.steps import RESTING
 
 TAIL = 6
 
@@ -62,7 +62,7 @@ def _end(run: RunSummary) -> Text:
 
 def _step(step: StepSummary) -> Text:
     line = Text.assemble(plain(step.id, 60), "  ", (step.standing, _STYLES.get(step.standing, "default")))
-    if step.kind in (Kind.SLEEP, Kind.WAIT):
+    if step.kind in RESTING:
         line.append_text(_rest(step))
     elif step.took is not None:
         line.append(f" in {span(step.took)}", style="default")

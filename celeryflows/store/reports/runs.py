@@ -31,6 +31,10 @@ class RunView:
     reason: str | None
     output: str | None
     error: str | None
+    parent: str | None = None
+    parent_key: str | None = None
+    continued_from: str | None = None
+    continued_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
