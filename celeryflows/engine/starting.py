@@ -1,5 +1,6 @@
 """Starting a run by its flow's name: `.delay()`, the command line, a message from a plain Celery client."""
 
+import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from celeryflows.errors import InvalidEvent, UnknownFlow
 from celeryflows.ids import derived_id, new_id
 from celeryflows.middleware import sent
 from celeryflows.model.events import FLOW_INVOKED, Event, StoredEvent, check_id, check_name, check_ts
+from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.runs import NewRun, Status
 from celeryflows.store.connection import Connection
 
@@ -80,15 +82,16 @@ def plan(runtime: Runtime, call: Call, connection: Connection | None = None) -> 
     run_id = _check_run_id(call.run_id) if call.run_id is not None else new_id()
     now = runtime.clock.now()
     stored = _event(runtime, call.event, run_id, now)
+    flow = _definition(runtime, call.flow, connection)
     start_at = call.start_at if call.start_at is not None else stored.ts
     later = start_at > now
     run = NewRun(
         id=run_id,
         flow=call.flow,
-        version=_version(runtime, call.flow, connection),
+        version=flow.version,
         status=Status.SCHEDULED if later else Status.QUEUED,
         event_id=stored.id,
-        message=call.message,
+        message=call.message or _options_elsewhere(runtime, flow),
         wake_at=start_at if later else None,
         expires_at=call.expires_at,
     )
@@ -104,16 +107,21 @@ def _event(runtime: Runtime, event: Event, run_id: str, now: int) -> StoredEvent
     return StoredEvent(derived_id("call", run_id), check_id(event.id), name, text, data, at, event.v)
 
 
-def _version(runtime: Runtime, flow: str, held: Connection | None) -> str | None:
+def _options_elsewhere(runtime: Runtime, flow: FlowDefinition) -> str | None:
+    """The sending options of a flow whose code is elsewhere: this process has no task that would bring them."""
+    return json.dumps(dict(flow.send)) if flow.send and flow.name not in runtime.flows else None
+
+
+def _definition(runtime: Runtime, flow: str, held: Connection | None) -> FlowDefinition:
     mine = runtime.flows.get(flow)
     if mine is not None:
-        return mine.definition.version
+        return mine.definition
     with nullcontext(held) if held is not None else runtime.store.connection() as connection:
         known = connection.repeat(lambda: runtime.catalog.read(connection)).flows
     if flow not in known:
         names = ", ".join(sorted({*known, *runtime.flows})) or "none yet"
         raise UnknownFlow(f"No flow {flow!r}. Known: {names}. Is its module imported by the worker?")
-    return known[flow].version
+    return known[flow]
 
 
 def _check_run_id(value: str) -> str:

@@ -10,7 +10,6 @@ from celeryflows.engine.finish import cancel, continued_event, route_ended, told
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starting import Call, call_event, plan
-from celeryflows.ids import derived_id, seeded_ids
 from celeryflows.model.events import FLOW_INVOKED, RESERVED, RUN_COMPLETED, Event, StoredEvent
 from celeryflows.model.runs import NewRun, Status
 from celeryflows.store.connection import Connection
@@ -31,8 +30,7 @@ def plan_successor(runtime: Runtime, recorder: Recorder, data: Any) -> Successor
     if event.name == FLOW_INVOKED and not claim.event.name.startswith(RESERVED):
         # The handler asks its event for the same things, and gets the same registered model.
         event = Event(claim.event.name, event.data, v=claim.event.v)
-    run_id = next(seeded_ids(recorder.now() // 1000, derived_id("continue", claim.run_id).encode()))
-    run, stored = plan(runtime, Call(claim.flow, event, run_id), connection)
+    run, stored = plan(runtime, Call(claim.flow, event), connection)
     newest = connection.repeat(lambda: runtime.catalog.read(connection)).flows.get(claim.flow)
     return Successor(run if newest is None else replace(run, version=newest.version), stored)
 
