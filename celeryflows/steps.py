@@ -9,8 +9,8 @@ from celeryflows.durations import Duration
 from celeryflows.errors import LostTurn, StepError, Suspend, TurnCancelled
 from celeryflows.model.events import Event
 from celeryflows.model.retries import BackoffRule
-from celeryflows.model.step_options import PLAIN, StepOptions, read_options
 from celeryflows.model.signals import Signal
+from celeryflows.model.step_options import PLAIN, StepOptions, read_options
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,7 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         return True
 
     suspended = recorder.connection.transact(work)
-    for row in recorder.tried:
-        telling.recorded(claim, row)
-    recorder.tried.clear()
+    recorder.tell_tried()
     openings.send_off()
     if suspended:
         telling.suspended(claim, recorder.now(), wake)

@@ -73,6 +73,12 @@ class Recorder:
             for key in keys:
                 self.runtime.interceptor.committed(self.claim, key)
 
+    def tell_tried(self) -> None:
+        """The attempts that failed and were written with the suspension."""
+        for row in self.tried:
+            telling.recorded(self.claim, row)
+        self.tried.clear()
+
     def _tell(self, row: StepRow) -> None:
         self.tell_committed((row.key,))
         telling.recorded(self.claim, row)

@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from celeryflows import Flows, InvokeError, InvokeTimeout, RunCancelled, Status
 from celeryflows.console import runs as desk
 from celeryflows.engine.turn import take_turn
-from celeryflows.engine.turn_journal import TurnJournal
 from celeryflows.model.runs import Delivery
 from celeryflows.model.steps import Kind
 from celeryflows.testing import FlowsTester
@@ -107,17 +107,14 @@ def test_the_child_of_a_cancelled_parent_goes_on(flows: Flows, flows_tester: Flo
         run.get(timeout=0)
 
 
-def bound(journal: TurnJournal, id: str, flow: str) -> Any:
-    """Invoke as with cancel_with_parent=True."""
-    result = journal.invoke(id, flow, cancel_with_parent=True)
-    return result.value if hasattr(result, "value") else journal.pause()
-
-
 def test_children_are_cancelled_with_the_parent_when_asked_and_theirs_too(
     flows: Flows, flows_tester: FlowsTester, sleeper: Any
 ) -> None:
-    flows.flow(name="middle")(lambda ctx: bound(ctx.step._journal, "m", "child"))
-    run = flows_tester.start(flows.flow(name="parent")(lambda ctx: bound(ctx.step._journal, "c", "middle")))
+    def bound(ctx: Any, flow: str) -> Any:
+        return ctx.step.using(cancel_with_parent=True).invoke("c", flow)
+
+    flows.flow(name="middle")(lambda ctx: bound(ctx, "child"))
+    run = flows_tester.start(flows.flow(name="parent")(lambda ctx: bound(ctx, "middle")))
     (middle,) = flows_tester.runs("middle")
     assert run.cancel("enough")
 
@@ -132,7 +129,7 @@ def test_a_child_that_has_ended_is_left_when_its_parent_is_cancelled(flows: Flow
 
     @flows.flow(name="parent")
     def parent(ctx: Any) -> None:
-        bound(ctx.step._journal, "c", "quick")
+        ctx.step.using(cancel_with_parent=True).invoke("c", "quick")
         ctx.step.sleep("nap", "1h")
 
     run = flows_tester.start(parent)
@@ -148,6 +145,21 @@ def test_a_child_that_recovery_gives_up_answers_its_parent(flows: Flows, flows_t
     run = flows_tester.start(parent)
 
     assert run.output == ["InvokeError", "WorkerLost", "its worker died 10 times at the same point of the handler"]
+
+
+@pytest.mark.parametrize(("value", "output"), [({"x": 1}, ["value", 1]), ({"y": 1}, ["InvokeError", "InvalidOutput"])])
+def test_an_output_type_is_what_the_childs_value_is_read_as(
+    flows: Flows, flows_tester: FlowsTester, value: Any, output: Any
+) -> None:
+    class Point(BaseModel):
+        x: int
+
+    flows.flow(name="child")(lambda ctx: value)
+    parent = flows.flow(name="parent")(
+        lambda ctx: told(lambda: ctx.step.using(output_type=Point).invoke("c", "child").x)[:2]
+    )
+
+    assert flows_tester.start(parent).output == output
 
 
 # --- crashes by the kit, stubs

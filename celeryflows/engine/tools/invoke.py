@@ -29,7 +29,7 @@ class InvokeTool(JournalBase):
         memo = slot.memo
         if memo is not None and (memo.state in (State.DONE, State.FAILED) or memo.wait in OVER):
             self.progress.meet(memo)
-            return self._remembered(slot, name)
+            return self._over(slot, name)
         self.check_fresh(slot)
         if slot.result is not None:
             return slot.result
@@ -53,7 +53,7 @@ class InvokeTool(JournalBase):
         child = Child(run, stored, bool(slot.options.cancel_with_parent), due, slot.began)
         return self.park_step(slot, Pending(slot.row(State.WAITING, 0, None, due), child=child))
 
-    def _remembered(self, slot: Slot, flow: str) -> Result:
+    def _over(self, slot: Slot, flow: str) -> Result:
         memo = slot.memo
         run_id = child_id(self.recorder.claim.run_id, slot.key, slot.began)
         if memo is not None and memo.state == State.DONE:
