@@ -14,13 +14,11 @@ from kombu.utils import json
 from celeryflows.celery_bridge.quick_connection import quick_connection
 from celeryflows.celery_bridge.result_writer import ResultWriter, request_of
 from celeryflows.codec import is_sealed
-from celeryflows.model.runs import Delivery
+from celeryflows.model.runs import FIRST, Delivery
 
 logger = logging.getLogger("celeryflows")
 
 HEADER = "flows"
-# Names the first run of a line of runs that went on as new, in the headers of those that follow.
-FIRST = "flows_first"
 REST = 1.0
 POOL = 10
 

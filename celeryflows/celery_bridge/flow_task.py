@@ -11,7 +11,7 @@ from celery.result import EagerResult
 from kombu.utils import json
 
 from celeryflows.celery_bridge.declaration import Declared
-from celeryflows.celery_bridge.dispatcher import FIRST, HEADER, CeleryDispatcher
+from celeryflows.celery_bridge.dispatcher import HEADER, CeleryDispatcher
 from celeryflows.celery_bridge.result import RunResult
 from celeryflows.celery_bridge.result_writer import OF_REQUEST
 from celeryflows.codec import loads
@@ -21,7 +21,7 @@ from celeryflows.engine.failures import run_failed
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.starting import Call, call_event, plan, start, store_call
 from celeryflows.engine.turn import TurnEnd, take_turn
-from celeryflows.model.runs import Status
+from celeryflows.model.runs import FIRST, Status
 
 # A caller's own options of one call; they go with every message of the run.
 KEPT = (

@@ -9,7 +9,7 @@ from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RerunRefused, UnknownEvent, UnknownFlow, UnknownRun
 from celeryflows.ids import derived_id, new_id
 from celeryflows.model.reruns import CALLS, RecordedStep, StepInput, find_step, kept_steps, read_input
-from celeryflows.model.runs import ENDED, Delivery, Status
+from celeryflows.model.runs import ENDED, FIRST, Delivery, Status
 from celeryflows.store.connection import Connection
 from celeryflows.store.reruns import NewRerun, Original
 
@@ -83,6 +83,8 @@ def delivery_of(run: NewRerun) -> Delivery:
 def routes(message: str | None) -> str | None:
     """What a rerun keeps of the options that its original was called with."""
     kept = {name: value for name, value in json.loads(message or "{}").items() if name not in TOLD}
+    if FIRST in (headers := kept.get("headers") or {}):
+        kept["headers"] = {name: value for name, value in headers.items() if name != FIRST}
     return json.dumps(kept) if kept else None
 
 

@@ -42,6 +42,10 @@ def sources(new: Status) -> frozenset[Status]:
     return frozenset(old for old, moves in MOVES.items() if new in moves)
 
 
+# In the headers of a run's message: the first of the line of runs that it goes on for.
+FIRST = "flows_first"
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """What one Celery message needs: the run, its flow, and the run's own sending options as JSON."""

@@ -42,6 +42,7 @@ class Memo:
     """What is recorded of one step. `value` is JSON; of a failed or retrying step the error as JSON.
 
     `settled_at`: when a wait was over: its event's arrival or its timeout, before any turn heard of it.
+    `awaits`: the event's or signal's name, or the id of the invoked run.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Memo:
     wait: str | None = None
     event: StoredEvent | None = None
     settled_at: int | None = None
+    awaits: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded
 
 MEMOS = """
 SELECT s.key, s.kind, s.state, s.attempts, s.value, s.began, s.turn, s.due_at, w.state,
-  e.id, e.ext_id, e.name, e.data, e.ts, e.v, e.arrived_at, w.due_at
+  e.id, e.ext_id, e.name, e.data, e.ts, e.v, e.arrived_at, w.due_at, w.name
 FROM flows_steps s LEFT JOIN flows_waits w ON w.run_id = s.run_id AND w.key = s.key
 LEFT JOIN flows_events e ON e.id = w.event_id WHERE s.run_id = :run
 """
@@ -129,4 +129,4 @@ def _memo(row: Row) -> Memo:
     check_open(row[4])
     event = read_event(row[9:15]) if row[9] is not None else None
     settled_at = row[15] if event is not None else row[16] if row[8] == "expired" else None
-    return Memo(*(*row[:9], event, settled_at))
+    return Memo(*(*row[:9], event, settled_at, row[17]))

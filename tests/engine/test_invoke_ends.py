@@ -225,6 +225,22 @@ def test_a_flow_of_another_service_that_only_the_store_knows_is_invoked(world: W
     assert desk.run(world.runtime, world.only_run("bill").id).run.version == "7"
 
 
+def test_a_rerun_keeps_the_values_and_errors_of_invokes(flows: Flows, flows_tester: FlowsTester, sleeper: Any) -> None:
+    @flows.flow(name="parent")
+    def parent(ctx: Any) -> Any:
+        value = ctx.step.invoke("c", sleeper)
+        late = told(lambda: ctx.step.invoke("d", sleeper, timeout="1h"))[0]
+        return [value, late, ctx.step.run("last", int)]
+
+    run = flows_tester.start(parent)
+    flows_tester.advance("3 days")
+    again = run.rerun(from_step="last")
+    flows_tester.advance("0s")
+
+    assert again.output == run.output == ["rested", "InvokeTimeout", 0]
+    assert len(flows_tester.runs(sleeper)) == 2
+
+
 def test_parent_and_child_are_linked_in_history(flows: Flows, flows_tester: FlowsTester, sleeper: Any) -> None:
     run = flows_tester.start(flows.flow(name="parent")(lambda ctx: ctx.step.invoke("c", sleeper)))
     (child,) = flows_tester.runs(sleeper)

@@ -13,7 +13,7 @@ from celeryflows.engine.starting import call_event
 from celeryflows.engine.waiting import Pending
 from celeryflows.errors import FlowsError, InvalidOutput, InvokeError, InvokeTimeout
 from celeryflows.model.step_options import PLAIN, StepOptions
-from celeryflows.model.steps import Kind, State
+from celeryflows.model.steps import Kind, Memo, State
 from celeryflows.steps import Failed, Result, Value
 
 OVER = ("expired", "closed")
@@ -29,7 +29,7 @@ class InvokeTool(JournalBase):
         memo = slot.memo
         if memo is not None and (memo.state in (State.DONE, State.FAILED) or memo.wait in OVER):
             self.progress.meet(memo)
-            return self._over(slot, name)
+            return self._over(slot, memo, name)
         self.check_fresh(slot)
         if slot.result is not None:
             return slot.result
@@ -53,16 +53,14 @@ class InvokeTool(JournalBase):
         child = Child(run, stored, bool(slot.options.cancel_with_parent), due, slot.began)
         return self.park_step(slot, Pending(slot.row(State.WAITING, 0, None, due), child=child))
 
-    def _over(self, slot: Slot, flow: str) -> Result:
-        memo = slot.memo
-        run_id = child_id(self.recorder.claim.run_id, slot.key, slot.began)
-        if memo is not None and memo.state == State.DONE:
+    def _over(self, slot: Slot, memo: Memo, flow: str) -> Result:
+        run_id = memo.awaits or ""
+        if memo.state == State.DONE:
             return _value(slot, memo.value or "null", run_id)
-        if memo is not None and memo.state == State.FAILED:
+        if memo.state == State.FAILED:
             failure = read_failure(memo.value)
-            started = run_id if memo.wait is not None else ""
-            return Failed(InvokeError(slot.key, failure.name, failure.message, failure.stack, started))
-        within = format_duration(memo.due_at - memo.began) if memo is not None and memo.due_at is not None else "time"
+            return Failed(InvokeError(slot.key, failure.name, failure.message, failure.stack, run_id))
+        within = format_duration((memo.due_at or memo.began) - memo.began)
         told = f"{flow} has not ended within {within}; the run goes on"
         return Failed(InvokeTimeout(slot.key, "InvokeTimeout", told, "", run_id))
 
