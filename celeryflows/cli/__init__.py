@@ -7,11 +7,13 @@ from celeryflows.cli.opening import FlowsGroup
 # By its room and function: Celery loads this file at each start, and only the command that is asked for is loaded.
 COMMANDS = {
     "cancel": "run_commands:cancel_run",
+    "check-history": "history_commands:check_history",
     "cron": "flow_commands:list_crons",
     "db": "store_commands:store_group",
     "dev": "dev_command:develop",
     "doctor": "doctor_command:see_doctor",
     "events": "event_commands:list_events",
+    "export": "history_commands:export_runs",
     "list": "flow_commands:list_flows",
     "prune": "prune_command:prune",
     "replay": "rerun_commands:replay_runs",

@@ -100,7 +100,7 @@ def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yi
             journal = TurnJournal(runtime, flow, recorder, memos)
             if claim.origin is not None:
                 journal.edited = read_edited(connection, claim.run_id)
-            conclusion = _call_handler(runtime, flow, claim, journal)
+            conclusion = call_handler(runtime, flow, claim, journal)
             end = _conclude(runtime, flow, journal, conclusion)
             if end is not None:
                 return end
@@ -111,7 +111,8 @@ def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yi
         return NOT_CLAIMED
 
 
-def _call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJournal) -> Conclusion:
+def call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJournal) -> Conclusion:
+    """Run the handler over a journal, through the middleware; how it left."""
     step = AsyncSteps(journal) if flow.is_async else Steps(journal)
     info = RunInfo(claim.run_id, claim.flow, claim.version)
     ctx = Context(runtime.schemas.read(claim.event), info, journal, step)
