@@ -1,12 +1,15 @@
 """A rerun is a new run with the same event: whole, or from a step, with the values of all that was recorded before."""
 
 import asyncio
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
 
 from celeryflows import Event, RerunRefused, Status, UnknownEvent, UnknownFlow, UnknownRun
+from celeryflows.console.history import export
 from celeryflows.signals import run_queued
+from celeryflows.store.keyring import Keyring
 from tests.engine.world import World
 
 
@@ -433,3 +436,24 @@ def test_a_rerun_is_told_as_queued(world: World) -> None:
         new = world.only_run().rerun()
 
     assert heard == [(new.id, "9")]
+
+
+def test_where_payloads_are_encrypted_a_rerun_shows_no_secret_and_reads_what_it_kept(world: World) -> None:
+    world.store.sealer = Keyring([urlsafe_b64encode(b"k" * 32).decode()])
+    world.store.agree_on_keys()
+    three(world)
+    world.send("a/b", {"n": "4111"})
+
+    new = world.only_run().rerun(from_step="b", input=["4222"])
+    world.flows.replay("three", status="completed", if_exp="event.data.n == '4111'")
+    world.drain()
+    lines = "\n".join(export(world.runtime))
+
+    with world.store.engine.connect() as connection:
+        stored = [
+            str(connection.exec_driver_sql(f"SELECT * FROM {table}").all())
+            for table in ("flows_runs", "flows_steps", "flows_replays", "flows_events")
+        ]
+    assert new.output == [["4222"]]
+    assert [secret in "".join(stored) for secret in ("4111", "4222")] == [False, False]
+    assert [secret in lines for secret in ("4111", "4222")] == [True, True]
