@@ -11,10 +11,11 @@ from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.slots import Slot
 from celeryflows.engine.turn import call_handler
 from celeryflows.engine.turn_journal import TurnJournal
-from celeryflows.errors import FlowsError, NondeterminismError
+from celeryflows.errors import FlowsError, NondeterminismError, Suspend
 from celeryflows.model.history import History
 from celeryflows.model.runs import OPEN, Status
 from celeryflows.model.steps import Memo
+from celeryflows.steps import Parked, Result
 from celeryflows.store.runs import Claim
 
 KIND, ERROR, FLOW, REMOVED, ADDED, OUTPUT = "kind", "error", "flow", "removed", "added", "output"
@@ -147,6 +148,13 @@ class _Journal(TurnJournal):
         if slot.memo is None:
             self.added.append(slot.key)
         super().check_fresh(slot)
+
+    def continue_as_new(self, data: Any) -> Result:
+        """The run would end here; its successor has a history of its own."""
+        if self.paused:
+            raise Suspend
+        self.paused = True
+        return Parked()
 
 
 class _Reader(Recorder):

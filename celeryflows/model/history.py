@@ -101,7 +101,8 @@ def _memo(step: Mapping[str, Any]) -> Memo:
         return memo
     event = wait["event"]
     settled = _moment(event["arrived_at"]) if event else _moment(wait["due_at"]) if wait["state"] == "expired" else None
-    return replace(memo, wait=wait["state"], event=_event(event) if event else None, settled_at=settled)
+    came = _event(event) if event else None
+    return replace(memo, wait=wait["state"], event=came, settled_at=settled, awaits=wait["name"])
 
 
 def _event(event: Mapping[str, Any]) -> StoredEvent:

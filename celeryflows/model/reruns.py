@@ -10,6 +10,8 @@ from celeryflows.model.steps import Kind, State
 
 _COUNT = re.compile(r":\d+\Z")
 _SHOWN = 20
+# How a wait ended that was over before its run was.
+SETTLED = ("answered", "expired", "replaced")
 # What calls a function of the user's, and with which arguments.
 CALLS = frozenset({str(Kind.RUN), "transaction"})
 
@@ -27,9 +29,9 @@ class RecordedStep:
     @property
     def settled(self) -> bool:
         """True when it can be answered from the record."""
-        if self.wait is not None:
-            return self.wait in ("answered", "expired")
-        return self.state in (State.DONE, State.FAILED) or (self.kind == Kind.SLEEP and self.state == State.WAITING)
+        if self.state in (State.DONE, State.FAILED):
+            return True
+        return self.wait in SETTLED or (self.kind == Kind.SLEEP and self.state == State.WAITING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,6 +267,44 @@ def test_a_check_writes_nothing_and_says_nothing(
     assert caplog.records == []
 
 
+def test_invoked_runs_and_signals_are_answered_from_the_record(world: World, deploy: Deploy) -> None:
+    def handler(ctx: Any) -> Any:
+        null = ctx.step.invoke("child", "child", {"n": 1})
+        signal = ctx.step.wait_for_signal("go", "go", timeout="1h")
+        missed = ctx.step.wait_for_signal("stay", "stay", timeout="1h")
+        try:
+            ctx.step.invoke("bad", "nobody")
+        except Exception as error:
+            return [null, signal.data, missed, str(error)]
+
+    world.flow(name="child")(lambda ctx: None)
+    record(world, handler)
+    assert findings(check_history(deploy(handler).flows, flow="f")) == []
+    world.flows.signal("go", {"x": 1})
+    world.advance("2h")
+
+    newer = deploy(handler).flows
+    assert world.runs("f")[0].output[:3] == [None, {"x": 1}, None]
+    assert findings(check_history(newer, flow="f")) == []
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_run_that_went_on_as_another_ends_there(world: World, deploy: Deploy, is_async: bool) -> None:
+    def handler(ctx: Any) -> Any:
+        if ctx.step.run("n", lambda: ctx.event.data["n"]) < 3:
+            ctx.continue_as_new({"n": ctx.event.data["n"] + 1})
+
+    async def async_handler(ctx: Any) -> Any:
+        if await ctx.step.run("n", lambda: ctx.event.data["n"]) < 3:
+            await ctx.continue_as_new({"n": ctx.event.data["n"] + 1})
+
+    record(world, async_handler if is_async else handler)
+    report = check_history(deploy(async_handler if is_async else handler).flows)
+
+    assert len(report.runs) == 3
+    assert report.differences == ()
+
+
 # --- which runs
 
 

@@ -233,6 +233,41 @@ def test_branches_of_an_async_flow_recorded_before_the_step_are_kept(world: Worl
     assert {name: len(body.calls) for name, body in bodies.items()} == {"a": 1, "b": 1, "c": 1, "d": 2}
 
 
+def test_what_an_invoked_run_gave_is_kept_and_a_rerun_from_it_starts_another(world: World) -> None:
+    world.flow(name="child")(lambda ctx: ctx.event.data["n"])
+
+    @world.flow(name="f", trigger="a/b")
+    def handler(ctx: Any) -> Any:
+        got = ctx.step.invoke("ask", "child", {"n": 3})
+        return ctx.step.run("end", lambda: [got])
+
+    world.send("a/b")
+    world.run_due()
+    old = world.runs("f")[0]
+    behind = old.rerun(from_step="end")
+    world.run_due()
+    assert (behind.output, len(world.runs("child"))) == ([3], 1)
+
+    from_it = old.rerun(from_step="ask")
+    world.run_due()
+    assert (from_it.output, len(world.runs("child"))) == ([3], 2)
+
+
+def test_a_signal_before_the_step_is_kept(world: World) -> None:
+    @world.flow(name="f", trigger="a/b")
+    def handler(ctx: Any) -> Any:
+        got = ctx.step.wait_for_signal("go", "go", timeout="1h")
+        return ctx.step.run("end", lambda: got.data)
+
+    world.send("a/b")
+    world.flows.signal("go", 7)
+    world.drain()
+    new = world.only_run().rerun(from_step="end")
+    world.drain()
+
+    assert new.output == 7
+
+
 # --- names of steps
 
 
