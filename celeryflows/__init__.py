@@ -35,6 +35,7 @@ from celeryflows.errors import (
 )
 from celeryflows.handle import ReplayHandle, RunHandle
 from celeryflows.middleware import Middleware, RunCall, StepCall
+from celeryflows.model.cancels import CancelOn, Timeouts
 from celeryflows.model.events import Event
 from celeryflows.model.retries import Backoff
 from celeryflows.model.runs import Status
@@ -44,6 +45,7 @@ from celeryflows.model.triggers import OnCron, OnEvent
 __all__ = [
     "Backoff",
     "BoundExceeded",
+    "CancelOn",
     "ConfigurationError",
     "Context",
     "DeclarationError",
@@ -81,6 +83,7 @@ __all__ = [
     "StoreError",
     "StoreMismatch",
     "StoreUnavailable",
+    "Timeouts",
     "UnknownEvent",
     "UnknownFlow",
     "UnknownRun",

@@ -9,6 +9,7 @@ from typing import Any
 from celeryflows.celery_bridge.declaration import Declaration
 from celeryflows.celery_bridge.wiring import Wiring, current_flows_proxy
 from celeryflows.clock import Clock
+from celeryflows.console import actions
 from celeryflows.engine.intake import send, send_within
 from celeryflows.engine.replay import select_runs, start_replay
 from celeryflows.engine.rerun import replay_event
@@ -53,6 +54,7 @@ class Flows:
         flow's identity; `label` for people; `retries` 0 to 20 (default 3) and `backoff` for each step and for the body;
         `on_failure` a handler run as flow `<name>.on_failure` after the last attempt; `output_type` a pydantic model, a
         dataclass or a type of them that the flow's value must fit; `version` names the code under which runs start;
+        `cancel_on` an event's name, CancelOn, or a list of at most 5; `timeouts` a Timeouts;
         every other option of `app.task` means what Celery says. Raises DeclarationError for what
         cannot be, with the remedy. Returns the flow's Celery task.
         """
@@ -123,6 +125,42 @@ class Flows:
     ) -> list[RunView]:
         """Runs, the newest first; `cursor` is the id of the last one of the page before."""
         return list_runs(self.runtime.store, status=status, flow=flow, limit=limit, cursor=cursor)
+
+    # -- acting on many
+
+    def cancel(
+        self,
+        *,
+        flow: Any,
+        after: datetime | str | None = None,
+        before: datetime | str | None = None,
+        if_exp: str | None = None,
+        status: str | None = None,
+        because: str = "cancelled by hand",
+    ) -> int:
+        """Cancel many runs of a flow (its task or name) that have not ended; how many.
+
+        `after` and `before` bound when they were created: aware datetimes or ISO text with a zone; `if_exp` is a CEL
+        condition over `event`, the one that started the run, and `error`, its body's last one; `status` asks for one
+        state. They are cancelled in bounded pieces, each as `run(id).cancel()` does: called again after an outage it
+        goes on. Raises UnknownFlow, ExpressionError, InvalidDuration or ValueError, and cancels nothing.
+        """
+        name = flow_name(flow)
+        chosen = actions.select_open(self.runtime, name, after=after, before=before, if_exp=if_exp, status=status)
+        return actions.cancel_many(self.runtime, chosen, because=because)
+
+    def pause(self, flow: Any, *, cancel_running: bool = False) -> bool:
+        """Pause a flow (its task or name): whatever would start it, crons too, makes a skipped run with the reason
+        "paused". Runs that are there go on, or are cancelled with `cancel_running`.
+
+        It holds for every process at once and through deploys, until `resume`. False when it was paused before.
+        Raises UnknownFlow.
+        """
+        return actions.pause(self.runtime, flow_name(flow), cancel_running=cancel_running).changed
+
+    def resume(self, flow: Any) -> bool:
+        """Let a paused flow start again; what was skipped stays so. False when it was not. Raises UnknownFlow."""
+        return actions.resume(self.runtime, flow_name(flow))
 
     # -- starting again
 

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from celeryflows.durations import to_datetime
+from celeryflows.engine.endings import last_of
 from celeryflows.engine.failures import read_failure
-from celeryflows.engine.finish import cancel, last_of, read_output
+from celeryflows.engine.finish import cancel, read_output
 from celeryflows.engine.replay import known_replay, stop_replay
 from celeryflows.engine.rerun import rerun
 from celeryflows.engine.runtime import Runtime
@@ -102,9 +103,13 @@ class RunHandle:
         """The run that goes on for it."""
         return self._outcome().continued_as
 
-    def cancel(self, because: str = "cancelled by hand") -> bool:
-        """Cancel it, or the run that goes on for it; False when that had ended."""
-        return cancel(self.runtime, self.id, because)
+    def cancel(self, because: str = "cancelled by hand", *, terminate: bool = False) -> bool:
+        """Cancel it, or the run that goes on for it, for a reason that it will show; False when that had ended.
+
+        What sleeps, waits or is queued ends at once, a step at work stops the run when it is done; with `terminate`
+        its process gets SIGTERM (prefork alone), also when the run was cancelled before.
+        """
+        return cancel(self.runtime, self.id, because, terminate=terminate)
 
     def rerun(self, from_step: str | None = None, input: Any = None) -> "RunHandle":
         """Start it again with the same event, under the flow's newest version; the new run's handle.

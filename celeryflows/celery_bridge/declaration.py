@@ -10,13 +10,17 @@ from celery.app.task import Task
 
 from celeryflows.engine.runtime import Flow, Handler
 from celeryflows.errors import DeclarationError
+from celeryflows.model.cancels import parse_cancel_on, parse_timeouts
 from celeryflows.model.events import RUN_FAILED
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.output_types import read_output_type
 from celeryflows.model.retries import Backoff, RetryPolicy, check_backoff, check_retries
 from celeryflows.model.triggers import OnEvent, parse_triggers
 
-OURS = ("trigger", "name", "label", "retries", "backoff", "on_failure", "version", "output_type")
+OURS = (
+    *("trigger", "name", "label", "retries", "backoff", "on_failure", "version", "output_type"),
+    *("cancel_on", "timeouts"),
+)
 # Applied to each message: as task attributes Celery 5.7 deprecates them.
 SENT = ("queue", "routing_key", "exchange", "priority", "delivery_mode")
 REFUSED = {
@@ -68,6 +72,8 @@ class Declaration:
             retries=policy.retries,
             version=_text(ours.get("version"), "version", name),
             send=sent,
+            cancel_on=parse_cancel_on(ours.get("cancel_on"), name),
+            timeouts=parse_timeouts(ours.get("timeouts"), name),
         )
         kind = ours.get("output_type")
         output_type = None if kind is None else read_output_type(kind, f"flow {name!r}")

@@ -16,10 +16,9 @@ from celeryflows.celery_bridge.result import RunResult
 from celeryflows.celery_bridge.result_writer import OF_REQUEST
 from celeryflows.codec import loads
 from celeryflows.durations import SECOND, from_datetime
-from celeryflows.engine import telling
 from celeryflows.engine.failures import run_failed
 from celeryflows.engine.runtime import Flow, Runtime
-from celeryflows.engine.starting import Call, call_event, plan, start, store_call
+from celeryflows.engine.starting import Call, adopt, call_event, start
 from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.model.runs import FIRST, Status
 
@@ -59,6 +58,7 @@ class Host(Protocol):
     def runtime(self) -> Runtime: ...
     @property
     def is_eager(self) -> bool: ...
+    def sender(self) -> Runtime: ...
     def stopping(self) -> bool: ...
     def cancel(self, run_id: str, reason: str) -> bool: ...
     def run_eagerly(self, call: Call) -> TurnEnd: ...
@@ -78,10 +78,9 @@ def make_task(host: Host, declared: Declared, flow: Flow) -> Any:
     def apply_async(self: Any, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
         if host.is_eager:
             return in_place(self.apply(args, kwargs, task_id=task_id, **options))
-        call = read_call(host.runtime, flow.name, tuple(args or ()), kwargs or {}, task_id, options)
-        return RunResult(
-            start(host.runtime, call), host.cancel, backend=self.backend, task_name=self.name, app=host.app
-        )
+        runtime = host.sender() if flow.definition.cancel_on else host.runtime
+        call = read_call(runtime, flow.name, tuple(args or ()), kwargs or {}, task_id, options)
+        return RunResult(start(runtime, call), host.cancel, backend=self.backend, task_name=self.name, app=host.app)
 
     for name in ("__name__", "__qualname__", "__doc__", "__module__"):
         setattr(run, name, getattr(flow.handler, name, getattr(run, name)))
@@ -175,10 +174,7 @@ def _adopt(runtime: Runtime, task: Any, args: tuple[Any, ...], kwargs: Mapping[s
     request = task.request
     kept = {ours: value for theirs, ours in OF_REQUEST.items() if (value := getattr(request, theirs, None)) is not None}
     kept |= _way_it_came(request.delivery_info or {})
-    call = Call(task.name, call_event(args, kwargs), request.id, message=json.dumps(kept) if kept else None)
-    run, event = plan(runtime, call)
-    if store_call(runtime, run, event):
-        telling.routed([event], [run])
+    adopt(runtime, Call(task.name, call_event(args, kwargs), request.id, message=json.dumps(kept) if kept else None))
 
 
 def _way_it_came(came: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from celeryflows.cli.opening import FlowsGroup
 
 # By its room and function: Celery loads this file at each start, and only the command that is asked for is loaded.
 COMMANDS = {
-    "cancel": "run_commands:cancel_run",
+    "cancel": "cancel_command:cancel_runs",
     "check-history": "history_commands:check_history",
     "cron": "flow_commands:list_crons",
     "db": "store_commands:store_group",
@@ -15,10 +15,12 @@ COMMANDS = {
     "events": "event_commands:list_events",
     "export": "history_commands:export_runs",
     "list": "flow_commands:list_flows",
+    "pause": "flow_commands:pause_flow",
     "prune": "prune_command:prune",
     "replay": "rerun_commands:replay_runs",
     "replays": "rerun_commands:list_replays",
     "rerun": "rerun_commands:rerun_run",
+    "resume": "flow_commands:resume_flow",
     "rotate-keys": "store_commands:rotate_keys",
     "runs": "run_commands:list_runs",
     "send": "event_commands:send_event",

@@ -1,9 +1,10 @@
-"""`flows list` and `flows cron`."""
+"""`flows list`, `flows cron`, `flows pause` and `flows resume`."""
 
 import click
 
 from celeryflows.cli.opening import runtime_of
 from celeryflows.cli.output import console_for, json_option, local, plain, print_json, table
+from celeryflows.console import actions
 from celeryflows.console import flows as desk
 from celeryflows.console.flows import CronSummary, FlowSummary
 
@@ -30,6 +31,32 @@ def list_flows(ctx: click.Context, *, as_json: bool) -> None:
     return console_for(ctx).print(rows)
 
 
+@click.command("pause")
+@click.argument("flow")
+@click.option("--cancel-running", is_flag=True, help="Cancel its runs that have not ended; else they go on.")
+@json_option
+@click.pass_context
+def pause_flow(ctx: click.Context, flow: str, *, cancel_running: bool, as_json: bool) -> None:
+    """Pause FLOW: what would start it makes skipped runs, until it is resumed."""
+    done = actions.pause(runtime_of(ctx), flow, cancel_running=cancel_running)
+    if as_json:
+        return print_json(done)
+    cancelled = f", {done.cancelled} runs cancelled" if cancel_running else ""
+    return click.echo(f"{'paused' if done.changed else 'was paused already:'} {flow}{cancelled}")
+
+
+@click.command("resume")
+@click.argument("flow")
+@json_option
+@click.pass_context
+def resume_flow(ctx: click.Context, flow: str, *, as_json: bool) -> None:
+    """Let FLOW start again; what was skipped meanwhile stays skipped."""
+    changed = actions.resume(runtime_of(ctx), flow)
+    if as_json:
+        return print_json({"flow": flow, "changed": changed})
+    return click.echo(f"{'resumed' if changed else 'was not paused:'} {flow}")
+
+
 @click.command("cron")
 @json_option
 @click.pass_context
@@ -54,6 +81,8 @@ def _cron(cron: CronSummary) -> str:
 
 
 def _note(flow: FlowSummary) -> str:
+    if flow.paused_at is not None:
+        return f"paused since {local(flow.paused_at)}"
     if not flow.registered:
         return "not in the store yet: no worker has started with it"
     return "" if flow.declared else "not declared by this app"

@@ -1,9 +1,9 @@
-"""`flows runs`, `flows show` and `flows cancel`."""
+"""`flows runs` and `flows show`."""
 
 import click
 from rich.text import Text
 
-from celeryflows.cli.opening import Refused, runtime_of
+from celeryflows.cli.opening import runtime_of
 from celeryflows.cli.output import (
     console_for,
     json_option,
@@ -16,7 +16,6 @@ from celeryflows.cli.output import (
     table,
 )
 from celeryflows.cli.timeline import draw
-from celeryflows.console import actions
 from celeryflows.console import runs as desk
 from celeryflows.console.runs import RunSummary
 from celeryflows.model.runs import Status
@@ -70,16 +69,3 @@ def show_run(ctx: click.Context, run_id: str, *, as_json: bool) -> None:
         return print_json(detail)
     console = console_for(ctx)
     return console.print(draw(detail, console))
-
-
-@click.command("cancel")
-@click.argument("run_id", metavar="RUN")
-@click.option("--because", default="cancelled by hand", show_default=True, help="The reason that the run will show.")
-@click.pass_context
-def cancel_run(ctx: click.Context, run_id: str, because: str) -> None:
-    """Cancel a run: at once, or at the next step boundary of one that is at work."""
-    runtime = runtime_of(ctx)
-    if not actions.cancel(runtime, run_id, because=because):
-        status = desk.run(runtime, run_id).run.status
-        raise Refused(f"Run {run_id} has ended already: {status}. Nothing was changed.")
-    click.echo(f"cancelled {run_id}")

@@ -1,18 +1,21 @@
-"""What an operator may do: send an event, signal, cancel a run, start runs again."""
+"""What an operator may do: send an event, signal, cancel one run or many, start runs again, pause and resume."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from celeryflows.engine import finish, intake, signalling
+from celeryflows.engine import bulk, finish, intake, pausing, signalling
 from celeryflows.engine import replay as replaying
 from celeryflows.engine import rerun as rerunning
+from celeryflows.engine.bulk import Moment, Selection
 from celeryflows.engine.registrar import register_sender
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.events import Event
 from celeryflows.model.replays import read_pace
 from celeryflows.store.reports.events import StartedRun, runs_of_events
+
+PAUSED = "its flow was paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,15 @@ class Sent:
 
     id: str
     runs: tuple[StartedRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A flow that is paused now. `changed`: it was not before; `cancelled`: how many of its runs were."""
+
+    flow: str
+    changed: bool
+    cancelled: int
 
 
 def send(runtime: Runtime, event: Event) -> Sent:
@@ -33,11 +45,6 @@ def send(runtime: Runtime, event: Event) -> Sent:
 def signal(runtime: Runtime, name: str, data: Any = None) -> str | None:
     """Wake the run that waits for the signal; its id, None when none does. Raises InvalidEvent or BoundExceeded."""
     return signalling.signal(runtime, name, data)
-
-
-def cancel(runtime: Runtime, run_id: str, *, because: str) -> bool:
-    """Cancel a run; False when it had ended. Raises UnknownRun."""
-    return finish.cancel(runtime, run_id, because)
 
 
 def rerun(runtime: Runtime, run_id: str, *, from_step: str | None = None, input: Any = None) -> str:
@@ -89,3 +96,47 @@ def replay(
 def cancel_replay(runtime: Runtime, replay_id: str, *, because: str) -> bool:
     """Start no more runs of a replay; False when it had ended. Raises RerunRefused when there is none."""
     return replaying.stop_replay(runtime, replay_id, because)
+
+
+def cancel(runtime: Runtime, run_id: str, *, because: str, terminate: bool = False) -> bool:
+    """Cancel a run; False when it had ended. `terminate` also ends the process at work on it. Raises UnknownRun."""
+    return finish.cancel(runtime, run_id, because, terminate=terminate)
+
+
+def select_open(
+    runtime: Runtime,
+    flow: str,
+    *,
+    after: Moment | None = None,
+    before: Moment | None = None,
+    if_exp: str | None = None,
+    status: str | None = None,
+) -> Selection:
+    """The open runs of a flow that were created in this time and fit the condition.
+
+    Raises UnknownFlow, ExpressionError, InvalidDuration for a moment without zone, ValueError for a status in which a
+    run has ended.
+    """
+    return bulk.select_open(runtime, flow, after=after, before=before, if_exp=if_exp, status=status)
+
+
+def count_open(runtime: Runtime, selection: Selection) -> int:
+    """How many runs the selection has now."""
+    return bulk.count_selected(runtime, selection)
+
+
+def cancel_many(runtime: Runtime, selection: Selection, *, because: str) -> int:
+    """Cancel them, a bounded piece a transaction; how many. Called again it goes on where an outage stopped it."""
+    return bulk.cancel_selected(runtime, selection, because)
+
+
+def pause(runtime: Runtime, flow: str, *, cancel_running: bool = False) -> Paused:
+    """Pause a flow: what would start it makes skipped runs. Its runs go on, or are cancelled. Raises UnknownFlow."""
+    changed = pausing.pause(runtime, flow)
+    cancelled = bulk.cancel_selected(runtime, bulk.select_open(runtime, flow), PAUSED) if cancel_running else 0
+    return Paused(flow, changed, cancelled)
+
+
+def resume(runtime: Runtime, flow: str) -> bool:
+    """Let a paused flow start again; False when it was not paused. Raises UnknownFlow."""
+    return pausing.resume(runtime, flow)

@@ -8,7 +8,7 @@ from celeryflows.durations import format_duration, to_datetime
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.triggers import OnCron
-from celeryflows.store.reports.flows import list_crons, list_flows
+from celeryflows.store.reports.flows import FlowView, list_crons, list_flows
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class CronSummary:
 
 @dataclass(frozen=True, slots=True)
 class FlowSummary:
-    """A flow. `declared`: by this process; `registered`: in the store, where events find it."""
+    """A flow. `declared`: by this process; `registered`: in the store, where events find it; `paused_at`: since when
+    nothing starts it."""
 
     name: str
     label: str
@@ -37,16 +38,18 @@ class FlowSummary:
     failure_of: str | None
     declared: bool
     registered: bool
+    paused_at: datetime | None
 
 
 def flows(runtime: Runtime) -> list[FlowSummary]:
     """Every flow that is declared here or known to the store, by name; removed ones are left out."""
-    stored = {flow.definition.name: flow.definition for flow in list_flows(runtime.store) if flow.removed_at is None}
+    kept = {flow.definition.name: flow for flow in list_flows(runtime.store) if flow.removed_at is None}
+    stored = {name: flow.definition for name, flow in kept.items()}
     declared = {name: flow.definition for name, flow in runtime.flows.items()}
     due = {(cron.flow, cron.trigger_no): cron.next_at for cron in list_crons(runtime.store)}
     now = runtime.clock.now()
     return [
-        _summary(definition, due, now, declared=name in declared, registered=name in stored)
+        _summary(definition, due, now, declared=name in declared, kept=kept.get(name))
         for name, definition in sorted({**declared, **stored}.items())
     ]
 
@@ -58,7 +61,7 @@ def crons(runtime: Runtime) -> list[CronSummary]:
 
 
 def _summary(
-    flow: FlowDefinition, due: dict[tuple[str, int], int | None], now: int, *, declared: bool, registered: bool
+    flow: FlowDefinition, due: dict[tuple[str, int], int | None], now: int, *, declared: bool, kept: FlowView | None
 ) -> FlowSummary:
     crons = tuple(_cron(flow.name, cron, due, (flow.name, number), now) for number, cron in flow.crons)
     return FlowSummary(
@@ -70,7 +73,8 @@ def _summary(
         crons=crons,
         failure_of=flow.failure_of,
         declared=declared,
-        registered=registered,
+        registered=kept is not None,
+        paused_at=None if kept is None else moment(kept.paused_at),
     )
 
 

@@ -11,12 +11,13 @@ FRESH_FOR = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The flows of one version, and those of our own events that waits look for."""
+    """The flows of one version, those that are paused, and those of our own events that waits look for."""
 
     version: str
     flows: dict[str, FlowDefinition] = field(default_factory=dict)
     index: TriggerIndex = field(default_factory=TriggerIndex)
     awaited: frozenset[str] = frozenset()
+    paused: frozenset[str] = frozenset()
 
     def tells(self, name: str) -> bool:
         """True when a flow starts at such events of ours, or a wait may look for them."""
@@ -39,7 +40,13 @@ class Catalog:
             stored = [f for f in connection.flows.all() if f.removed_at is None]
             flows = {f.name: read_definition(f.name, f.definition) for f in stored}
             awaited = frozenset(connection.waits.shapes(LIFECYCLE))
-            self._snapshot = Snapshot(version, flows, TriggerIndex.of(flows.values()), awaited)
+            paused = frozenset(f.name for f in stored if f.paused_at is not None)
+            self._snapshot = Snapshot(version, flows, TriggerIndex.of(flows.values()), awaited, paused)
+        return self._snapshot
+
+    @property
+    def latest(self) -> Snapshot:
+        """The flows as this process saw them last, however long ago."""
         return self._snapshot
 
     def recent(self, connection: Connection, monotonic: float) -> Snapshot:

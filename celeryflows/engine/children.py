@@ -1,8 +1,9 @@
 """Children: the runs that a suspending turn starts by `invoke`, in its own transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from celeryflows.engine.admission import add_linked, as_flow_says
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starting import Call, plan
 from celeryflows.ids import derived_id, seeded_ids
@@ -35,13 +36,19 @@ def plan_child(
     return plan(runtime, Call(flow, event, run_id), connection)
 
 
-def add_children(tx: Connection, parent: str, children: Sequence[tuple[str, Child]]) -> list[NewRun]:
-    """Start the children of a locked parent, by the keys of its steps, and open its waits for them."""
+def add_children(
+    runtime: Runtime, tx: Connection, parent: str, children: Sequence[tuple[str, Child]]
+) -> list[tuple[str, Child]]:
+    """Start the children of a locked parent, by the keys of its steps, and open its waits for them; as they were
+    written: one of a paused flow is skipped."""
+    written: list[tuple[str, Child]] = []
     for key, child in children:
         link = Link(parent, key)
         tx.events.add_private(child.event)
-        tx.links.add(child.run, link)
+        run = as_flow_says(runtime, tx, child.run)
+        add_linked(runtime, tx, run, child.event, link)
+        written.append((key, replace(child, run=run)))
         tx.links.arm(
             derived_id("wait", parent, key), link, child.run.id, due=child.due, began=child.began, bound=child.bound
         )
-    return [child.run for _, child in children]
+    return written

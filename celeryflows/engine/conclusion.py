@@ -7,8 +7,9 @@ from typing import Any
 from celeryflows.codec import dumps
 from celeryflows.engine import telling
 from celeryflows.engine.debts import pay
+from celeryflows.engine.endings import completed_event, failed_event, told
 from celeryflows.engine.failures import failure_of, failure_text, is_final
-from celeryflows.engine.finish import cancel, completed_event, failed_event, route_ended, tell_suspended, told
+from celeryflows.engine.finish import cancel, route_ended, tell_suspended
 from celeryflows.engine.matching import LIFECYCLE, answers
 from celeryflows.engine.openings import Openings
 from celeryflows.engine.recording import Recorder

@@ -4,8 +4,8 @@ The end itself marks the debt; it is paid in a transaction of its own right afte
 
 from collections.abc import Callable
 
+from celeryflows.engine.aftermath import left_to_recovery
 from celeryflows.engine.failures import failure_text
-from celeryflows.engine.routing import left_to_recovery
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import BoundExceeded
 from celeryflows.model.runs import Delivery, Status
@@ -13,8 +13,8 @@ from celeryflows.model.steps import Failure, State
 from celeryflows.store.connection import Connection
 from celeryflows.store.links import Debt
 
-# The verb of engine/finish, which pays debts itself.
-Cancel = Callable[[Runtime, str, str], bool]
+# A verb of those who pay debts themselves.
+Cancel = Callable[[Runtime, str, str], object]
 
 
 def pay(runtime: Runtime, run_id: str, cancel: Cancel) -> None:

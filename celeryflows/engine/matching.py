@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celeryflows.expressions import Expression, compile_expression, condition
+from celeryflows.model.cancels import CancelOn
 from celeryflows.model.events import RUN_CANCELLED, RUN_COMPLETED, RUN_FAILED, StoredEvent
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.triggers import EVENT_NAMES, OnEvent
-from celeryflows.model.waits import OpenWait, match_hash, match_value
+from celeryflows.model.waits import WAIT_NAMES, OpenWait, match_hash, match_value
 
-WAIT_NAMES = frozenset({"event", "async"})
 LIFECYCLE = frozenset({RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED})
 
 
@@ -58,11 +58,18 @@ class TriggerIndex:
         """True when some trigger asks for events of the name."""
         return name in self.exact or any(e.trigger.matches(name) for e in self.patterns)
 
+    def entries(self, name: str) -> list[_Entry]:
+        """The triggers that ask for events of the name."""
+        exact = self.exact.get(name, [])
+        return exact + [e for e in self.patterns if e.trigger.matches(name)] if self.patterns else exact
+
+    def cancels(self, name: str) -> list[CancelOn]:
+        """What cancels the flows that events of the name may start."""
+        return [one for entry in self.entries(name) for one in entry.flow.cancel_on]
+
     def starts(self, event: StoredEvent) -> Starts:
         """The flows to start; one with two matching triggers starts once."""
-        entries = self.exact.get(event.name, [])
-        if self.patterns:
-            entries = entries + [e for e in self.patterns if e.trigger.matches(event.name)]
+        entries = self.entries(event.name)
         flows: dict[str, FlowDefinition] = {}
         problems: list[str] = []
         for entry in entries:
@@ -106,7 +113,7 @@ def wait_hashes(event: StoredEvent, paths: Iterable[str]) -> list[int]:
 
 def answers(event: StoredEvent, wait: OpenWait) -> tuple[bool, str | None]:
     """Does the event answer the wait: the value itself is compared, then the condition judged."""
-    if match_value(event.data, wait.path) != wait.value:
+    if wait.trigger_id == event.id or match_value(event.data, wait.path) != wait.value:
         return False, None
     if wait.if_exp is None:
         return True, None

@@ -32,7 +32,8 @@ class Openings:
     def open(self, tx: Connection, *, again: bool) -> bool:
         """Write them under the run's lock; True when a step of the run is over at once. `again`: not the first try."""
         claim = self._recorder.claim
-        add_children(tx, claim.run_id, self._children)
+        if self._children:
+            self._children = add_children(self._recorder.runtime, tx, claim.run_id, self._children)
         if not self._signals:
             return False
         armed = arm_signals(tx, claim, self._pending, again=again)

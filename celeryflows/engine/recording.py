@@ -51,7 +51,10 @@ class Recorder:
         return None
 
     def send(self, events: Sequence[Event], ids: Sequence[str], row: StepRow) -> None:
-        """Route events and record the step that sent them, in one transaction."""
+        """Route events and record the step that sent them, in one transaction.
+
+        Raises LostTurn for a zombie, TurnCancelled when the run was cancelled, by one of these events too.
+        """
 
         def fence(tx: Connection) -> None:
             at = tx.steps.record(row)
@@ -60,8 +63,10 @@ class Recorder:
             else:
                 self.hear(at)
 
-        deliver(self.runtime, accept(self.runtime, events, ids), also=fence, sender=row.run)
+        goes_on = deliver(self.runtime, accept(self.runtime, events, ids), also=fence, sender=row.run)
         self._tell(row)
+        if not goes_on:
+            raise TurnCancelled
 
     def hear(self, at: int) -> None:
         """Take the store's clock from a reply."""

@@ -26,6 +26,7 @@ def register_worker(runtime: Runtime) -> bool:
     release = release_of(flows)
 
     def work(tx: Connection) -> bool:
+        _lock_new_shapes(tx, flows)
         new = tx.flows.add_release(runtime.app, release)
         newest = tx.flows.newest_release(runtime.app)
         if not new and newest != release:
@@ -48,7 +49,26 @@ def register_sender(runtime: Runtime) -> None:
     with runtime.store.connection() as connection:
         lacking = _lacking(connection, flows)
     if lacking:
-        runtime.store.transact(lambda tx: _declare(runtime, tx, _lacking(tx, flows)))
+        runtime.store.transact(lambda tx: _declare_lacking(runtime, tx, flows))
+
+
+def _declare_lacking(runtime: Runtime, tx: Connection, flows: Sequence[FlowDefinition]) -> None:
+    _lock_new_shapes(tx, flows)
+    _declare(runtime, tx, _lacking(tx, flows))
+
+
+def _lock_new_shapes(tx: Connection, flows: Sequence[FlowDefinition]) -> None:
+    """What cancels by a path that nobody waited on before is made known while no event of its name is on its way: the
+    runs that start then need no such lock. Names come first in the order of locks."""
+    wanted = _shapes(flows)
+    if wanted:
+        known = tx.waits.shapes(name for name, _ in wanted)
+        new = sorted({name for name, path in wanted if path not in known.get(name, ())})
+        tx.locks.hold_names_and_stripes([], new, [])
+
+
+def _shapes(flows: Sequence[FlowDefinition]) -> set[tuple[str, str]]:
+    return {(one.event, one.path) for flow in flows for one in flow.cancel_on}
 
 
 def _definitions(runtime: Runtime) -> list[FlowDefinition]:
@@ -88,6 +108,8 @@ def _declare(runtime: Runtime, tx: Connection, flows: Sequence[FlowDefinition]) 
         return
     tx.flows.touch()
     tx.flows.put(runtime.app, flows)
+    for name, path in sorted(_shapes(flows)):
+        tx.waits.add_shape(name, path)
     now = runtime.clock.now()
     before = tx.crons.of([f.name for f in flows])
     after: set[tuple[str, int]] = set()

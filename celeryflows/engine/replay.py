@@ -8,6 +8,7 @@ from datetime import datetime
 
 from celeryflows.durations import SECOND, parse_moment
 from celeryflows.engine import telling
+from celeryflows.engine.admission import guard_again
 from celeryflows.engine.rerun import current_version, delivery_of, routes
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RerunRefused, UnknownFlow
@@ -115,7 +116,7 @@ def _drive(runtime: Runtime, connection: Connection, row: ReplayRow) -> Sequence
         return ()
     due = quota(row.next_at or 0, connection.now(), row.pace, PIECE)
     piece = _next_piece(connection, row, version, due)
-    return connection.transact(_started(row, piece))
+    return connection.transact(_started(runtime, row, piece))
 
 
 def _next_piece(connection: Connection, row: ReplayRow, version: str | None, due: Quota) -> _Piece:
@@ -135,7 +136,7 @@ def _next_piece(connection: Connection, row: ReplayRow, version: str | None, due
     return _Piece(runs, looked[-1].id if looked else row.cursor, None if at_end else due.next_at(len(runs)))
 
 
-def _started(row: ReplayRow, piece: _Piece) -> Callable[[Connection], Sequence[NewRerun]]:
+def _started(runtime: Runtime, row: ReplayRow, piece: _Piece) -> Callable[[Connection], Sequence[NewRerun]]:
     tries = 0
 
     def work(tx: Connection) -> Sequence[NewRerun]:
@@ -144,6 +145,7 @@ def _started(row: ReplayRow, piece: _Piece) -> Callable[[Connection], Sequence[N
         moved = tx.replays.advance(row, piece.cursor, len(piece.runs), piece.next_at)
         if moved:
             tx.reruns.add(piece.runs)
+            guard_again(runtime, tx, piece.runs)
         elif tries == 1:
             return ()
         # After a try whose reply was lost: what is there is ours or another driver's, and two messages do no harm.

@@ -5,6 +5,7 @@ from typing import Any
 
 from celeryflows.codec import dumps
 from celeryflows.engine import telling
+from celeryflows.engine.admission import guard_again
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RerunRefused, UnknownEvent, UnknownFlow, UnknownRun
 from celeryflows.ids import derived_id, new_id
@@ -45,6 +46,7 @@ def rerun(runtime: Runtime, run_id: str, from_step: str | None = None, input: An
         version = _startable(runtime, tx, original.flow)
         run = NewRerun(new, original.flow, version, original.event_id, run_id, routes(original.message))
         tx.reruns.add([run])
+        guard_again(runtime, tx, [run])
         if from_step is not None:
             _keep(tx, run_id, new, from_step, edited)
         return run
@@ -64,6 +66,7 @@ def replay_event(runtime: Runtime, event_id: str, flow: str) -> str:
             raise UnknownEvent(f"No event {event_id!r} in the store {runtime.store.shown_url()}.")
         run = NewRerun(new, flow, _startable(runtime, tx, flow), event_id, None, None)
         tx.reruns.add([run])
+        guard_again(runtime, tx, [run])
         return run
 
     return _sent(runtime, runtime.store.transact(work))

@@ -2,17 +2,21 @@
 
 from dataclasses import dataclass
 
-from celeryflows.durations import SECOND
+from celeryflows.durations import SECOND, format_duration
 from celeryflows.engine import telling
 from celeryflows.engine.debts import pay
+from celeryflows.engine.endings import failed_event, told
 from celeryflows.engine.failures import failure_text, run_failed
-from celeryflows.engine.finish import cancel, failed_event, route_ended, told
+from celeryflows.engine.finish import cancel, route_ended
+from celeryflows.engine.routing import cancel_runs
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import UnknownRun
 from celeryflows.model.events import RUN_FAILED, StoredEvent
+from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.runs import Delivery
 from celeryflows.model.steps import Failure
 from celeryflows.signals import run_queued
+from celeryflows.store.bounds import Overdue
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Held, Outcome
 
@@ -43,11 +47,30 @@ def wake_due(runtime: Runtime) -> int:
 
 
 def expire_unstarted(runtime: Runtime) -> int:
-    """Cancel the runs that were not started before they expired."""
+    """Cancel the runs that were not started before they expired; how many were looked at."""
     with runtime.store.connection() as connection:
-        late = connection.runs.expired(BATCH)
-    for run_id in late:
-        cancel(runtime, run_id, "expired before it started")
+        late = connection.bounds.past("expires_at", BATCH)
+        flows = runtime.catalog.read(connection).flows if late else {}
+    if late:
+        cancel_runs(runtime, {run.id: _why_expired(run, flows.get(run.flow)) for run in late}, past="expires_at")
+    return len(late)
+
+
+def _why_expired(run: Overdue, flow: FlowDefinition | None) -> str:
+    within = flow.timeouts.start_us if flow is not None and flow.timeouts is not None else None
+    # A call's own `expires` may be the smaller one.
+    if within is None or run.within < within - SECOND:
+        return "expired before it started"
+    return f"timeouts.start: it had not started after {format_duration(within)}"
+
+
+def end_overdue(runtime: Runtime) -> int:
+    """Cancel the runs that did not end within their flow's bound; how many were looked at."""
+    with runtime.store.connection() as connection:
+        late = connection.bounds.past("finish_by", BATCH)
+    if late:
+        reasons = {r.id: f"timeouts.finish: it had not ended after {format_duration(r.within)}" for r in late}
+        cancel_runs(runtime, reasons, past="finish_by")
     return len(late)
 
 

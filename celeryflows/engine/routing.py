@@ -1,44 +1,32 @@
-"""Routing: in the transaction that stores an event, the runs it starts and the waits it answers.
+"""Routing: in the transaction that stores an event, the runs it starts, the waits it answers, the runs it cancels.
 
 Locks in the order of store/schema: names, stripes, once, runs, waits. Each look is a later statement than its lock."""
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from celeryflows.engine import telling
+from celeryflows.engine.admission import admit_started_by
+from celeryflows.engine.aftermath import left_to_recovery
+from celeryflows.engine.answering import Routed, answer, cancel_sender, later_in_list, sent_before
 from celeryflows.engine.catalog import Snapshot
+from celeryflows.engine.debts import pay
+from celeryflows.engine.endings import Cancelled, cancel_within, committed, last_of
 from celeryflows.engine.matching import Verdict, judged, wait_hashes
 from celeryflows.engine.runtime import Runtime
-from celeryflows.errors import StoreError
-from celeryflows.ids import derived_id, new_id
+from celeryflows.model.cancels import cancel_waits
 from celeryflows.model.events import StoredEvent
-from celeryflows.model.flows import FlowDefinition
-from celeryflows.model.runs import Delivery, NewRun, Status
-from celeryflows.store.connection import Connection
-
-logger = logging.getLogger("celeryflows")
+from celeryflows.model.waits import match_hash
+from celeryflows.store.connection import Connection, TransientError
+from celeryflows.store.runs import Bound
 
 Also = Callable[[Connection], None]
 
 
-@dataclass(slots=True)
-class Routed:
-    """What a routing left to do after its commit: messages to send, news to tell, wide fan-outs to go on with."""
-
-    deliveries: list[Delivery] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
-    pieces: dict[str, str] = field(default_factory=dict)
-    events: list[StoredEvent] = field(default_factory=list)
-    runs: list[NewRun] = field(default_factory=list)
-
-
 def deliver(
     runtime: Runtime, events: Sequence[StoredEvent], also: Also | None = None, sender: str | None = None
-) -> None:
+) -> bool:
     """Store and route new events, then send the messages. `also` writes in the same transaction, after the routing,
-    to the run that sends: it is locked with those that the events answer.
+    to the run that sends: it is locked with those that the events answer. False when they cancelled that run.
 
     A reply that was lost is recognised by the events' ids, so that nothing is routed twice.
     """
@@ -51,27 +39,36 @@ def deliver(
         tried.append(routed)
         if also is not None:
             also(tx)
+        # What sends may be what its event cancels: its step is recorded first.
+        cancel_sender(runtime, tx, routed)
         return routed
 
-    _after(runtime, runtime.store.transact(work))
+    routed = runtime.store.transact(work)
+    _after(runtime, routed)
+    return not routed.own
 
 
 def route_stored(runtime: Runtime, event_id: str) -> bool:
     """Route an event that was stored without: an outbox's, or what a crash left. False when it was routed before."""
+    tried: list[Routed] = []
 
     def work(tx: Connection) -> Routed | None:
         event = tx.events.get(event_id)
         if event is None:
             return None
-        catalog, hashes = _prepare(runtime, tx, [event])
-        waits = _waits(runtime, tx, event, hashes[event.id])
+        catalog, hashes = _prepare_late(runtime, tx, event)
+        waits = _waits(runtime, tx, event, hashes)
         if not tx.events.arrive(event_id, "" if waits is None else None):
-            return None
+            return _told_again(tx, tried)
         routed = Routed()
-        _start_runs(runtime, tx, catalog, [event], routed)
-        _answer(tx, waits or (), routed)
+        started = admit_started_by(runtime, tx, catalog, [event])
+        routed.started([event], started.runs)
+        # What cancels them may have come before they did.
+        verdicts = [*(waits or ()), *sent_before(runtime, tx, event, started.cancels)]
+        answer(runtime, tx, verdicts, routed)
         if waits is None:
             routed.pieces[event.id] = ""
+        tried.append(routed)
         return routed
 
     routed = runtime.store.transact(work)
@@ -79,6 +76,13 @@ def route_stored(runtime: Runtime, event_id: str) -> bool:
         return False
     _after(runtime, routed)
     return True
+
+
+def _told_again(tx: Connection, tried: list[Routed]) -> Routed | None:
+    """After a try whose reply was lost: recovery sends the messages, but nobody else tells of what was cancelled."""
+    if not tried:
+        return None
+    return Routed(cancelled=committed(tx, {one.run_id: one for one in tried[-1].cancelled}, ()))
 
 
 def route_pieces(runtime: Runtime, event_id: str, piece: str) -> None:
@@ -91,6 +95,8 @@ def route_pieces(runtime: Runtime, event_id: str, piece: str) -> None:
 def _route_piece(runtime: Runtime, event_id: str, piece: str) -> str | None:
     most = runtime.settings.fan_out_piece
 
+    tried: list[tuple[Routed, str | None]] = []
+
     def work(tx: Connection) -> tuple[Routed, str | None]:
         event, arrived = tx.events.get(event_id), tx.events.arrived_at(event_id)
         if event is None or arrived is None:
@@ -100,9 +106,10 @@ def _route_piece(runtime: Runtime, event_id: str, piece: str) -> str | None:
         waits = tx.waits.open_for(event.name, hashes, after=piece, armed_by=arrived, limit=most)
         rest = waits[-1].id if len(waits) == most else None
         if not tx.events.move_piece(event_id, piece, rest):
-            return Routed(), None
+            return tried[-1] if tried else (Routed(), None)
         routed = Routed()
-        _answer(tx, judged(event, waits), routed)
+        answer(runtime, tx, judged(event, waits), routed)
+        tried.append((routed, rest))
         return routed, rest
 
     routed, rest = runtime.store.transact(work)
@@ -116,18 +123,50 @@ def _after(runtime: Runtime, routed: Routed) -> None:
     for run_id, reason in routed.skipped.items():
         runtime.dispatcher.run_cancelled(run_id, reason)
     telling.routed(routed.events, routed.runs)
+    tell_cancelled(runtime, routed.cancelled)
     for event_id, piece in routed.pieces.items():
         with left_to_recovery():
             route_pieces(runtime, event_id, piece)
 
 
-@contextmanager
-def left_to_recovery() -> Iterator[None]:
-    """After a commit an outage is no error of the caller: what it stops, the sweeper does."""
-    try:
-        yield
-    except StoreError as error:
-        logger.warning("what is committed is routed later: %s", error)
+def tell_cancelled(runtime: Runtime, cancelled: Iterable[Cancelled]) -> None:
+    """Tell those who ask for the results of runs that were cancelled, and those who listen."""
+    for one in cancelled:
+        runtime.dispatcher.run_cancelled(one.run_id, one.reason, one.row.message)
+        telling.cancelled(one.row, one.reason)
+        if one.row.owes is not None:
+            pay(runtime, one.run_id, cancel_line)
+        if one.event is not None:
+            with left_to_recovery():
+                route_stored(runtime, one.event.id)
+
+
+def cancel_runs(runtime: Runtime, reasons: Mapping[str, str], *, past: Bound | None = None) -> list[Cancelled]:
+    """Cancel runs, each with its reason, in one transaction, and tell who asks; those that had not ended."""
+    tried: dict[str, Cancelled] = {}
+
+    def work(tx: Connection) -> list[Cancelled]:
+        tx.runs.lock(sorted(reasons))
+        found = cancel_within(runtime, tx, reasons, past=past)
+        found += committed(tx, tried, found)
+        tried.update({one.run_id: one for one in found})
+        if past == "finish_by":
+            tx.bounds.forget(list(reasons))
+        return found
+
+    cancelled = runtime.store.transact(work)
+    tell_cancelled(runtime, cancelled)
+    return cancelled
+
+
+def cancel_line(runtime: Runtime, run_id: str, reason: str) -> Cancelled | None:
+    """Cancel a run, or the one that goes on for it by now; None when it had ended."""
+    while not (cancelled := cancel_runs(runtime, {run_id: reason})):
+        last = last_of(runtime, run_id)
+        if last == run_id:
+            return None
+        run_id = last
+    return cancelled[0]
 
 
 def _route_new(
@@ -147,8 +186,11 @@ def _route_new(
     if again and not tx.events.add_new(events[0], routed.pieces.get(events[0].id)):
         return None
     tx.events.add(events, routed.pieces)
-    _start_runs(runtime, tx, catalog, events, routed)
-    _answer(tx, verdicts, routed, sender)
+    started = admit_started_by(runtime, tx, catalog, events)
+    routed.started(events, started.runs)
+    if started.cancels and len(events) > 1:
+        verdicts += later_in_list(events, started.cancels)
+    answer(runtime, tx, verdicts, routed, sender)
     return routed
 
 
@@ -162,6 +204,27 @@ def _prepare(runtime: Runtime, tx: Connection, events: Sequence[StoredEvent]) ->
     return catalog, hashes
 
 
+def _prepare_late(runtime: Runtime, tx: Connection, event: StoredEvent) -> tuple[Snapshot, list[int]]:
+    """As `_prepare`. What may cancel the runs that it starts is locked too: it was sent after, and may be here first.
+
+    Which flows those are is guessed before the locks, by what this process knew last, and checked under them.
+    """
+    guess = runtime.catalog.latest.index.cancels(event.name)
+    if not guess:
+        catalog, hashes = _prepare(runtime, tx, [event])
+        found = hashes[event.id]
+    else:
+        names = sorted({event.name, *(one.event for one in guess)})
+        tx.locks.share_names(names)
+        shapes, version = tx.waits.shapes_and_version([event.name])
+        catalog = runtime.catalog.read(tx, version)
+        found = wait_hashes(event, shapes.get(event.name, ()))
+        tx.locks.hold_stripes([*found, *(match_hash(w.name, w.path, w.value) for w in cancel_waits(guess, event.data))])
+    if not set(catalog.index.cancels(event.name)) <= set(guess):
+        raise TransientError("the flows changed while the event was routed")
+    return catalog, found
+
+
 def _waits(runtime: Runtime, tx: Connection, event: StoredEvent, hashes: Sequence[int]) -> list[Verdict] | None:
     """What the event is to the waits that it may concern; None when it answers too many for one transaction."""
     if not hashes:
@@ -172,76 +235,3 @@ def _waits(runtime: Runtime, tx: Connection, event: StoredEvent, hashes: Sequenc
         return None
     found = judged(event, waits)
     return None if sum(one.answers for one in found) > runtime.settings.fan_out_at_once else found
-
-
-def _start_runs(
-    runtime: Runtime, tx: Connection, catalog: Snapshot, events: Sequence[StoredEvent], routed: Routed
-) -> None:
-    now = runtime.clock.now()
-    starts: list[tuple[StoredEvent, FlowDefinition]] = []
-    for event in events:
-        found = catalog.index.starts(event)
-        starts += [(event, flow) for flow in found.flows]
-        if found.problems:
-            tx.events.note_problem(event.id, "; ".join(found.problems))
-    runs = [_new_run(event, flow, now) for event, flow in starts]
-    runs = _without_duplicates(runtime, tx, starts, runs)
-    if runs:
-        tx.runs.add(runs)
-    routed.events += events
-    routed.runs += runs
-    routed.deliveries += [run.delivery for run in runs if run.status is Status.QUEUED]
-    routed.skipped |= {run.id: run.reason or "skipped" for run in runs if run.status is Status.SKIPPED}
-
-
-def _new_run(event: StoredEvent, flow: FlowDefinition, now: int) -> NewRun:
-    later = event.ts > now
-    return NewRun(
-        id=new_id(),
-        flow=flow.name,
-        version=flow.version,
-        status=Status.SCHEDULED if later else Status.QUEUED,
-        event_id=event.id,
-        wake_at=event.ts if later else None,
-    )
-
-
-def _without_duplicates(
-    runtime: Runtime, tx: Connection, starts: Sequence[tuple[StoredEvent, FlowDefinition]], runs: Sequence[NewRun]
-) -> list[NewRun]:
-    """A sender's event id starts each flow once; a repeat becomes a skipped run that names the first."""
-    keyed = [
-        (derived_id("event", flow.name, event.ext_id), i)
-        for i, (event, flow) in enumerate(starts)
-        if event.ext_id is not None
-    ]
-    checked = list(runs)
-    for key, i in sorted(keyed):
-        run = runs[i]
-        if not tx.once.take(key, run.id, runtime.settings.dedupe):
-            first = tx.once.holder(key)
-            checked[i] = NewRun(
-                id=run.id,
-                flow=run.flow,
-                version=run.version,
-                status=Status.SKIPPED,
-                event_id=run.event_id,
-                reason=f"duplicate: event id {starts[i][0].ext_id!r} has started run {first}",
-            )
-    return checked
-
-
-def _answer(tx: Connection, verdicts: Sequence[Verdict], routed: Routed, sender: str | None = None) -> None:
-    """One event answers every wait that matches; of several events the first to match consumes a wait."""
-    runs = {one.wait.run_id for one in verdicts if one.answers}
-    if runs:
-        tx.runs.lock(sorted(runs | ({sender} if sender else set())))
-    woken: set[str] = set()
-    # By wait, as everybody who holds waits; for each wait the events keep their order.
-    for one in sorted(verdicts, key=lambda one: one.wait.id):
-        if one.problem:
-            tx.waits.note_problem(one.wait.id, one.problem)
-        if one.answers and (run := tx.waits.answer(one.wait.id, one.event.id)) is not None:
-            woken.add(run)
-    if woken:
-        routed.deliveries += tx.runs.queue_answered(sorted(woken))

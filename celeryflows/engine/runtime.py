@@ -44,6 +44,10 @@ class Dispatcher(Protocol):
         """Tell who asks for the Celery result of a run that failed outside a turn."""
         ...
 
+    def terminate(self, run_id: str) -> None:
+        """End the Celery task that is at work on a cancelled run, wherever it is."""
+        ...
+
 
 class Schemas(Protocol):
     """Registered payload models."""

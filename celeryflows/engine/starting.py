@@ -8,6 +8,7 @@ from typing import Any
 
 from celeryflows.durations import from_datetime
 from celeryflows.engine import telling
+from celeryflows.engine.admission import a_start, admit
 from celeryflows.engine.intake import checked_data
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import InvalidEvent, UnknownFlow
@@ -54,27 +55,49 @@ def start(runtime: Runtime, call: Call) -> str:
 
     Raises UnknownFlow, InvalidEvent or StoreUnavailable; nothing is stored then.
     """
+    written = _write(runtime, call)
+    if written.run.status is Status.QUEUED:
+        runtime.dispatcher.send_runs([written.run.delivery])
+    _tell(runtime, written)
+    return written.run.id
+
+
+def adopt(runtime: Runtime, call: Call) -> None:
+    """Store the event and the run of a call whose message is here already."""
+    _tell(runtime, _write(runtime, call))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A call in the store. `is_new`: it was not there before, under the same id."""
+
+    run: NewRun
+    event: StoredEvent
+    is_new: bool
+
+
+def _write(runtime: Runtime, call: Call) -> Written:
     run, stored = plan(runtime, call)
+    is_new = False
 
-    is_new = store_call(runtime, run, stored)
-    if run.status is Status.QUEUED:
-        runtime.dispatcher.send_runs([run.delivery])
-    if is_new:
-        telling.routed([stored], [run])
-    return run.id
+    def work(tx: Connection) -> None:
+        nonlocal run, is_new
+        version = tx.events.add_telling(stored)
+        # Else it stands there already: our own commit whose reply was lost, or an earlier call under the same id.
+        if version is not None:
+            catalog, is_new = runtime.catalog.read(tx, version), True
+            (run,) = admit(tx, catalog, [a_start(runtime, catalog, run, stored)]).runs
+
+    runtime.store.transact(work)
+    return Written(run, stored, is_new)
 
 
-def store_call(runtime: Runtime, run: NewRun, stored: StoredEvent) -> bool:
-    """Write a call's event and run; False when somebody listens and the run was there already."""
-
-    def work(tx: Connection) -> bool:
-        # Only who listens asks whether a call was made before under the same id.
-        is_new = not telling.anybody_hears_of_runs() or tx.runs.outcome(run.id) is None
-        tx.events.add([stored])
-        tx.runs.add([run])
-        return is_new
-
-    return runtime.store.transact(work)
+def _tell(runtime: Runtime, written: Written) -> None:
+    run = written.run
+    if run.status is Status.SKIPPED:
+        runtime.dispatcher.run_cancelled(run.id, run.reason or "skipped", run.message)
+    if written.is_new:
+        telling.routed([written.event], [run])
 
 
 def plan(runtime: Runtime, call: Call, connection: Connection | None = None) -> tuple[NewRun, StoredEvent]:

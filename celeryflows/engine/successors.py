@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celeryflows.engine import telling
+from celeryflows.engine.admission import add_linked
 from celeryflows.engine.conclusion import check_own_end
 from celeryflows.engine.debts import pay
-from celeryflows.engine.finish import cancel, continued_event, route_ended, told
+from celeryflows.engine.endings import continued_event, told
+from celeryflows.engine.finish import cancel, route_ended
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starting import Call, call_event, plan
@@ -50,7 +52,8 @@ def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> s
             return
         tx.waits.close(claim.run_id)
         tx.events.add_private(successor.event)
-        tx.links.add(run, link)
+        # It goes on for a run that was there: a pause does not stop it.
+        add_linked(runtime, tx, run, successor.event, link)
         if listened:
             tx.events.add_unrouted([event])
 

@@ -28,13 +28,8 @@ from celeryflows.signals import (
     step_started,
     tell,
 )
-from celeryflows.store.runs import Claim, Outcome
+from celeryflows.store.runs import CancelledRow, Claim, Outcome
 from celeryflows.store.steps import StepRow
-
-
-def anybody_hears_of_runs() -> bool:
-    """True when somebody wants to know of new runs and events."""
-    return bool(event_received.receivers or run_queued.receivers or run_skipped.receivers)
 
 
 def routed(events: Iterable[StoredEvent], runs: Sequence[NewRun]) -> None:
@@ -104,7 +99,7 @@ def lost(run: Outcome, error: str) -> None:
         )
 
 
-def cancelled(run: Outcome, reason: str) -> None:
+def cancelled(run: CancelledRow, reason: str) -> None:
     """The run was cancelled."""
     if run_cancelled.receivers:
         tell(run_cancelled, run.flow, run=lambda: RunNews(run.id, run.flow, run.event_id, run.turn, reason=reason))

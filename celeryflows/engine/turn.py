@@ -88,6 +88,8 @@ def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yi
         known = ", ".join(sorted(runtime.flows)) or "none"
         raise UnknownFlow(f"No flow {claim.flow!r}. Known: {known}. Is its module imported by the worker?")
     telling.claimed(claim)
+    if flow.definition.timeouts is not None and (within := flow.definition.timeouts.finish_us) is not None:
+        connection.repeat(lambda: connection.bounds.set_finish(claim, within))
     recorder = Recorder(runtime, connection, claim, must_yield)
     try:
         while True:

@@ -5,18 +5,15 @@ from dataclasses import dataclass
 from celeryflows.codec import canonical
 from celeryflows.durations import parse_bounded, parse_duration
 from celeryflows.engine.children import Child
-from celeryflows.engine.matching import WAIT_NAMES
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ExpressionError, InvalidDuration
 from celeryflows.expressions import compile_expression
 from celeryflows.model.events import RESERVED, check_name
 from celeryflows.model.signals import SignalSpec
-from celeryflows.model.waits import CONDITION_ONLY, WaitSpec, value_at
+from celeryflows.model.waits import CONDITION_ONLY, WAIT_NAMES, WaitSpec, is_path, value_at
 from celeryflows.steps import WaitRequest
 from celeryflows.store.runs import Claim
 from celeryflows.store.steps import StepRow
-
-PATH_BOUND = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +48,7 @@ def wait_spec(key: str, request: WaitRequest, claim: Claim, *, previous: int, no
 
 
 def _match_value(key: str, path: str, claim: Claim) -> str:
-    parts = path.split(".")
-    if parts[0] != "data" or len(parts) < 2 or not all(parts) or len(path) > PATH_BOUND:
+    if not is_path(path):
         raise ExpressionError(f"wait {key!r}: match={path!r} is no path of a field, such as match='data.order_id'")
     found = value_at(claim.event.data, path)
     if found is None:

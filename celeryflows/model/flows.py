@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celeryflows.ids import derived_id
+from celeryflows.model.cancels import CancelOn, Timeouts, read_cancel_on, read_timeouts
 from celeryflows.model.triggers import OnCron, OnEvent, Trigger
 
 
@@ -24,6 +25,8 @@ class FlowDefinition:
     version: str | None = None
     send: Mapping[str, Any] = field(default_factory=dict)
     failure_of: str | None = None
+    cancel_on: tuple[CancelOn, ...] = ()
+    timeouts: Timeouts | None = None
 
     @property
     def events(self) -> tuple[OnEvent, ...]:
@@ -37,18 +40,20 @@ class FlowDefinition:
 
     def text(self) -> str:
         """Stable JSON."""
-        return json.dumps(
-            {
-                "label": self.label,
-                "triggers": [trigger_json(t) for t in self.triggers],
-                "retries": self.retries,
-                "version": self.version,
-                "send": dict(self.send),
-                "failure_of": self.failure_of,
-            },
-            sort_keys=True,
-            separators=(",", ":"),
-        )
+        value = {
+            "label": self.label,
+            "triggers": [trigger_json(t) for t in self.triggers],
+            "retries": self.retries,
+            "version": self.version,
+            "send": dict(self.send),
+            "failure_of": self.failure_of,
+        }
+        # Only where they are given: a flow without them keeps the hash that it had.
+        if self.cancel_on:
+            value["cancel_on"] = [one.json() for one in self.cancel_on]
+        if self.timeouts is not None:
+            value["timeouts"] = self.timeouts.json()
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
     @property
     def hash(self) -> str:
@@ -81,6 +86,8 @@ def read_definition(name: str, text: str) -> FlowDefinition:
         version=value.get("version"),
         send=value.get("send", {}),
         failure_of=value.get("failure_of"),
+        cancel_on=read_cancel_on(value.get("cancel_on", ())),
+        timeouts=read_timeouts(value.get("timeouts")),
     )
 
 

@@ -57,7 +57,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to write. Times in microseconds; `wake_at` of a scheduled one is its start."""
+    """A run to write. Times in microseconds; `wake_at` of a scheduled one is its start.
+
+    It is cancelled when it has not started at `expires_at`, or `start_within` its creation or that start.
+    """
 
     id: str
     flow: str
@@ -68,6 +71,7 @@ class NewRun:
     wake_at: int | None = None
     expires_at: int | None = None
     reason: str | None = None
+    start_within: int | None = None
 
     @property
     def delivery(self) -> Delivery:

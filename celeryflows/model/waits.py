@@ -10,6 +10,9 @@ from celeryflows.ids import hash64
 from celeryflows.model.events import StoredEvent
 
 CONDITION_ONLY = ""
+PATH_BOUND = 256
+WAIT_NAMES = frozenset({"event", "async"})
+CANCEL = "cancel"
 # A float of that size is written with an exponent, the equal integer is not.
 _LONG_NUMBER = re.compile(r"-?\d{16,}")
 
@@ -38,12 +41,15 @@ class WaitSpec:
     @property
     def piece(self) -> str | None:
         """What the data of any event with this value holds word for word; None where equal values are written apart."""
-        return None if self.value[:1] in ("", "[", "{") or _LONG_NUMBER.fullmatch(self.value) else self.value
+        return match_piece(self.value)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenWait:
-    """A wait that an arriving event may answer; `trigger` is its run's event, where a condition may ask for it."""
+    """A wait that an arriving event may answer; `trigger` is its run's event, where a condition may ask for it.
+
+    One of kind CANCEL ends its run; `trigger_id` is then the event that never does.
+    """
 
     id: str
     run_id: str
@@ -53,6 +59,24 @@ class OpenWait:
     value: str
     if_exp: str | None
     trigger: StoredEvent | None
+    kind: str = "event"
+    trigger_id: str | None = None
+
+    @property
+    def cancels(self) -> bool:
+        """True when its answer is the end of the run."""
+        return self.kind == CANCEL
+
+
+def is_path(path: object) -> bool:
+    """True for the path of a field, such as `data.order_id`."""
+    parts = path.split(".") if isinstance(path, str) and len(path) <= PATH_BOUND else []
+    return len(parts) > 1 and parts[0] == "data" and all(parts)
+
+
+def match_piece(value: str) -> str | None:
+    """The piece of JSON by which events with this canonical value can be sought."""
+    return None if value[:1] in ("", "[", "{") or _LONG_NUMBER.fullmatch(value) else value
 
 
 def match_hash(name: str, path: str, value: str) -> int:

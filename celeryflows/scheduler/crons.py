@@ -4,6 +4,7 @@ import json
 
 from celeryflows.durations import MINUTE, SECOND, to_datetime
 from celeryflows.engine import telling
+from celeryflows.engine.admission import Start, admit
 from celeryflows.engine.runtime import Runtime
 from celeryflows.ids import seeded_ids
 from celeryflows.model.cron import jittered
@@ -47,19 +48,23 @@ def _fire(runtime: Runtime, row: CronRow, now: int) -> None:
         return
     fires, following = occurrences_to_fire(cron, row.next_at, now)
 
-    def work(tx: Connection) -> tuple[list[StoredEvent], list[NewRun]]:
+    def work(tx: Connection) -> tuple[list[StoredEvent], tuple[NewRun, ...]]:
         if not tx.crons.advance(row, following):
-            return [], []
-        flow = runtime.catalog.read(tx).flows.get(row.flow)
+            return [], ()
+        catalog = runtime.catalog.read(tx)
+        flow = catalog.flows.get(row.flow)
         if flow is None:
-            return [], []
+            return [], ()
         events = [_event(row, cron, due, now) for due in fires]
         runs = [_run(row, cron, event, flow.version, now) for event in events]
         tx.events.add(events)
-        tx.runs.add(runs)
-        return events, runs
+        starts = [Start(run, event, flow) for run, event in zip(runs, events, strict=True)]
+        return events, admit(tx, catalog, starts).runs
 
     events, runs = runtime.store.transact(work)
+    for run in runs:
+        if run.status is Status.SKIPPED:
+            runtime.dispatcher.run_cancelled(run.id, run.reason or "skipped")
     if deliveries := [run.delivery for run in runs if run.status is Status.QUEUED]:
         runtime.dispatcher.send_runs(deliveries)
     telling.routed(events, runs)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from celeryflows.clock import TurnedClock
 from celeryflows.engine.replay import drive_due
-from celeryflows.engine.resume import expire_unstarted, pay_debts, wake_due
+from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, wake_due
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.errors import FlowsError
@@ -40,6 +40,9 @@ class InlineDispatcher:
 
     def run_failed(self, run_id: str, error: Exception, message: str | None = None) -> None:
         """Nobody asks."""
+
+    def terminate(self, run_id: str) -> None:
+        """Turns are taken in place: none is at work elsewhere."""
 
 
 class InlineWorld:
@@ -78,6 +81,7 @@ class InlineWorld:
             + pay_debts(self.runtime, 0)
             + expire_unstarted(self.runtime)
             + drive_due(self.runtime)
+            + end_overdue(self.runtime)
         ):
             self.drain()
 

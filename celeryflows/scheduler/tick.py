@@ -9,7 +9,7 @@ from typing import Any
 from celeryflows.durations import SECOND
 from celeryflows.engine.registrar import register_worker
 from celeryflows.engine.replay import drive_due
-from celeryflows.engine.resume import expire_unstarted, pay_debts, requeue, wake_due
+from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, requeue, wake_due
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import StoreError
 from celeryflows.scheduler.crons import fire_due
@@ -162,7 +162,8 @@ class Scheduler:
             self._batches(drive_due)
             self._batches(pay_debts)
         if self._sweep.is_due(now):
-            self._piece(expire_unstarted)
+            self._batches(expire_unstarted)
+            self._batches(end_overdue)
             self._piece(lambda runtime: resend_lost(runtime, self.broker))
             if self._has_seen_long(now):
                 self._piece(adopt_orphans)

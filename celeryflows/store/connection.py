@@ -11,6 +11,8 @@ from sqlalchemy import Engine
 
 from celeryflows.clock import Clock
 from celeryflows.errors import StoreError, StoreUnavailable
+from celeryflows.store.bounds import Bounds
+from celeryflows.store.cancels import Cancels
 from celeryflows.store.crons import Crons
 from celeryflows.store.dialect import Dialect
 from celeryflows.store.events import Events
@@ -69,6 +71,8 @@ class Connection:
     events = cached_property(Events)
     steps = cached_property(Steps)
     waits = cached_property(Waits)
+    cancels = cached_property(Cancels)
+    bounds = cached_property(Bounds)
     once = cached_property(Once)
     flows = cached_property(Flows)
     crons = cached_property(Crons)

@@ -67,6 +67,21 @@ class Events(Verbs):
         """Store an event as arrived now; False when it is there, once the transaction that stores it has committed."""
         return bool(self._execute(INSERT_ROUTED + " RETURNING id", **event_row(event, piece)))
 
+    def add_telling(self, event: StoredEvent) -> str | None:
+        """Store an event as arrived now; the version of the declared flows, None when the event was there before."""
+        rows = self._execute(
+            INSERT_ROUTED + " RETURNING COALESCE((SELECT value FROM flows_meta WHERE key = 'flows_version'), '0')",
+            **event_row(event),
+        )
+        return rows[0][0] if rows else None
+
+    def many(self, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        """Events by their ids."""
+        rows = self._execute(
+            f"SELECT {COLUMNS} FROM flows_events WHERE id {{in_texts:ids}}", ids=self._array(sorted(set(event_ids)))
+        )
+        return {row[0]: read_event(row) for row in rows}
+
     def add_unrouted(self, events: Iterable[StoredEvent]) -> None:
         """Store events that are routed after this transaction."""
         self._insert(INSERT_UNROUTED, [event_row(e) for e in events])

@@ -19,6 +19,7 @@ class StoredFlow:
     hash: str
     definition: str
     removed_at: int | None
+    paused_at: int | None = None
 
 
 class Flows(Verbs):
@@ -80,7 +81,7 @@ class Flows(Verbs):
 
     def all(self) -> list[StoredFlow]:
         """Every flow, removed ones included."""
-        rows = self._execute("SELECT name, app, hash, definition, removed_at FROM flows_flows ORDER BY name")
+        rows = self._execute("SELECT name, app, hash, definition, removed_at, paused_at FROM flows_flows ORDER BY name")
         return [StoredFlow(*row) for row in rows]
 
     def touch(self) -> None:
@@ -109,6 +110,24 @@ class Flows(Verbs):
         self._execute(
             "UPDATE flows_flows SET removed_at = {now} WHERE name {in_texts:names} AND removed_at IS NULL",
             names=self._array(names),
+        )
+
+    def pause(self, name: str) -> bool:
+        """From now on nothing starts it; False when it was paused before. What is declared anew stays paused."""
+        return bool(
+            self._execute(
+                "UPDATE flows_flows SET paused_at = {now} WHERE name = :name AND paused_at IS NULL RETURNING name",
+                name=name,
+            )
+        )
+
+    def resume(self, name: str) -> bool:
+        """It may start again; False when it was not paused."""
+        return bool(
+            self._execute(
+                "UPDATE flows_flows SET paused_at = NULL WHERE name = :name AND paused_at IS NOT NULL RETURNING name",
+                name=name,
+            )
         )
 
     def newest_release(self, app: str) -> str | None:

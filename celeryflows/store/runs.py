@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.runs import Delivery, NewRun
@@ -16,6 +17,13 @@ VALUES (:id, :flow, :version, :status, :event_id, :message, :wake_at, :expires_a
   CASE WHEN CAST(:status AS varchar) = 'skipped' THEN {now} END)
 ON CONFLICT (id) DO NOTHING
 """
+
+# The store's own clock counts: what is to start within so long says so.
+_START_BY = """CASE WHEN COALESCE(CAST(:wake_at AS bigint), {now}) + CAST(:start_within AS bigint)
+  < COALESCE(CAST(:expires_at AS bigint), 9223372036854775807)
+  THEN COALESCE(CAST(:wake_at AS bigint), {now}) + CAST(:start_within AS bigint)
+  ELSE CAST(:expires_at AS bigint) END"""
+INSERT_BOUNDED = INSERT.replace(":wake_at, :expires_at", f":wake_at, {_START_BY}")
 
 # The message is only a hint: a doubled or late one finds nothing to claim. The token fences what the turn cannot:
 # a claim that the database lost in a crash may be made again under the same number.
@@ -127,6 +135,22 @@ class Held:
     token: int
 
 
+Bound = Literal["expires_at", "finish_by"]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledRow:
+    """A run that was cancelled just now. `was_running`: a turn of it may be at work; `owes`: others are to be told."""
+
+    id: str
+    flow: str
+    message: str | None
+    event_id: str
+    turn: int
+    was_running: bool
+    owes: str | None
+
+
 class Runs(Verbs):
     """The verbs of runs."""
 
@@ -135,10 +159,9 @@ class Runs(Verbs):
         rows = [{name: getattr(run, name) for name in run.__slots__} for run in runs]
         for row in rows:
             row["status"] = str(row["status"])
-        if len(rows) == 1:
-            self._execute(INSERT, **rows[0])
-        else:
-            self._many(INSERT, rows)
+        bounded = [row for row in rows if row["start_within"] is not None]
+        self._insert(INSERT, [row for row in rows if row["start_within"] is None] if bounded else rows)
+        self._insert(INSERT_BOUNDED, bounded)
 
     def claim(self, run_id: str, worker: str, token: int) -> Claim | None:
         """Take the next turn; None when there is nothing to claim."""
@@ -211,20 +234,20 @@ class Runs(Verbs):
         rows = self._execute(REQUEUE, id=held.id, turn=held.turn, token=held.token)
         return (Delivery(*rows[0][:3]), rows[0][3]) if rows else None
 
-    def cancel(self, run_id: str, reason: str) -> str | None:
-        """Any open state -> cancelled; the state it left, None when it had ended."""
-        rows = self._execute("SELECT status FROM flows_runs WHERE id = :id {lock}", id=run_id)
-        if not rows:
-            return None
-        moved = self._execute(
+    def cancel(self, run_ids: Sequence[str], reason: str, *, past: Bound | None = None) -> list[CancelledRow]:
+        """Any open state -> cancelled, of locked runs; those that moved. `past`: only those that are past the bound."""
+        overdue = f"AND {past} <= {{now}} " if past is not None else ""
+        rows = self._execute(
             "UPDATE flows_runs SET status = 'cancelled', reason = :reason, ended_at = {now}, wake_at = NULL, "
-            "expires_at = NULL, owes = CASE WHEN parent IS NOT NULL OR EXISTS (SELECT 1 FROM flows_waits w "
-            "WHERE w.run_id = flows_runs.id AND w.kind = 'invoke' AND w.path <> '') THEN 'end' END "
-            "WHERE id = :id AND status IN ('scheduled', 'queued', 'running', 'suspended') RETURNING id",
-            id=run_id,
+            "expires_at = NULL, finish_by = NULL, owes = CASE WHEN parent IS NOT NULL OR EXISTS (SELECT 1 FROM "
+            "flows_waits w WHERE w.run_id = flows_runs.id AND w.kind = 'invoke' AND w.path <> '') THEN 'end' END "
+            "WHERE id {in_texts:ids} "
+            f"AND status IN ('scheduled', 'queued', 'running', 'suspended') {overdue}"
+            "RETURNING id, flow, message, event_id, turn, worker, owes",
+            ids=self._array(run_ids),
             reason=reason,
         )
-        return str(rows[0][0]) if moved else None
+        return [CancelledRow(row[0], row[1], row[2], row[3], row[4], row[5] is not None, row[6]) for row in rows]
 
     def leave(self, worker: str) -> list[Delivery]:
         """running -> queued of all that a worker holds that stops for good; no loss is counted."""
@@ -268,22 +291,16 @@ class Runs(Verbs):
         )
         return [row[0] for row in rows]
 
-    def expired(self, limit: int = 200) -> list[str]:
-        """Runs that were not started before they expired."""
-        rows = self._execute(
-            "SELECT id FROM flows_runs WHERE expires_at <= {now} ORDER BY expires_at LIMIT :most", most=limit
-        )
-        return [row[0] for row in rows]
-
     def next_wake(self) -> int | None:
         """The next moment at which a run wakes."""
         return self._execute("SELECT min(wake_at) FROM flows_runs WHERE wake_at IS NOT NULL")[0][0]  # type: ignore[no-any-return]
 
     def next_due(self) -> int | None:
-        """The next moment at which a run, a cron, a replay or an expiry is due."""
+        """The next moment at which a run, a cron, a replay or a bound is due."""
         rows = self._execute(
             "SELECT min(at) FROM (SELECT min(wake_at) AS at FROM flows_runs WHERE wake_at IS NOT NULL "
             "UNION ALL SELECT min(expires_at) FROM flows_runs WHERE expires_at IS NOT NULL "
+            "UNION ALL SELECT min(finish_by) FROM flows_runs WHERE finish_by IS NOT NULL "
             "UNION ALL SELECT min(next_at) FROM flows_crons WHERE next_at IS NOT NULL "
             "UNION ALL SELECT min(next_at) FROM flows_replays WHERE next_at IS NOT NULL) AS dues"
         )
@@ -322,6 +339,12 @@ class Runs(Verbs):
             "SELECT id, flow, event_id, version FROM flows_runs WHERE id {in_texts:ids} AND turn = 0 ORDER BY id",
             ids=self._array(sorted(run_ids)),
         )
+
+    def _insert(self, sql: str, rows: Sequence[dict[str, object]]) -> None:
+        if len(rows) == 1:
+            self._execute(sql, **rows[0])
+        else:
+            self._many(sql, rows)
 
     def _queue(self, condition: str, run_ids: Sequence[str]) -> list[Delivery]:
         rows = self._execute(

@@ -88,11 +88,12 @@ class Waits(Verbs):
         hashes = hashes if sealer is None else sealer.marks(hashes)
         rows = self._execute(
             "SELECT w.id, w.run_id, w.key, w.name, w.path, w.value, w.if_exp, "
-            "e.id, e.ext_id, e.name, e.data, e.ts, e.v "
-            "FROM flows_waits w LEFT JOIN flows_runs r ON r.id = w.run_id AND w.if_exp IS NOT NULL "
-            "LEFT JOIN flows_events e ON e.id = r.event_id "
-            "WHERE w.name = :name AND w.hash {in_numbers:hashes} AND w.state = 'open' AND w.kind = 'event' "
-            "AND w.id > :after "
+            "e.id, e.ext_id, e.name, e.data, e.ts, e.v, w.kind, r.event_id "
+            "FROM flows_waits w "
+            "LEFT JOIN flows_runs r ON r.id = w.run_id AND (w.if_exp IS NOT NULL OR w.kind = 'cancel') "
+            "LEFT JOIN flows_events e ON e.id = r.event_id AND w.if_exp IS NOT NULL "
+            "WHERE w.name = :name AND w.hash {in_numbers:hashes} AND w.state = 'open' AND w.id > :after "
+            "AND (w.kind = 'event' OR (w.kind = 'cancel' AND (w.due_at IS NULL OR w.due_at > {now}))) "
             "AND (CAST(:armed_by AS bigint) IS NULL OR w.armed_at <= CAST(:armed_by AS bigint)) "
             "ORDER BY w.id LIMIT :most",
             name=name,
@@ -143,4 +144,4 @@ class Waits(Verbs):
 def _open_wait(row: Row) -> OpenWait:
     id, run, key, name, path, value, if_exp = row[:7]
     trigger = read_event(row[7:13]) if row[7] is not None else None
-    return OpenWait(id, run, key, name, path, value, if_exp, trigger)
+    return OpenWait(id, run, key, name, path, value, if_exp, trigger, row[13], row[14])

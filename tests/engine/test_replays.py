@@ -226,7 +226,7 @@ def test_a_piece_whose_reply_was_lost_is_sent_and_not_doubled(stored: World) -> 
     with stored.store.connection() as connection:
         (row,) = connection.replays.due()
         piece = replay._next_piece(connection, row, None, replay.quota(row.next_at, stored.clock.now(), 1000, 3))
-        work = replay._started(row, piece)
+        work = replay._started(stored.runtime, row, piece)
         # The first try is committed, and its reply lost: the second one finds the cursor moved on.
         first = connection.transact(work)
         second = connection.transact(work)

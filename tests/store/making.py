@@ -77,7 +77,7 @@ def run_in(store: Store, status: Status) -> tuple[str, Claim | None]:
         if status is Status.SUSPENDED:
             assert connection.runs.suspend(claim, 1, 0)
         elif status is Status.CANCELLED:
-            assert connection.runs.cancel(claim.run_id, "for a test")
+            assert connection.runs.cancel([claim.run_id], "for a test")
         elif status is not Status.RUNNING:
             assert connection.runs.finish(claim, status, None, None)
     return claim.run_id, claim

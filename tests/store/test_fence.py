@@ -123,7 +123,7 @@ def test_a_late_value_is_kept_and_changes_nothing(store: Store) -> None:
     claim = running(store)
     with store.connection() as connection:
         assert connection.steps.record(a_step(claim, "first"))
-        connection.runs.cancel(claim.run_id, "no")
+        connection.runs.cancel([claim.run_id], "no")
         before = outcome(store, claim.run_id)
         connection.steps.put_late(a_step(claim, "second", "2"))
         connection.steps.put_late(a_step(claim, "first", "3"))

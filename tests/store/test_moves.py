@@ -33,7 +33,7 @@ VERBS = {
     ),
     "hand back": Verb(lambda c, run: c.runs.hand_back(run), Status.QUEUED, frozenset({Status.RUNNING})),
     "requeue": Verb(lambda c, run: c.runs.requeue(held(run)), Status.QUEUED, frozenset({Status.RUNNING})),
-    "cancel": Verb(lambda c, run: c.runs.cancel(run.run_id, "no"), Status.CANCELLED, OPEN),
+    "cancel": Verb(lambda c, run: c.runs.cancel([run.run_id], "no"), Status.CANCELLED, OPEN),
     "fail lost": Verb(lambda c, run: c.runs.fail_lost(run.run_id, "{}"), Status.FAILED, frozenset({Status.QUEUED})),
     "queue answered": Verb(
         lambda c, run: c.runs.queue_answered([run.run_id]), Status.QUEUED, frozenset({Status.SUSPENDED})
@@ -128,9 +128,9 @@ def test_a_suspension_forgets_the_losses_before_it(store: Store) -> None:
     assert third.lost == 0
 
 
-def test_cancelling_tells_the_state_that_was_left(store: Store) -> None:
+def test_cancelling_tells_whether_a_turn_was_at_work(store: Store) -> None:
     for old in Status:
         run = in_status(store, old)
         with store.connection() as connection:
-            assert connection.runs.cancel(run.run_id, "no") == (str(old) if old in OPEN else None)
-            assert connection.runs.cancel("no such run", "no") is None
+            moved = connection.runs.cancel([run.run_id, "no such run"], "no")
+        assert [row.was_running for row in moved] == ([old is Status.RUNNING] if old in OPEN else [])

@@ -40,7 +40,7 @@ def test_the_turns_own_earlier_record_is_adopted(store: Store, state: str) -> No
 def test_a_cancelled_turn_leaves_its_value_as_late(store: Store) -> None:
     claim = running(store)
     with store.connection() as connection:
-        connection.runs.cancel(claim.run_id, "no")
+        connection.runs.cancel([claim.run_id], "no")
     with pytest.raises(TurnCancelled):
         record(store, claim, a_step(claim, value="2"))
     assert steps(store) == [("charge", "late", "2", 1)]
@@ -49,7 +49,7 @@ def test_a_cancelled_turn_leaves_its_value_as_late(store: Store) -> None:
 def test_a_cancelled_turn_that_failed_leaves_nothing(store: Store) -> None:
     claim = running(store)
     with store.connection() as connection:
-        connection.runs.cancel(claim.run_id, "no")
+        connection.runs.cancel([claim.run_id], "no")
     with pytest.raises(TurnCancelled):
         record(store, claim, a_step(claim, state="retrying", value="{}"))
     assert steps(store) == []
@@ -67,7 +67,7 @@ def _take_over_and_record(connection: Connection, claim: Claim) -> None:
 
 def _take_over_and_cancel(connection: Connection, claim: Claim) -> None:
     _take_over(connection, claim)
-    connection.runs.cancel(claim.run_id, "no")
+    connection.runs.cancel([claim.run_id], "no")
 
 
 def _claim_again_as_the_same_turn(connection: Connection, claim: Claim) -> None:

@@ -81,7 +81,7 @@ def test_a_turn_that_lost_its_run_ends_without_a_trace(store: Store, end: str, l
 def test_a_turn_whose_run_was_cancelled_ends_as_cancelled(store: Store, end: str) -> None:
     def handler(ctx: Any) -> Any:
         with store.connection() as connection:
-            connection.runs.cancel(ctx.run_id, "no")
+            connection.runs.cancel([ctx.run_id], "no")
         return ENDS[end](ctx)
 
     runtime = a_runtime(store, {FLOW: handler})

@@ -19,6 +19,7 @@ class FlowView:
     app: str
     seen_at: int
     removed_at: int | None
+    paused_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class CronView:
 
 def list_flows(store: Store) -> list[FlowView]:
     """Every flow, removed ones too, by name."""
-    columns = (flows.c.name, flows.c.definition, flows.c.app, flows.c.seen_at, flows.c.removed_at)
+    columns = (flows.c.name, flows.c.definition, flows.c.app, flows.c.seen_at, flows.c.removed_at, flows.c.paused_at)
     query: Select[Any] = select(*columns).order_by(flows.c.name)
     return [FlowView(read_definition(name, text), *rest) for name, text, *rest in read(store, query)]
 
