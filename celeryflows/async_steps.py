@@ -9,7 +9,7 @@ from typing import Any
 from celeryflows.durations import Duration
 from celeryflows.model.events import Event
 from celeryflows.model.signals import Signal
-from celeryflows.steps import SIGNALS, BoundSteps, Failed, Parked, Result, SignalRequest, Value, WaitRequest, as_list
+from celeryflows.steps import SIGNALS, BoundSteps, Failed, Parked, Result, SignalRequest, Slot, Value, WaitRequest, as_list
 
 
 class AsyncSteps(BoundSteps):
@@ -17,16 +17,36 @@ class AsyncSteps(BoundSteps):
 
     async def run(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """As `Steps.run`; a coroutine function is awaited, a sync function runs in a thread."""
+        return await self._attempt(
+            lambda: self._for("run", id).open(id, fn, self._options), self._journal.succeeded, args, kwargs
+        )
+
+    async def transaction(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """As `Steps.transaction`; `fn` is a plain function and runs in a thread."""
+        return await self._attempt(
+            lambda: self._for("transaction", id).open_transaction(id, fn, self._options),
+            self._journal.transacted,
+            args,
+            kwargs,
+        )
+
+    async def _attempt(
+        self,
+        look: Callable[[], Slot],
+        settle: Callable[[Any, Any], Result],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         try:
-            result = await self._run(id, fn, args, kwargs)
+            slot = look()
+            result = slot.result or await self._result_of(slot, settle, args, kwargs)
         except SIGNALS as signal:
             result = self._given_up(signal)
         return await self._take(result)
 
-    async def _run(self, id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
-        slot = self._for("run", id).open(id, fn, self._options)
-        if slot.result is not None:
-            return slot.result
+    async def _result_of(
+        self, slot: Slot, settle: Callable[[Any, Any], Result], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Result:
         try:
             with slot:
                 raw = await _call(slot.body, args, kwargs)
@@ -35,7 +55,7 @@ class AsyncSteps(BoundSteps):
         except asyncio.CancelledError:
             self._journal.abandoned(slot)
             raise
-        return self._journal.succeeded(slot, raw)
+        return settle(slot, raw)
 
     async def sleep(self, id: str, duration: Duration) -> None:
         """As `Steps.sleep`."""

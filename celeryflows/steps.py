@@ -84,8 +84,16 @@ class Journal(Protocol):
         """Look a step up, or open it for its attempt."""
         ...
 
+    def open_transaction(self, id: str, fn: Callable[..., Any], options: StepOptions) -> Slot:
+        """Look a transaction up, or open it for its attempt; its body commits."""
+        ...
+
     def succeeded(self, slot: Any, raw: Any) -> Result:
         """Record the attempt's value."""
+        ...
+
+    def transacted(self, slot: Any, done: Any) -> Result:
+        """Take note of the attempt's commit."""
         ...
 
     def failed(self, slot: Any, error: Exception) -> Result:
@@ -189,14 +197,17 @@ class Steps(BoundSteps):
         tuple is a list at once. A Celery task as `fn` is called in place.
         """
         slot = self._for("run", id).open(id, fn, self._options)
-        if slot.result is not None:
-            return self._take(slot.result)
-        try:
-            with slot:
-                raw = slot.body(*args, **kwargs)
-        except Exception as error:
-            return self._take(self._journal.failed(slot, error))
-        return self._take(self._journal.succeeded(slot, raw))
+        return self._attempt(slot, self._journal.succeeded, args, kwargs)
+
+    def transaction(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `fn(connection, *args, **kwargs)` in a transaction on the store's database; exactly once.
+
+        What it writes and the record of its value commit together. `connection` is a SQLAlchemy Connection, or a
+        Session where `fn`'s first parameter is annotated as one; the commit is the step's. An error rolls back and
+        is retried as that of `run`. Keep it short: on SQLite nobody else writes meanwhile.
+        """
+        slot = self._for("transaction", id).open_transaction(id, fn, self._options)
+        return self._attempt(slot, self._journal.transacted, args, kwargs)
 
     def sleep(self, id: str, duration: Duration) -> None:
         """Sleep for a duration such as "3 days", at most 366 days. Holds no worker."""
@@ -254,6 +265,18 @@ class Steps(BoundSteps):
 
     def _continue_as_new(self, data: Any) -> None:
         self._take(self._journal.continue_as_new(data))
+
+    def _attempt(
+        self, slot: Slot, settle: Callable[[Any, Any], Result], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if slot.result is not None:
+            return self._take(slot.result)
+        try:
+            with slot:
+                raw = slot.body(*args, **kwargs)
+        except Exception as error:
+            return self._take(self._journal.failed(slot, error))
+        return self._take(settle(slot, raw))
 
     def _take(self, result: Result) -> Any:
         if isinstance(result, Value):

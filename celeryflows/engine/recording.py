@@ -46,9 +46,19 @@ class Recorder:
             stored = self._adopt(self.connection, row)
             telling.recorded(self.claim, row)
             return stored
+        self.recorded(row, at)
+        return None
+
+    def recorded(self, row: StepRow, at: int) -> None:
+        """The step was recorded then."""
         self.hear(at)
         self._tell(row)
-        return None
+
+    def adopt(self, row: StepRow) -> str | None:
+        """The value that was there before a transaction which the fence refused. Raises as `record` does."""
+        stored = self._adopt(self.connection, row, keeps_late=False)
+        telling.recorded(self.claim, row)
+        return stored
 
     def send(self, events: Sequence[Event], ids: Sequence[str], row: StepRow) -> None:
         """Route events and record the step that sent them, in one transaction.
@@ -88,7 +98,7 @@ class Recorder:
         self.tell_committed((row.key,))
         telling.recorded(self.claim, row)
 
-    def _adopt(self, connection: Connection, row: StepRow) -> str | None:
+    def _adopt(self, connection: Connection, row: StepRow, *, keeps_late: bool = True) -> str | None:
         """A write that took no row: our own commit whose reply was lost, a cancelled run, or a lost turn."""
         found = connection.steps.read_back(row.run, row.key)
         if found is None:
@@ -99,7 +109,7 @@ class Recorder:
                 self.hear(found.ended_at)
             return found.value
         if found.status == Status.CANCELLED:
-            if mine and row.state == State.DONE:
+            if mine and keeps_late and row.state == State.DONE:
                 connection.steps.put_late(row)
             raise TurnCancelled
         raise LostTurn

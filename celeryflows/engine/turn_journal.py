@@ -1,13 +1,13 @@
 """The journal of one turn: what is remembered is given back, what is fresh is run and recorded under the fence."""
 
 from celeryflows.engine.tools.invoke import InvokeTool
-from celeryflows.engine.tools.run import RunTool
 from celeryflows.engine.tools.send import SendTool
 from celeryflows.engine.tools.signal import SignalTool
 from celeryflows.engine.tools.sleep import SleepTool
 from celeryflows.engine.tools.successor import SuccessorTool
+from celeryflows.engine.tools.transaction import TransactionTool
 from celeryflows.engine.tools.wait import WaitTool
 
 
-class TurnJournal(RunTool, SleepTool, WaitTool, SendTool, InvokeTool, SignalTool, SuccessorTool):
+class TurnJournal(TransactionTool, SleepTool, WaitTool, SendTool, InvokeTool, SignalTool, SuccessorTool):
     """All step tools over one turn of one run: the Journal of celeryflows.steps."""

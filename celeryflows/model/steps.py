@@ -19,6 +19,7 @@ class Kind(StrEnum):
     SEND = "send"
     INVOKE = "invoke"
     SIGNAL = "signal"
+    TRANSACTION = "transaction"
 
 
 # These hold no worker: the run sleeps, or waits for an event, a signal or another run.

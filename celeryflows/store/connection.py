@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +36,9 @@ from celeryflows.store.workers import Workers
 T = TypeVar("T")
 TRIES = 12
 
+# The store whose `step.transaction` the calling code runs in.
+writing: ContextVar["Backing | None"] = ContextVar("celeryflows_writing", default=None)
+
 
 class Backing(Protocol):
     """What a connection needs of its store."""
@@ -47,6 +51,7 @@ class Backing(Protocol):
     guard: Any
     sealer: Sealer | None
     payload_columns: dict[str, tuple[int, ...]]
+    in_memory: bool
 
     @property
     def engine(self) -> Engine: ...
@@ -99,6 +104,10 @@ class Connection:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """A transaction; SQLite takes its write lock at once. Never held while user code runs or a message is sent."""
+        if self.dialect.has_one_writer and writing.get() is self.store:
+            with self._within_the_users():
+                yield
+            return
         with self.store.guard:
             self._command(self.dialect.begin)
             try:
@@ -108,6 +117,23 @@ class Connection:
                     self._command("ROLLBACK")
                 raise
             self._command("COMMIT")
+
+    @contextmanager
+    def _within_the_users(self) -> Iterator[None]:
+        """A transaction asked for inside `step.transaction`, where there is one writer: in memory, a part of it."""
+        if not self.store.in_memory:
+            raise StoreError(
+                f"The store {self.store.shown_url()} has one writer, and step.transaction is at it: nothing else can "
+                "be written inside. Send with flows.send(..., transaction=connection), or after the step."
+            )
+        self._command("SAVEPOINT celeryflows")
+        try:
+            yield
+        except BaseException:
+            self._command("ROLLBACK TO celeryflows")
+            self._command("RELEASE celeryflows")
+            raise
+        self._command("RELEASE celeryflows")
 
     def transact(self, work: Callable[["Connection"], T]) -> T:
         """Run `work` in a transaction, again after a deadlock or an outage: its writes must be repeatable."""

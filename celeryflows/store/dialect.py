@@ -95,6 +95,10 @@ class Dialect:
         """How a transaction that writes begins; SQLite takes its write lock before the first read."""
         return "BEGIN IMMEDIATE" if self.name == "sqlite" else "BEGIN"
 
+    def in_transaction(self, raw: Any) -> bool:
+        """True when the driver's connection is in one."""
+        return bool(raw.info.transaction_status if self.name == "postgresql" else raw.in_transaction)
+
     @property
     def has_one_writer(self) -> bool:
         """A second transaction that writes waits for the first, also within one thread."""

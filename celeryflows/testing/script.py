@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
@@ -11,6 +12,7 @@ from celeryflows.engine.resume import requeue
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import LostTurn
 from celeryflows.store.runs import Claim, Held
+from celeryflows.store.user_transaction import open_here
 
 
 class Script:
@@ -86,7 +88,13 @@ class Script:
             self._crashes[when, key] -= 1
             self._dead.add((claim.run_id, claim.turn))
             # From here on the turn is a zombie, fenced like any other, whatever its handler catches.
-            requeue(self._runtime, Held(claim.run_id, claim.turn, claim.worker, claim.token))
+            requeued = partial(requeue, self._runtime, Held(claim.run_id, claim.turn, claim.worker, claim.token))
+            within = open_here()
+            # In memory one connection serves all: inside a transaction it would be rolled back with it.
+            if within is None:
+                requeued()
+            else:
+                within.afterwards.append(requeued)
         raise LostTurn
 
     def bury(self) -> None:

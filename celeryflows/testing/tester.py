@@ -26,6 +26,7 @@ from celeryflows.scheduler.inline import InlineDispatcher, InlineWorld
 from celeryflows.store.database import Store
 from celeryflows.store.reports.events import runs_of_events
 from celeryflows.store.reports.runs import list_runs
+from celeryflows.store.user_transaction import user_transaction
 from celeryflows.testing.script import Script
 
 MOST_DUE = 20_000
@@ -146,6 +147,14 @@ class FlowsTester:
         name = None if flow is None else flow_name(flow)
         found = list_runs(self._store, flow=name, status=status, limit=MOST_RUNS)
         return [RunHandle(run.id, self._runtime) for run in sorted(found, key=lambda run: (run.created_at, run.id))]
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """A SQLAlchemy Connection on the store, committed at the end of the block: to make the tables that
+        `step.transaction` writes, and to look at them."""
+        with user_transaction(self._store, lambda _tx: None) as transaction:
+            yield transaction.connection
+            transaction.commit()
 
     # -- inside
 

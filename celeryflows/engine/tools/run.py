@@ -16,7 +16,7 @@ from celeryflows.engine.waiting import Pending
 from celeryflows.errors import FlowsError, InvalidOutput, StepTimeout, Suspend
 from celeryflows.middleware import StepCall, around
 from celeryflows.model.step_options import StepOptions
-from celeryflows.model.steps import Kind, Memo, State
+from celeryflows.model.steps import Kind, State
 from celeryflows.steps import Failed, Result, Value
 
 logger = logging.getLogger("celeryflows")
@@ -27,7 +27,7 @@ class RunTool(JournalBase):
 
     def open(self, id: str, fn: Callable[..., Any], options: StepOptions) -> Slot:
         """Look a step up, or open it for its attempt; one that lost its worker too often fails unrun."""
-        _check_callable(id, fn)
+        check_callable(id, fn)
         return self.open_attempt(self.enter(id, Kind.RUN, options), fn)
 
     def open_attempt(self, slot: Slot, fn: Callable[..., Any]) -> Slot:
@@ -35,7 +35,7 @@ class RunTool(JournalBase):
         memo = slot.memo
         if memo is not None and memo.state == State.DONE:
             self.progress.meet(memo)
-            slot.result = self._remembered(slot, memo)
+            slot.result = self.value(slot, memo.value)
         elif memo is not None and memo.state == State.FAILED:
             self.progress.meet(memo)
             slot.result = Failed(step_error(slot.key, memo.value))
@@ -49,18 +49,18 @@ class RunTool(JournalBase):
 
     def succeeded(self, slot: Slot, raw: Any) -> Result:
         """Record the attempt's value: one statement, one commit."""
-        self._leave(slot)
+        self.leave(slot)
         try:
             text, value = self.stored(slot, raw)
         except FlowsError as error:
             return self.fail(slot, error)
         stored = self.record(slot.row(State.DONE, slot.attempts + 1, text))
         self.budget.add(text)
-        return Value(value if stored is None else self.read(slot, stored))
+        return Value(value) if stored is None else self.value(slot, stored)
 
     def failed(self, slot: Slot, error: Exception) -> Result:
         """Plan the next attempt, or record that they are spent."""
-        self._leave(slot)
+        self.leave(slot)
         if isinstance(error, FLOW_FAULTS):
             self.end_run(error)
         policy = slot.options.policy(self.flow.policy)
@@ -91,16 +91,16 @@ class RunTool(JournalBase):
         self.budget.check(slot.key, text)
         return text, value
 
-    def read(self, slot: Slot, text: str | None) -> Any:
-        """The value of a recorded text. Raises InvalidOutput when its type has changed."""
+    def _read(self, slot: Slot, text: str | None) -> Any:
         kind = slot.options.output_type
         if kind is not None:
             return kind.read(text, what=f"the recorded value of step {slot.key!r}")
         return loads(text) if text is not None else None
 
-    def _remembered(self, slot: Slot, memo: Memo) -> Result:
+    def value(self, slot: Slot, text: str | None) -> Result:
+        """The value of a recorded text; an error when the type that it has to fit was changed."""
         try:
-            return Value(self.read(slot, memo.value))
+            return Value(self._read(slot, text))
         except InvalidOutput as error:
             return Failed(step_error(slot.key, failure_text(failure_of(error, slot.key))))
 
@@ -138,7 +138,8 @@ class RunTool(JournalBase):
         bound = within_async if self.flow.is_async else within
         return bound(body, timeout / SECOND, overran)
 
-    def _leave(self, slot: Slot) -> None:
+    def leave(self, slot: Slot) -> None:
+        """The attempt is over. Raises Suspend when the turn is."""
         self.abandoned(slot)
         if self.paused:
             raise Suspend
@@ -149,7 +150,8 @@ def _ends(slot: Slot, error: Exception) -> bool:
     return is_final(error) and not (isinstance(error, StepTimeout) and error.step_id == slot.key)
 
 
-def _check_callable(id: str, fn: object) -> None:
+def check_callable(id: str, fn: object) -> None:
+    """Raise TypeError for what cannot be called, with what to give."""
     if isinstance(fn, dict):
         raise TypeError(
             f"step {id!r} was given a signature; pass the task itself: step.run({id!r}, task, ...), called in place"

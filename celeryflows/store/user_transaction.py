@@ -1,0 +1,192 @@
+"""The transaction of `step.transaction`: the one place where the store hands a connection out.
+
+What the user's function writes and the record of its step commit together, or neither does."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any
+
+from sqlalchemy import Connection as UsersConnection
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from celeryflows.errors import StepMisuse
+from celeryflows.store.connection import Connection, writing
+from celeryflows.store.database import Store
+from celeryflows.store.steps import StepRow
+
+_open: ContextVar["UserTransaction | None"] = ContextVar("celeryflows_user_transaction", default=None)
+
+
+class UserTransaction:
+    """A transaction on the store's database, begun. `connection` is the user's; `afterwards` is called when it is over.
+
+    Nobody but `commit` here commits it. Read committed on servers; SQLite takes its write lock at the beginning.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._commits = False
+        self._own = _Joined(store)
+        self.afterwards: list[Callable[[], object]] = []
+        try:
+            self.connection = _connected(store)
+            event.listen(self.connection, "commit", self._check_commit)
+            self._root = self.connection.begin()
+            self._own.join(self.connection)
+        except Exception as error:
+            self._own.leave()
+            raise self._own.translated(error) from error
+
+    @contextmanager
+    def handed_to(self, fn: Callable[..., Any]) -> Iterator[Any]:
+        """What the function is given first: a Session when its first parameter is annotated as one, else the
+        Connection. A session is flushed at the end of the block."""
+        kind = _session_kind(fn)
+        if kind is None:
+            yield self.connection
+            return
+        with kind(bind=self.connection) as session:
+            yield session
+            session.flush()
+
+    def check_whole(self, key: str) -> None:
+        """Raise StepMisuse when the function has ended the transaction itself."""
+        is_whole = (
+            not self.connection.closed
+            and self.connection.get_transaction() is self._root
+            and self._root.is_active
+            and self._own.in_transaction
+        )
+        if not is_whole:
+            raise StepMisuse(
+                f"the function of step {key!r} ended its transaction itself (commit, rollback or close); raise an "
+                "error to roll back, take begin_nested() for a part, and leave the commit to the step"
+            )
+
+    def record(self, row: StepRow) -> int | None:
+        """Record the step in the transaction, fenced by the run's row, which is held from here to the commit."""
+        return self._own.steps.record(row)
+
+    def commit(self) -> None:
+        """Commit. What it raises does not tell whether it did."""
+        self._commits = True
+        self._root.commit()
+
+    def look(self, at: Callable[[Connection], None]) -> None:
+        """Read by our own verbs within the transaction."""
+        at(self._own)
+
+    def end(self) -> None:
+        """Roll back what is not committed, and give the connection back."""
+        self._own.leave()
+        try:
+            self.connection.close()
+        except Exception:
+            # In the midst of a statement, or broken: whoever takes it next must not inherit that.
+            with suppress(Exception):
+                self.connection.invalidate()
+                self.connection.close()
+
+    def _check_commit(self, _connection: UsersConnection) -> None:
+        if not self._commits:
+            raise StepMisuse(
+                "step.transaction commits what its function writes together with its record; leave the commit to it "
+                "(a Session(bind=connection) may be committed: that flushes)"
+            )
+
+
+@contextmanager
+def user_transaction(store: Store, look: Callable[[Connection], None]) -> Iterator[UserTransaction]:
+    """A begun transaction; rolled back at the end of the block unless it was committed.
+
+    `look` reads first: it may refuse, and it meets a dead connection before the user does.
+    """
+    with store.guard:
+        transaction = Connection(store).repeat(lambda: _begun(store, look))
+        tokens = _open.set(transaction), writing.set(store)
+        try:
+            yield transaction
+        finally:
+            _open.reset(tokens[0])
+            writing.reset(tokens[1])
+            transaction.end()
+            for call in transaction.afterwards:
+                call()
+
+
+def open_here() -> UserTransaction | None:
+    """The transaction that the calling code runs in."""
+    return _open.get()
+
+
+def _begun(store: Store, look: Callable[[Connection], None]) -> UserTransaction:
+    transaction = UserTransaction(store)
+    try:
+        transaction.look(look)
+    except BaseException:
+        transaction.end()
+        raise
+    return transaction
+
+
+def _connected(store: Store) -> UsersConnection:
+    connection = store.engine.connect()
+    if store.dialect.has_one_writer:
+        # The pool's connections begin nothing by themselves; SQLite would take its lock too late besides.
+        event.listen(connection, "begin", lambda begun: begun.exec_driver_sql(store.dialect.begin))
+        return connection
+    return connection.execution_options(isolation_level="READ COMMITTED")
+
+
+def _session_kind(fn: Callable[..., Any]) -> type[Session] | None:
+    """The Session class that the first parameter is annotated with, if any."""
+    try:
+        first = next(iter(inspect.signature(fn, eval_str=True).parameters.values()), None)
+    except Exception:  # an annotation that cannot be read, such as a name imported for type checkers alone
+        return Session if _written_annotation(fn).rpartition(".")[2] == Session.__name__ else None
+    kind = first.annotation if first is not None else None
+    return kind if isinstance(kind, type) and issubclass(kind, Session) else None
+
+
+def _written_annotation(fn: Callable[..., Any]) -> str:
+    with suppress(TypeError, ValueError):
+        first = next(iter(inspect.signature(fn).parameters.values()), None)
+        return str(first.annotation) if first is not None else ""
+    return ""
+
+
+class _Joined(Connection):
+    """Our verbs on the user's connection; it is not ours to give back."""
+
+    _users: UsersConnection | None = None
+
+    def join(self, users: UsersConnection) -> None:
+        """From now on speak through it."""
+        self._users = users
+        self._raw = users.connection
+        self._cursor = users.connection.cursor()
+
+    def leave(self) -> None:
+        """Let it go."""
+        cursor, self._raw, self._cursor, self._users = self._cursor, None, None, None
+        if cursor is not None:
+            with suppress(Exception):
+                cursor.close()
+
+    @property
+    def in_transaction(self) -> bool:
+        """What the driver says."""
+        return self._raw is not None and self.dialect.in_transaction(self._raw.dbapi_connection)
+
+    def translated(self, error: Exception) -> Exception:
+        """The error in our words."""
+        return self._translated(error)
+
+    def _drop(self) -> None:
+        users = self._users
+        self.leave()
+        if users is not None:
+            with suppress(Exception):
+                users.invalidate()
