@@ -9,7 +9,18 @@ from typing import Any
 from celeryflows.durations import Duration
 from celeryflows.model.events import Event
 from celeryflows.model.signals import Signal
-from celeryflows.steps import SIGNALS, BoundSteps, Failed, Parked, Result, SignalRequest, Slot, Value, WaitRequest, as_list
+from celeryflows.steps import (
+    SIGNALS,
+    BoundSteps,
+    Failed,
+    Parked,
+    Result,
+    SignalRequest,
+    Slot,
+    Value,
+    WaitRequest,
+    as_list,
+)
 
 
 class AsyncSteps(BoundSteps):

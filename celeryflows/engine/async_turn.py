@@ -53,7 +53,7 @@ def run_async(handler: Coroutine[Any, Any, Any], journal: TurnJournal) -> Conclu
     """Run the handler's coroutine on a loop of its own."""
     selector = _Selector()
     selector.journal = journal
-    loop = asyncio.SelectorEventLoop(selector)
+    loop = journal.loop = asyncio.SelectorEventLoop(selector)
     loop.set_exception_handler(lambda _loop, _context: None)
     task = loop.create_task(handler)
     alone = _LOOPS[threading.get_native_id()]

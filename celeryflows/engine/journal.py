@@ -45,6 +45,7 @@ class JournalBase:
         self.closing = False
         self.yielding = False
         self.running = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.ids = StepIds(runtime.settings.max_steps)
         self.budget = ValueBudget(runtime.settings, (memo.value for memo in memos.values()))
         self.previous_began = recorder.claim.started_at
@@ -84,9 +85,11 @@ class JournalBase:
 
     async def park(self) -> Any:
         """Stay in an async handler for the rest of the turn: nothing is raised, the coroutine is not resumed."""
-        if self.closing:
+        loop = asyncio.get_running_loop()
+        if self.closing or loop is not self.loop:
+            # In a loop of the user's own, inside a step, nobody would ever leave it.
             raise Suspend
-        await asyncio.get_running_loop().create_future()
+        await loop.create_future()
 
     def give_up(self, signal: BaseException) -> None:
         """The turn is over, whoever swallows its signal: no step of it runs any more."""

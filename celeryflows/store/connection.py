@@ -131,9 +131,9 @@ class Connection:
             yield
         except BaseException:
             self._command("ROLLBACK TO celeryflows")
-            self._command("RELEASE celeryflows")
             raise
-        self._command("RELEASE celeryflows")
+        finally:
+            self._command("RELEASE celeryflows")
 
     def transact(self, work: Callable[["Connection"], T]) -> T:
         """Run `work` in a transaction, again after a deadlock or an outage: its writes must be repeatable."""

@@ -80,8 +80,9 @@ class UserTransaction:
 
     def end(self) -> None:
         """Roll back what is not committed, and give the connection back."""
-        self._own.leave()
         try:
+            # SQLAlchemy leaves it to the pool to roll back after a commit that was refused; in memory there is none.
+            self._own.roll_back()
             self.connection.close()
         except Exception:
             # In the midst of a statement, or broken: whoever takes it next must not inherit that.
@@ -178,7 +179,14 @@ class _Joined(Connection):
     @property
     def in_transaction(self) -> bool:
         """What the driver says."""
-        return self._raw is not None and self.dialect.in_transaction(self._raw.dbapi_connection)
+        driver = self._raw.dbapi_connection if self._raw is not None else None
+        return driver is not None and self.dialect.in_transaction(driver)
+
+    def roll_back(self) -> None:
+        """Roll back whatever is open, and let it go."""
+        if self.in_transaction:
+            self._raw.dbapi_connection.rollback()
+        self.leave()
 
     def translated(self, error: Exception) -> Exception:
         """The error in our words."""
