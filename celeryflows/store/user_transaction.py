@@ -3,6 +3,7 @@
 What the user's function writes and the record of its step commit together, or neither does."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -10,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import Connection as UsersConnection
 from sqlalchemy import event
-from sqlalchemy.orm import Session
 
 from celeryflows.errors import StepMisuse
 from celeryflows.store.connection import Connection, writing
@@ -141,14 +141,18 @@ def _connected(store: Store) -> UsersConnection:
     return connection.execution_options(isolation_level="READ COMMITTED")
 
 
-def _session_kind(fn: Callable[..., Any]) -> type[Session] | None:
+def _session_kind(fn: Callable[..., Any]) -> Any:
     """The Session class that the first parameter is annotated with, if any."""
+    # Who works with a Session has loaded the ORM; nobody else pays for it.
+    orm = sys.modules.get("sqlalchemy.orm")
+    if orm is None:
+        return None
     try:
         first = next(iter(inspect.signature(fn, eval_str=True).parameters.values()), None)
     except Exception:  # an annotation that cannot be read, such as a name imported for type checkers alone
-        return Session if _written_annotation(fn).rpartition(".")[2] == Session.__name__ else None
+        return orm.Session if _written_annotation(fn).rpartition(".")[2] == "Session" else None
     kind = first.annotation if first is not None else None
-    return kind if isinstance(kind, type) and issubclass(kind, Session) else None
+    return kind if isinstance(kind, type) and issubclass(kind, orm.Session) else None
 
 
 def _written_annotation(fn: Callable[..., Any]) -> str:

@@ -209,7 +209,7 @@ def place_and_commit(session: Session) -> None:
     session.commit()
 
 
-def place_and_leave(session: "Session") -> None:
+def place_and_leave(session: "orm.Session", other: "a.name.that.nobody.has | None" = None) -> None:  # noqa: F821
     session.add(Account(name="left", amount=3))
 
 
