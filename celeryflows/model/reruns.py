@@ -13,7 +13,7 @@ _SHOWN = 20
 # How a wait ended that was over before its run was.
 SETTLED = ("answered", "expired", "replaced")
 # What calls a function of the user's, and with which arguments.
-CALLS = frozenset({str(Kind.RUN), "transaction"})
+CALLS = frozenset({str(Kind.RUN), str(Kind.TRANSACTION)})
 
 
 @dataclass(frozen=True, slots=True)
