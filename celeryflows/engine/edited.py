@@ -19,13 +19,16 @@ def _decoded(found: dict[str, str]) -> list[tuple[str, Any]]:
     return [(key, loads(text)) for key, text in found.items()]
 
 
-def with_input(body: Callable[..., Any], edited: StepInput) -> Callable[..., Any]:
-    """The body, called with the edited arguments whatever the handler gives."""
+def with_input(body: Callable[..., Any], edited: StepInput, *, ours: int = 0) -> Callable[..., Any]:
+    """The body, called with the edited arguments whatever the handler gives.
 
-    def call(*_args: Any, **_kwargs: Any) -> Any:
-        return body(*edited.args, **edited.kwargs)
+    `ours`: how many arguments in front are no handler's, such as a transaction's connection.
+    """
 
-    async def acall(*_args: Any, **_kwargs: Any) -> Any:
-        return await body(*edited.args, **edited.kwargs)
+    def call(*args: Any, **_kwargs: Any) -> Any:
+        return body(*args[:ours], *edited.args, **edited.kwargs)
+
+    async def acall(*args: Any, **_kwargs: Any) -> Any:
+        return await body(*args[:ours], *edited.args, **edited.kwargs)
 
     return acall if iscoroutinefunction(body) else call

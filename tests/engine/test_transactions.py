@@ -152,6 +152,17 @@ def test_its_value_may_have_an_output_type_that_is_checked_before_the_commit(flo
     assert rows() == [("a", 1)]
 
 
+def test_a_rerun_with_edited_input_gives_its_arguments_behind_the_connection(flows, flows_tester, rows):
+    @flows.flow
+    def flow(ctx):
+        return ctx.step.transaction("book", book, "a", amount=1)
+
+    flows_tester.start(flow).rerun(from_step="book", input={"name": "b", "amount": 2})
+    flows_tester.advance("0s")
+
+    assert rows() == [("a", 1), ("b", 2)]
+
+
 # -- crashes
 
 

@@ -121,7 +121,7 @@ class RunTool(JournalBase):
         if middleware:
             body = around(middleware, StepCall(claim.run_id, claim.flow, slot.key, slot.attempts, body))
         if self.edited and slot.key in self.edited:
-            body = with_input(body, self.edited[slot.key])
+            body = with_input(body, self.edited[slot.key], ours=1 if slot.kind is Kind.TRANSACTION else 0)
         timeout = slot.options.timeout
         slot.body = body if timeout is None else self._bounded(slot, body, timeout)
         telling.began(claim, slot.key, slot.kind, slot.attempts)
