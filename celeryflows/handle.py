@@ -133,7 +133,9 @@ class RunHandle:
         while True:
             found = last._outcome()
             if found.continued_as is not None:
-                last = RunHandle(last_of(self.runtime, last.id), self.runtime)
+                following = last_of(self.runtime, last.id)
+                # Retention may have forgotten a run of the line.
+                last = RunHandle(following if following != last.id else found.continued_as, self.runtime)
                 continue
             if found.ended_at is not None:
                 return _value(found)

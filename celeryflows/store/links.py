@@ -29,7 +29,7 @@ UPDATE flows_runs SET status = 'completed', worker = NULL, ended_at = {{now}}, o
 LAST = """
 WITH RECURSIVE chain AS (
   SELECT id, continued_as FROM flows_runs WHERE id = :id
-  UNION ALL SELECT r.id, r.continued_as FROM chain c JOIN flows_runs r ON r.id = c.continued_as)
+  UNION ALL SELECT r.id, r.continued_as FROM chain JOIN flows_runs r ON r.id = chain.continued_as)
 SELECT id FROM chain WHERE continued_as IS NULL
 """
 
@@ -93,7 +93,8 @@ class Links(Verbs):
     def owing(self, older_than: int, limit: int) -> list[str]:
         """Ended runs that owe somebody; `older_than` microseconds, to leave those under way."""
         rows = self._execute(
-            "SELECT id FROM flows_runs WHERE owes IS NOT NULL AND ended_at <= {now} - :age ORDER BY id LIMIT :most",
+            "SELECT id FROM flows_runs WHERE owes IS NOT NULL AND id > '' AND ended_at <= {now} - :age "
+            "ORDER BY id LIMIT :most",
             age=older_than,
             most=limit,
         )

@@ -10,7 +10,9 @@ import pytest
 from celeryflows.clock import TurnedClock
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.intake import send
-from celeryflows.engine.resume import expire_unstarted, wake_due
+from celeryflows.engine.resume import expire_unstarted, pay_debts, wake_due
+from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.signalling import signal
 from celeryflows.engine.turn import take_turn
 from celeryflows.model.events import Event
 from celeryflows.model.runs import Status
@@ -54,9 +56,28 @@ def buy(ctx: Any) -> Any:
     ctx.step.wait_for_event("v", event="shop/e2", if_exp="async.data.y == event.data.x", timeout="1h")
 
 
+def join(ctx: Any) -> Any:
+    if "again" in ctx.event.data:
+        return ctx.step.sleep("nap", "1h")
+    ctx.step.wait_for_signal("s", "shop/go", timeout="1h")
+    ctx.step.invoke("leaf", "leaf")
+    return ctx.continue_as_new({"again": True})
+
+
+def live_together(store: WatchedStore, runtime: Runtime) -> None:
+    """What linked runs and signals do."""
+    run_id = put_run(store, flow="join")
+    take_turn(runtime, run_id)
+    assert signal(runtime, "shop/go") == run_id
+    while runtime.dispatcher.waiting:
+        take_turn(runtime, runtime.dispatcher.waiting.popleft().run_id)
+    assert cancel(runtime, run_id, "no")
+
+
 def live(store: WatchedStore) -> None:
     """All that senders, turns and the leader do."""
-    runtime = a_runtime(store, {FLOW: buy})
+    runtime = a_runtime(store, {FLOW: buy, "join": join, "leaf": lambda ctx: 1})
+    live_together(store, runtime)
     send(runtime, [Event("shop/e3", {"x": 1}), Event("shop/e4", {"x": 2}, id="mine")])
     with store.connection() as connection:
         event = an_event("shop/bought", '{"x":1}')
@@ -68,7 +89,7 @@ def live(store: WatchedStore) -> None:
         send(runtime, [Event(name, {"x": 1, "y": 1})])
     take_turn(runtime, run_id)
     cancel(runtime, put_run(store, Status.SCHEDULED, wake_at=NOW + SECOND), "no")
-    for repair in (wake_due, expire_unstarted, route_left, fire_due, adopt_orphans):
+    for repair in (pay_debts, wake_due, expire_unstarted, route_left, fire_due, adopt_orphans):
         repair(runtime)
     resend_lost(runtime, Broker())
     forget_old(runtime)
