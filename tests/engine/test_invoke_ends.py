@@ -96,6 +96,21 @@ def test_a_cancelled_child_is_an_invoke_error_with_the_reason(
     assert run.output == ["InvokeError", "RunCancelled", "out of stock"]
 
 
+def test_a_skipped_child_is_an_invoke_error_with_the_reason(
+    flows: Flows, flows_tester: FlowsTester, sleeper: Any
+) -> None:
+    parent = flows.flow(name="parent")(lambda ctx: told(lambda: ctx.step.invoke("c", sleeper)))
+    # The store learns of the flows when something is done.
+    flows_tester.advance("0s")
+    flows.pause("child")
+
+    error, name, reason = flows_tester.start(parent).output
+
+    assert (error, name) == ("InvokeError", "RunCancelled")
+    assert "paused" in reason
+    assert [child.status for child in flows_tester.runs(sleeper)] == [Status.SKIPPED]
+
+
 def test_the_child_of_a_cancelled_parent_goes_on(flows: Flows, flows_tester: FlowsTester, sleeper: Any) -> None:
     run = flows_tester.start(flows.flow(name="parent")(lambda ctx: ctx.step.invoke("c", sleeper)))
     run.cancel()
