@@ -96,6 +96,8 @@ def send_within(
     if not runtime.store.dialect.has_one_writer:
         declare()
     if stored:
+        with runtime.store.connection() as connection:
+            runtime.catalog.recent(connection, runtime.clock.monotonic())
         write_outbox(runtime.store, transaction, stored, after_commit=lambda: _route_all(runtime, ids, declare))
     return ids
 

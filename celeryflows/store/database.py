@@ -91,13 +91,14 @@ class Store:
             raise
 
     def agree_on_keys(self) -> None:
-        """Tell the store the key under which this process seals, so that none goes on without it."""
+        """Tell the store the key under which this process seals, so that none goes on without it. One that lacks keys
+        of the store says nothing: it is refused before it writes, and must not lock out the others."""
         under = self.sealer.writes_under if self.sealer is not None else None
-        if under is None:
+        if self.sealer is None or under is None:
             return
         with self.connection() as connection:
-            known = under in connection.flows.sealed_under()
-        if not known:
+            known = connection.flows.sealed_under()
+        if under not in known and self.sealer.fingerprints.issuperset(known):
             self.transact(lambda tx: tx.flows.seal_under(under))
 
     def shown_url(self) -> str:

@@ -207,6 +207,34 @@ def test_a_process_without_the_key_refuses_to_send_and_names_the_remedy(sealed: 
     assert len(sealed.runs()) == 1
 
 
+def test_a_process_without_the_key_refuses_calls_and_transactions_too(both: World):
+    both.flow(name="f")(lambda ctx: None)
+    both.start_worker()
+    use(both)
+    other = both.process()
+    flow = other.flow(name="f")(lambda ctx: None)
+
+    with pytest.raises(PayloadLocked, match="flows_encryption_keys"):
+        flow.delay(card=SECRET)
+    with both.store.engine.connect() as connection, pytest.raises(PayloadLocked, match="flows_encryption_keys"):
+        other.flows.send("go", {"card": SECRET}, transaction=connection)
+
+    assert (both.runs(), both.events()) == ([], [])
+
+
+def test_a_process_with_a_key_that_nobody_else_has_locks_out_itself_alone(sealed: World):
+    sealed.flow(name="f", trigger="go")(lambda ctx: SECRET)
+    sealed.start_worker()
+
+    use(sealed, NEW)
+    with pytest.raises(PayloadLocked, match="flows_encryption_keys"):
+        sealed.process().send("go")
+    use(sealed, OLD)
+    sealed.send("go")
+
+    assert sealed.only_run().output == SECRET
+
+
 def test_a_run_that_a_worker_cannot_read_goes_back_to_the_queue_and_is_not_harmed(sealed: World, caplog):
     @sealed.flow(name="f", trigger="go", retries=0)
     def flow(ctx):
