@@ -62,9 +62,12 @@ def _forget_runs(store: Store, old: Old, found: Sequence[Ended]) -> Forgotten:
     ids = [run.id for run in ended if run.id not in held]
     if old.dry or not ids:
         return Forgotten(runs=len(ids))
-    runs, events = store.transact(lambda tx: tx.retention.forget_runs(ids))
-    # In a transaction of its own: what a crash leaves here is found among the events.
-    return Forgotten(runs, store.transact(lambda tx: _forget_events(tx, old, events)) if events else 0)
+
+    def work(tx: Connection) -> Forgotten:
+        runs, events = tx.retention.forget_runs(ids)
+        return Forgotten(runs, _forget_events(tx, old, events))
+
+    return store.transact(work)
 
 
 def _forget_events(tx: Connection, old: Old, ids: Sequence[str]) -> int:
@@ -114,7 +117,8 @@ def _pages_of_events(store: Store, old: Old, piece: int) -> Iterator[list[str]]:
 
 
 def _pages_of_name(store: Store, name: str, old: Old, piece: int) -> Iterator[list[str]]:
-    since, after = 0, ""
+    # Those at 0 are private: each goes with its run.
+    since, after = 1, ""
     while True:
         with store.connection() as connection:
             found = connection.retention.events_of_name(name, old.before, since, after, piece)

@@ -141,6 +141,18 @@ def test_events_that_started_nothing_go_too(both: World):
     assert counts(both) == {"events": 1}
 
 
+def test_an_invoked_run_and_its_private_event_go_after_both_have_ended(both: World):
+    both.flow(name="child")(lambda ctx: ctx.event.data["n"])
+    both.flow(name="parent", trigger="go")(lambda ctx: ctx.step.invoke("ask", "child", {"n": 7}))
+    both.start_worker()
+    both.send("go")
+    assert both.only_run("parent").output == 7
+    both.advance("31 days")
+
+    assert prune(both) == Forgotten(runs=2, events=2)
+    assert counts(both) == {}
+
+
 def test_our_own_events_about_ends_and_crons_go_too(world: World):
     world.flow(name="fail", trigger="go", retries=0, on_failure=lambda ctx: 1)(lambda ctx: 1 / 0)
     world.start_worker()
