@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 from celeryflows import Backoff, RunHandle, Status
 from celeryflows.engine.resume import requeue
 from celeryflows.engine.turn import take_turn
+from celeryflows.signals import step_completed
 from celeryflows.store.runs import Held
 from celeryflows.store.user_transaction import UserTransaction
 from tests.engine.world import World
@@ -179,10 +180,12 @@ def _commit_late(transaction: UserTransaction) -> threading.Thread:
     return thread
 
 
-def test_a_zombies_statements_are_rolled_back(shared: World, engine: Engine) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_zombies_statements_are_rolled_back(shared: World, engine: Engine, fails: bool) -> None:
     """Only where others can write meanwhile may its run be taken over while its function runs."""
     others = shared.process()
     calls: list[str] = []
+    told: list[Any] = []
 
     def flow(ctx: Any) -> Any:
         def write(connection: Connection) -> str:
@@ -190,6 +193,8 @@ def test_a_zombies_statements_are_rolled_back(shared: World, engine: Engine) -> 
             if len(calls) == 1 and engine.dialect.name == "postgresql":
                 book(connection, "zombie")
                 take_over(shared, others, ctx.run_id)
+                if fails:
+                    raise KeyError
                 return "zombie"
             return book(connection, "successor")
 
@@ -199,8 +204,10 @@ def test_a_zombies_statements_are_rolled_back(shared: World, engine: Engine) -> 
         return ctx.step.transaction("a", write)
 
     others.flow(name="books", backoff=AT_ONCE)(flow)
-    run = started(shared, flow)
+    with step_completed.connected_to(lambda _sender, step: told.append(step.value)):
+        run = started(shared, flow)
 
+    assert told == ["successor"]
     assert (run.output, names(engine), len(calls)) == ("successor", ["successor"], 2)
 
 

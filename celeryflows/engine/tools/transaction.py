@@ -60,8 +60,10 @@ class TransactionTool(RunTool):
     def failed(self, slot: Slot, error: Exception) -> Result:
         """As for any step; but first look whether it was only the reply to the commit that failed."""
         if slot.kind is Kind.TRANSACTION:
-            found = self.recorder.connection.transact(partial(_settled, self.recorder.claim.run_id, slot.key))
-            if found is not None and found.state == State.DONE:
+            claim = self.recorder.claim
+            found = self.recorder.connection.transact(partial(_settled, claim.run_id, slot.key))
+            is_ours = found is not None and (found.turn, found.token) == (claim.turn, claim.token)
+            if found is not None and is_ours and found.state == State.DONE:
                 return self.transacted(slot, Committed(found.value or "", found.ended_at))
         return super().failed(slot, error)
 
