@@ -84,6 +84,8 @@ def _head(detail: RunDetail) -> Text:
         head.append(f"  invoked by {run.parent} in step ").append_text(plain(run.parent_key or "", 80))
     if run.continued_from is not None:
         head.append(f"  goes on for {run.continued_from}")
+    if run.origin is not None:
+        head.append(f"  rerun of {run.origin}")
     if run.started_at is None:
         return head.append(f"  created {local(run.created_at)}")
     until = run.ended_at or detail.now
@@ -93,7 +95,7 @@ def _head(detail: RunDetail) -> Text:
 
 def _axis(detail: RunDetail, console: Console) -> Table:
     run = detail.run
-    start = min([run.created_at, *(step.began for step in detail.steps)])
+    start = min([run.created_at, *(step.began for step in detail.steps if not step.kept)])
     end = max(run.ended_at or detail.now, start)
     width = min(max(console.width - BESIDE_BAR, LEAST_BAR), MOST_BAR)
     glyphs = ASCII_GLYPHS if console.options.ascii_only else GLYPHS
@@ -105,13 +107,16 @@ def _axis(detail: RunDetail, console: Console) -> Table:
     found.add_column("", overflow="ellipsis", no_wrap=True)
     for step in detail.steps:
         style = STYLES.get(step.standing, "cyan")
-        picture = Text(bar(segments(step, end), start, end, width, glyphs), style=style)
+        pieces = [] if step.kept else segments(step, end)
+        picture = Text(bar(pieces, start, end, width, glyphs), style=style)
         found.add_row(plain(step.id, 80), step.kind, picture, _words(step, end))
     return found
 
 
 def _words(step: StepSummary, now: datetime) -> Text:
     words = Text(step.standing, style=STYLES.get(step.standing, "cyan"))
+    if step.kept:
+        return words.append(", kept", style="dim")
     if step.kind in RESTING:
         words.append(f" {span((step.until or now) - step.began)}", style="dim")
         if step.until is None and step.due_at is not None:

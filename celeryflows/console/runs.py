@@ -20,7 +20,8 @@ from celeryflows.store.reports.runs import RunView, StepView, list_runs, one_run
 class RunSummary:
     """A run for a list. `error` of a run that is open is its body's last one.
 
-    `parent` invoked it in its step `parent_key`; it goes on for `continued_from`, and `continued_as` for it.
+    `parent` invoked it in its step `parent_key`; it goes on for `continued_from`, and `continued_as` for it; it is a
+    rerun of `origin`.
     """
 
     id: str
@@ -41,6 +42,7 @@ class RunSummary:
     parent_key: str | None = None
     continued_from: str | None = None
     continued_as: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,10 @@ class StepSummary:
     """A step on the time axis.
 
     `standing`: done, failed, retrying, late (it ended after its run was cancelled), sleeping, slept, waiting, answered,
-    timed out, replaced (another run took its place), closed (its run ended first). `awaits` is the name of an event or
-    signal, or the id of the invoked run, which `child` is too. `until` is None while it goes on. `recorded_at` is when
-    it was written last, and `took` how long the attempt ran that was written then.
+    timed out, replaced (another run took its place), closed (its run ended first), edited (it has not begun). `awaits`
+    is the name of an event or signal, or the id of the invoked run, which `child` is too. `until` is None while it goes
+    on. `recorded_at` is when it was written last, and `took` how long the attempt ran that was written then. `kept`: a
+    rerun has it from the run that it repeats.
     """
 
     id: str
@@ -68,6 +71,7 @@ class StepSummary:
     event_id: str | None
     problem: str | None
     child: str | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,7 @@ def run_summary(row: RunView) -> RunSummary:
         parent_key=row.parent_key,
         continued_from=row.continued_from,
         continued_as=row.continued_as,
+        origin=row.origin,
     )
 
 
@@ -144,6 +149,7 @@ def step_summary(step: StepView, run_ended_at: int | None, now: int) -> StepSumm
         event_id=step.event_id,
         problem=step.problem,
         child=step.wait_name if step.kind == Kind.INVOKE else None,
+        kept=step.turn == 0 and step.state != State.EDITED,
     )
 
 

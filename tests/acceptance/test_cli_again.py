@@ -35,6 +35,20 @@ def test_rerun_starts_a_run_again_from_a_step_with_other_arguments(terminal, ran
     assert steps(terminal, new["id"]) == {"write": "many thanks"}
 
 
+def test_a_rerun_shows_what_it_repeats_and_what_it_kept(terminal, ran):
+    new = terminal.json("rerun", ran["bill"], "--from-step", "charge", "--input", "{}")["id"]
+    edited = terminal.json("show", new)
+    assert (edited["run"]["origin"], edited["steps"][0]["standing"]) == (ran["bill"], "edited")
+
+    terminal.app.flows.run(ran["ship"]).cancel()
+    kept = terminal.json("rerun", ran["ship"], "--from-step", "settle")["id"]
+    take_turn(terminal.app.flows.runtime, kept)
+
+    assert f"rerun of {ran['ship']}" in terminal("show", kept).stdout
+    assert "done, kept" in terminal("show", kept).stdout
+    assert [step["kept"] for step in terminal.json("show", kept)["steps"]] == [True, False]
+
+
 def test_rerun_says_so_when_no_worker_is_alive(terminal, ran):
     done = terminal("rerun", ran["thank"])
 

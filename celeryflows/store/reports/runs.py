@@ -35,6 +35,7 @@ class RunView:
     parent_key: str | None = None
     continued_from: str | None = None
     continued_as: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
