@@ -13,7 +13,7 @@ from celeryflows.engine.rerun import current_version, delivery_of, routes
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RerunRefused, UnknownFlow
 from celeryflows.expressions import Expression
-from celeryflows.ids import SHARED, new_id, sibling_id
+from celeryflows.ids import new_id, sibling_id
 from celeryflows.model.replays import Quota, Selection, quota, read_selection, read_statuses
 from celeryflows.store.connection import Connection
 from celeryflows.store.replays import Looked, ReplayRow
@@ -122,8 +122,7 @@ def _drive(runtime: Runtime, connection: Connection, row: ReplayRow) -> Sequence
 def _next_piece(connection: Connection, row: ReplayRow, version: str | None, due: Quota) -> _Piece:
     selection = read_selection(row.selection)
     looked = connection.replays.look(row.flow, row.cursor, LOOK)
-    own = row.id[:SHARED]
-    others = [one for one in looked if not one.id.startswith(own)]
+    others = [one for one in looked if one.origin is None or one.id != sibling_id(row.id, one.origin)]
     taken = _taken(connection, others, selection, selection.condition())
     chosen = taken[: due.most]
     runs = tuple(
