@@ -1,4 +1,4 @@
-.PHONY: help check test demo bench chaos clean
+.PHONY: help check test demo bench chaos simulate clean
 
 help: ## this text
 	@awk -F ":.*## " '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -18,6 +18,9 @@ bench: ## the benchmarks
 
 chaos: ## the long forms: kills, races, outages
 	./dev test -m slow
+
+simulate: ## 20,000 random worlds; FLOWS_SEED=<n> replays the seed that it prints
+	./dev test -n 0 -s -m slow tests/simulation
 
 clean: ## remove the environment and every cache
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

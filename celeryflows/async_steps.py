@@ -63,7 +63,8 @@ class AsyncSteps(BoundSteps):
                 raw = await _call(slot.body, args, kwargs)
         except Exception as error:
             return self._journal.failed(slot, error)
-        except asyncio.CancelledError:
+        except BaseException:
+            # Cancelled by the handler's own asyncio, or gevent's Timeout and its like: no attempt of it runs any more.
             self._journal.abandoned(slot)
             raise
         return settle(slot, raw)

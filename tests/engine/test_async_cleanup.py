@@ -95,3 +95,23 @@ def test_a_cleanup_that_never_ends_does_not_hold_the_worker(flows, flows_tester)
     run = flows_tester.start(flow)
 
     assert run.status == Status.SUSPENDED
+
+
+class Strange(BaseException):
+    """No Exception: what gevent's Timeout and its like are."""
+
+
+def test_a_step_left_by_no_exception_does_not_hold_a_turn_whose_other_branches_wait(flows, flows_tester):
+    def body():
+        raise Strange
+
+    @flows.flow
+    async def flow(ctx):
+        left, _ = await asyncio.gather(ctx.step.run("a", body), ctx.step.sleep("b", "1h"), return_exceptions=True)
+        return type(left).__name__
+
+    run = flows_tester.start(flow)
+    assert run.status == Status.SUSPENDED
+    flows_tester.advance("1h")
+
+    assert run.output == "Strange"

@@ -1,0 +1,66 @@
+"""What the handlers of all turns tell: bodies run, values given, moments reached. It holds them to their promises."""
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from tests.simulation.plain import Seen
+
+
+class Ledger:
+    """What was seen, by run and step key. Times in microseconds of the world's clock."""
+
+    def __init__(self) -> None:
+        self.seen: defaultdict[str, dict[str, Seen]] = defaultdict(dict)
+        self.bodies: Counter[tuple[str, str]] = Counter()
+        self.reached: dict[tuple[str, str], int] = {}
+        self.began: dict[tuple[str, str], int] = {}
+        self.before: dict[tuple[str, str], str | None] = {}
+        self.given_at: dict[tuple[str, str], int] = {}
+        self.disturbed: Counter[str] = Counter()
+        self._kept: dict[tuple[str, str], list[Any]] = {}
+        self.tripped: list[str] = []
+
+    def reach(self, run: str, key: str, before: str | None, now: int) -> None:
+        """The handler comes to a step, after another one or none."""
+        self.reached.setdefault((run, key), now)
+        self.before[run, key] = before
+
+    def begin(self, run: str, key: str, now: int) -> int:
+        """A step's body runs; its number, from 0."""
+        number = self.bodies[run, key]
+        self.bodies[run, key] += 1
+        self.began[run, key] = now
+        return number
+
+    def see(self, run: str, key: str, seen: Seen, now: int) -> None:
+        """The handler is given what a step ended with; the same in every turn."""
+        first = self.seen[run].setdefault(key, seen)
+        self.given_at.setdefault((run, key), now)
+        if first != seen:
+            self.trip(f"step {key} of {run} gave {first} and later {seen}")
+
+    def remember(self, *rows: list[tuple[Any, ...]]) -> None:
+        """What is recorded, and how runs ended: it never changes."""
+        for run, key, *kept in (row for some in rows for row in some):
+            first = self._kept.setdefault((run, key), kept)
+            if first != kept:
+                self.trip(f"{key} of {run} was recorded as {first} and is now {kept}")
+
+    def check_sleepers(self, answered: list[tuple[Any, ...]]) -> None:
+        """Waits of suspended runs that are answered: their handlers have heard of it already."""
+        for run, key in answered:
+            if key not in self.seen[run]:
+                self.trip(f"{run} sleeps though its wait {key} is answered")
+
+    def trip(self, what: str) -> None:
+        """A promise is broken: kept for the end, for a handler may catch what is raised here."""
+        self.tripped.append(what)
+
+    def check(self) -> None:
+        """Raise AssertionError for the first promise that was broken."""
+        assert not self.tripped, self.tripped[0]
+
+
+def plain_value(value: Any) -> Any:
+    """A step's value without the number of its execution."""
+    return value[:2] if isinstance(value, list) else value

@@ -1,0 +1,149 @@
+"""The plain reading of a program: no store, no turns, no crashes. What it gives is what the run has to give.
+
+What the world decides (which event a wait got, which step lost its workers) is taken from what the run saw."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.programs import (
+    LOST,
+    Block,
+    Fail,
+    Flaky,
+    Gather,
+    Loop,
+    Op,
+    Program,
+    Send,
+    Sleep,
+    Step,
+    Try,
+    Wait,
+    boom,
+)
+
+Seen = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ends: its value, or the name and text of its error."""
+
+    value: Any = None
+    error: tuple[str, str] | None = None
+
+
+class PlainError(Exception):
+    """The handler's own error."""
+
+
+class PlainStepError(Exception):
+    """A step whose attempts are spent."""
+
+    def __init__(self, key: str, name: str, text: str) -> None:
+        super().__init__(key, name, text)
+        self.key, self.name, self.text = key, name, text
+
+
+def evaluate(program: Program, seen: Mapping[str, Seen]) -> End:
+    """The end of the run; `seen` is what its handler was given, by step key."""
+    for attempt in range(program.retries + 1):
+        reading = _Reading(program, seen, attempt)
+        out: list[Any] = []
+        try:
+            reading.block(program.body, "", out)
+        except PlainStepError as error:
+            return End(error=(error.name, error.text))
+        except PlainError as error:
+            if attempt == program.retries:
+                return End(error=("ValueError", str(error)))
+        else:
+            return End(out)
+    raise AssertionError("the last attempt ends the run")
+
+
+class _Reading:
+    def __init__(self, program: Program, seen: Mapping[str, Seen], attempt: int) -> None:
+        self._retries = program.retries
+        self._seen = seen
+        self._attempt = attempt
+        self._uses: Counter[str] = Counter()
+
+    def block(self, block: Block, path: str, out: list[Any]) -> None:
+        for op in block:
+            self._op(op, path, out)
+
+    def _op(self, op: Op, path: str, out: list[Any]) -> None:
+        match op:
+            case Step():
+                out.append(self._step(op, self._key(path, op.id)))
+            case Sleep():
+                self._key(path, op.id)
+                out.append(None)
+            case Wait():
+                out.append(self._wait(self._key(path, op.id)))
+            case Send():
+                self._key(path, op.id)
+                out.append(op.count)
+            case Fail() | Flaky():
+                self._own_error(op)
+            case Loop():
+                for _ in range(op.times):
+                    self.block(op.body, path, out)
+            case Try():
+                self._try(op, path, out)
+            case Gather():
+                out.append([self._branch(branch, f"{path}{i}.") for i, branch in enumerate(op.branches)])
+
+    def _own_error(self, op: Fail | Flaky) -> None:
+        if isinstance(op, Fail):
+            raise PlainError(op.text)
+        if self._attempt < op.times:
+            raise PlainError(f"flaky {op.times}")
+
+    def _key(self, path: str, id: str) -> str:
+        used = self._uses[path + id]
+        self._uses[path + id] += 1
+        return f"{path}{id}:{used}" if used else path + id
+
+    def _step(self, op: Step, key: str) -> Any:
+        if self._seen.get(key) == ("error", "RuntimeError", LOST):
+            raise PlainStepError(key, "RuntimeError", LOST)
+        if op.end == "never" or op.failures > self._retries:
+            raise PlainStepError(key, "ValueError", boom(key))
+        if op.end == "fatal":
+            raise PlainStepError(key, "NonRetriableError", boom(key))
+        return ["did", key]
+
+    def _wait(self, key: str) -> Any:
+        if key not in self._seen:
+            raise AssertionError(f"the plain reading comes to wait {key!r}, which the run never saw the end of")
+        return self._seen[key][1]
+
+    def _try(self, op: Try, path: str, out: list[Any]) -> None:
+        try:
+            self.block(op.body, path, out)
+        except PlainStepError as error:
+            if op.catches == "nothing":
+                raise
+            out.append(["caught", error.name, error.text])
+            self.block(op.handler, path, out)
+        except PlainError as error:
+            if op.catches in ("nothing", "StepError"):
+                raise
+            out.append(["caught", "ValueError", str(error)])
+            self.block(op.handler, path, out)
+        finally:
+            self.block(op.final, path, out)
+
+    def _branch(self, branch: Block, path: str) -> Any:
+        out: list[Any] = []
+        try:
+            self.block(branch, path, out)
+        except PlainStepError as error:
+            return ["failed", error.name, error.text]
+        except PlainError as error:
+            return ["failed", "ValueError", str(error)]
+        return out

@@ -1,0 +1,235 @@
+"""Plays a program as a real handler: sync, or async with gather. Each step it comes to and what it is given is told."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from celeryflows import Event, NonRetriableError, StepError
+from tests.simulation.ledger import Ledger, plain_value
+from tests.simulation.plain import Seen
+from tests.simulation.programs import (
+    Block,
+    Fail,
+    Flaky,
+    Gather,
+    Loop,
+    Op,
+    Program,
+    Send,
+    Sleep,
+    Step,
+    Try,
+    Wait,
+    boom,
+)
+
+CATCHES: dict[str, tuple[type[BaseException], ...]] = {
+    "StepError": (StepError,),
+    "Exception": (Exception,),
+    "BaseException": (BaseException,),
+    "nothing": (),
+}
+
+
+class Host(Protocol):
+    """The process that the handler runs in."""
+
+    ledger: Ledger
+
+    def now(self) -> int: ...
+    def touch(self, point: str) -> None: ...
+    def send(self, event: Event) -> None: ...
+
+
+def handler_of(program: Program, host: Host) -> Callable[[Any], Any]:
+    """The program as a handler."""
+
+    def play(ctx: Any) -> Any:
+        player, out = _Player(ctx, host), list[Any]()
+        player.block(program.body, "", out)
+        return out
+
+    async def play_async(ctx: Any) -> Any:
+        player, out = _AsyncPlayer(ctx, host), list[Any]()
+        await player.block(program.body, "", out)
+        return out
+
+    return play_async if program.is_async else play
+
+
+class _Teller:
+    """What both kinds of players share: keys, bodies, and telling."""
+
+    def __init__(self, ctx: Any, host: Host) -> None:
+        self.ctx, self.host, self.ledger = ctx, host, host.ledger
+        self._uses: Counter[str] = Counter()
+        self._last: dict[str, str] = {}
+        self.left = False
+
+    def reach(self, path: str, id: str) -> str:
+        """The key of the step that the handler comes to; nothing counts once the turn was left."""
+        used = self._uses[path + id]
+        key = f"{path}{id}:{used}" if used else path + id
+        if not self.left:
+            self._uses[path + id] += 1
+            before, self._last[path] = self._last.get(path), key
+            self.ledger.reach(self.ctx.run_id, key, before, self.host.now())
+        return key
+
+    def given(self, key: str, seen: Seen) -> None:
+        self.ledger.see(self.ctx.run_id, key, seen, self.host.now())
+
+    def body_of(self, op: Step, key: str, path: str) -> Callable[[], Any]:
+        ctx, host, ledger = self.ctx, self.host, self.ledger
+
+        def body() -> Any:
+            host.touch("body begins")
+            number = ledger.begin(ctx.run_id, key, host.now())
+            if op.provokes:
+                host.send(Event(op.provokes, {"of": ctx.event.data["of"], "n": number, "by": f"body {key}"}))
+            host.touch("body ends")
+            if ctx.attempt < op.failures or op.end == "never":
+                raise ValueError(boom(key))
+            if op.end == "fatal":
+                raise NonRetriableError(boom(key))
+            return ["did", key, number]
+
+        async def async_body() -> Any:
+            await asyncio.sleep(0)
+            return body()
+
+        # Beside other branches a thread would bring chance.
+        return async_body if self.is_async and not (op.threaded and path == "") else body
+
+    is_async = False
+
+    def tool(self, op: Op, path: str) -> tuple[str, Callable[[], Any]]:
+        """The step's key, and its call."""
+        step = self.ctx.step
+        match op:
+            case Step():
+                key = self.reach(path, op.id)
+                return key, lambda: step.run(path + op.id, self.body_of(op, key, path))
+            case Sleep():
+                return self.reach(path, op.id), lambda: step.sleep(path + op.id, f"{op.seconds}s")
+            case Send():
+                of = self.ctx.event.data["of"]
+                key = self.reach(path, op.id)
+                events = [Event(op.name, {"of": of, "n": n, "by": f"send {key}"}) for n in range(op.count)]
+                return key, lambda: step.send_event(path + op.id, events)
+            case Wait():
+                words: dict[str, Any] = {"event": op.name, "timeout": f"{op.seconds}s", "lookback": op.lookback}
+                words |= {"own": {"match": "data.of"}, "even": {"if_exp": "async.data.n % 2 == 0"}, "any": {}}[op.only]
+                return self.reach(path, op.id), lambda: step.wait_for_event(path + op.id, **words)
+        raise AssertionError(f"{op} is no step")
+
+    def outcome(self, op: Op, key: str, value: Any) -> Any:
+        """Tell the value; its part of the run's value."""
+        if isinstance(op, Wait):
+            value = None if value is None else [value.name, value.data["of"], value.data["n"], value.id]
+        elif isinstance(op, Sleep):
+            assert value is None
+        self.given(key, ("value", value))
+        if isinstance(op, Send):
+            return len(value)
+        return plain_value(value) if isinstance(op, Step) else value
+
+    def own_error(self, op: Fail | Flaky) -> None:
+        if isinstance(op, Fail):
+            raise ValueError(op.text)
+        if self.ctx.attempt < op.times:
+            raise ValueError(f"flaky {op.times}")
+
+
+def told(error: BaseException) -> list[str]:
+    """An error as the handler keeps it."""
+    return [error.name, error.message] if isinstance(error, StepError) else [type(error).__name__, str(error)]
+
+
+class _Player(_Teller):
+    def block(self, block: Block, path: str, out: list[Any]) -> None:
+        for op in block:
+            match op:
+                case Step() | Sleep() | Wait() | Send():
+                    out.append(self._step(op, path))
+                case Fail() | Flaky():
+                    self.own_error(op)
+                case Loop():
+                    for _ in range(op.times):
+                        self.block(op.body, path, out)
+                case Try():
+                    self._try(op, path, out)
+                case Gather():
+                    raise AssertionError("gather is for async programs")
+
+    def _step(self, op: Op, path: str) -> Any:
+        key, call = self.tool(op, path)
+        try:
+            value = call()
+        except StepError as error:
+            self.given(key, ("error", *told(error)))
+            raise
+        except BaseException:
+            self.left = True
+            raise
+        return self.outcome(op, key, value)
+
+    def _try(self, op: Try, path: str, out: list[Any]) -> None:
+        try:
+            self.block(op.body, path, out)
+        except CATCHES[op.catches] as error:
+            out.append(["caught", *told(error)])
+            self.block(op.handler, path, out)
+        finally:
+            self.block(op.final, path, out)
+
+
+class _AsyncPlayer(_Teller):
+    is_async = True
+
+    async def block(self, block: Block, path: str, out: list[Any]) -> None:
+        for op in block:
+            match op:
+                case Step() | Sleep() | Wait() | Send():
+                    out.append(await self._step(op, path))
+                case Fail() | Flaky():
+                    self.own_error(op)
+                case Loop():
+                    for _ in range(op.times):
+                        await self.block(op.body, path, out)
+                case Try():
+                    await self._try(op, path, out)
+                case Gather():
+                    out.append(await self._gather(op, path))
+
+    async def _step(self, op: Op, path: str) -> Any:
+        key, call = self.tool(op, path)
+        try:
+            value = await call()
+        except StepError as error:
+            self.given(key, ("error", *told(error)))
+            raise
+        except BaseException:
+            self.left = True
+            raise
+        return self.outcome(op, key, value)
+
+    async def _try(self, op: Try, path: str, out: list[Any]) -> None:
+        try:
+            await self.block(op.body, path, out)
+        except CATCHES[op.catches] as error:
+            out.append(["caught", *told(error)])
+            await self.block(op.handler, path, out)
+        finally:
+            await self.block(op.final, path, out)
+
+    async def _gather(self, op: Gather, path: str) -> Any:
+        outs: list[list[Any]] = [[] for _ in op.branches]
+        branches = [self.block(branch, f"{path}{i}.", outs[i]) for i, branch in enumerate(op.branches)]
+        self._last[path] = "gather"
+        ends = await asyncio.gather(*branches, return_exceptions=True)
+        return [
+            ["failed", *told(end)] if isinstance(end, BaseException) else out
+            for end, out in zip(ends, outs, strict=True)
+        ]

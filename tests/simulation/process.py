@@ -1,0 +1,212 @@
+"""A process of the simulation: a worker or a client, with a runtime and a link of its own over the shared store."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Engine
+
+from celeryflows import Event
+from celeryflows.clock import TurnedClock
+from celeryflows.engine.catalog import Catalog
+from celeryflows.engine.intake import send
+from celeryflows.engine.registrar import release_of
+from celeryflows.engine.runtime import Flow, Handler, Runtime
+from celeryflows.engine.settings import Settings
+from celeryflows.engine.turn import TurnEnd, take_turn
+from celeryflows.errors import StoreUnavailable
+from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.retries import RetryPolicy
+from celeryflows.model.runs import Delivery
+from celeryflows.model.triggers import OnEvent
+from celeryflows.scheduler.tick import Scheduler
+from celeryflows.schemas import SchemaRegistry
+from celeryflows.store.runs import Claim
+from celeryflows.store.workers import WorkerRow
+from tests.simulation.activity import Activity, Faults
+from tests.simulation.broker import SimulatedBroker
+from tests.simulation.ledger import Ledger
+from tests.simulation.link import LinkedStore
+from tests.simulation.player import handler_of
+from tests.simulation.programs import Program
+
+SETTINGS = Settings()
+# What a point costs: no two things happen at the same moment.
+A_WHILE = 100
+
+
+RECORDED = """
+SELECT s.state FROM flows_steps s JOIN flows_runs r ON r.id = s.run_id
+WHERE s.run_id = :run AND s.key = :key AND s.state IN ('done', 'failed')
+AND r.status = 'running' AND r.turn = :turn AND r.claim_tok = :token
+"""
+
+
+def flow_name(number: int) -> str:
+    """The flow of a program."""
+    return f"flow{number}"
+
+
+def trigger_name(number: int) -> str:
+    """The event that starts a program."""
+    return f"start/{number}"
+
+
+class Process:
+    """One process, dead or alive. Its activities are those that were stopped and may go on."""
+
+    def __init__(
+        self,
+        name: str,
+        programs: Sequence[Program],
+        clock: TurnedClock,
+        broker: SimulatedBroker,
+        ledger: Ledger,
+        url: str,
+        engine: Engine | None,
+    ) -> None:
+        self.name = name
+        self.ledger = ledger
+        self.is_dead = False
+        self.current: Activity | None = None
+        self.stopped: list[Activity] = []
+        self._clock, self._broker = clock, broker
+        self.store = LinkedStore(url, clock, self.touch, engine)
+        flows = {flow_name(i): _flow(i, program, self) for i, program in enumerate(programs)}
+        self.runtime = Runtime(
+            "simulation",
+            self.store,
+            self,
+            SchemaRegistry(),
+            flows,
+            SETTINGS,
+            clock,
+            name,
+            lambda: 0.5,
+            Catalog(0),
+            self,
+        )
+        release = release_of([flow.definition for flow in flows.values()])
+        row = WorkerRow(name, "simulation", release, "host", 1, "prefork", "celery")
+        self.scheduler = Scheduler(self.runtime, broker, row, self._active)
+
+    # -- doing
+
+    def do(self, work: Callable[[], Any], faults: Faults = (), run: str | None = None) -> None:
+        """Do something until it ends, dies or is stopped."""
+        self._go_on(Activity(self, work, faults, run), lambda activity: activity.start())
+
+    def take(self, run: str, faults: Faults = ()) -> None:
+        """Take a turn of the run."""
+
+        def turn() -> None:
+            mine = self.current
+            assert mine is not None
+            before = self._status(run)
+            end = take_turn(self.runtime, run, mine.must_yield)
+            if not (mine.is_dead or mine.was_stopped) and self._status(run) != before != "running":
+                self._check_end(run, end)
+
+        self.do(turn, faults, run)
+
+    def resume(self, activity: Activity, faults: Faults = ()) -> None:
+        """Let a stopped activity go on."""
+        self.stopped.remove(activity)
+        self._go_on(activity, lambda activity: activity.resume(faults))
+
+    def send_event(self, event: Event, faults: Faults = ()) -> bool:
+        """Send as a client does; False when it cannot know whether the event was accepted."""
+        sent: list[str] = []
+        self.do(lambda: sent.extend(send(self.runtime, [event])), faults)
+        return bool(sent)
+
+    def die(self) -> None:
+        """The process is killed, with all that was stopped in it."""
+        self.is_dead = True
+        self.bury()
+
+    def bury(self) -> None:
+        """Unwind the threads of what died while it was stopped."""
+        for activity in [one for one in self.stopped if self.is_dead or one.is_dead]:
+            self.resume(activity)
+
+    def _go_on(self, activity: Activity, how: Callable[[Activity], None]) -> None:
+        before, self.current = self.current, activity
+        try:
+            how(activity)
+        except StoreUnavailable:
+            # The caller hears of it; what it leaves is for recovery.
+            activity.is_dead = True
+        finally:
+            self.current = before
+        if activity.run is not None and (activity.is_dead or not activity.is_done):
+            self.ledger.disturbed[activity.run] += 1
+        if not activity.is_done:
+            self.stopped.append(activity)
+
+    def _check_end(self, run: str, end: TurnEnd) -> None:
+        """Nobody else was at work: the turn has to tell what became of the run, for Celery to tell who asks."""
+        now = self._status(run)
+        if end.status != now:
+            self.ledger.trip(f"a turn tells {end.status}, and {run} is {now}")
+
+    def _status(self, run: str) -> str | None:
+        with self.store.unlinked() as connection:
+            found = connection.runs.outcome(run)
+        return found.status if found is not None else None
+
+    def _active(self) -> frozenset[str]:
+        return frozenset(one.run for one in self.stopped if one.run is not None)
+
+    # -- what handlers ask
+
+    def now(self) -> int:
+        """The clock."""
+        return self._clock.now()
+
+    def touch(self, point: str) -> None:
+        """A point at which the process may be stopped or die; time passes."""
+        self._clock.turn(A_WHILE)
+        if self.current is not None:
+            self.current.touch(point)
+
+    def send(self, event: Event) -> None:
+        """Send from a step's body."""
+        send(self.runtime, [event])
+
+    # -- the interceptor
+
+    def body(self, claim: Claim, key: str, fn: Handler) -> Handler:
+        """A body is about to run: its step may not be recorded, unless the turn was taken over meanwhile."""
+        with self.store.unlinked() as connection:
+            rows = connection.execute(RECORDED, run=claim.run_id, key=key, turn=claim.turn, token=claim.token)
+        if rows:
+            self.ledger.trip(f"step {key} of {claim.run_id} runs again though it is {rows[0][0]}")
+        return fn
+
+    def committed(self, claim: Claim, key: str) -> None:
+        """A step's record is committed."""
+        self.touch("recorded")
+
+    # -- the dispatcher
+
+    def send_runs(self, deliveries: Sequence[Delivery]) -> None:
+        """Put messages into the broker; the process may die between any two."""
+        for delivery in deliveries:
+            self.touch("message")
+            self._broker.put(delivery)
+
+    def run_suspended(self, run_id: str) -> bool:
+        """Somebody asks for every result."""
+        return True
+
+    def run_cancelled(self, run_id: str, reason: str, message: str | None = None) -> None:
+        """Told."""
+
+    def run_failed(self, run_id: str, error: Exception, message: str | None = None) -> None:
+        """Told."""
+
+
+def _flow(number: int, program: Program, process: Process) -> Flow:
+    definition = FlowDefinition(flow_name(number), triggers=(OnEvent(trigger_name(number)),), retries=program.retries)
+    policy = RetryPolicy(program.retries)
+    return Flow(definition, handler_of(program, process), policy, is_async=program.is_async)

@@ -1,0 +1,242 @@
+"""The world of a simulation: two workers, a client, a broker and a store, moved on by one action at a time.
+
+Whatever is random comes in from outside; the same programs and actions give the same world."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from celeryflows import Event, ids
+from celeryflows.clock import TurnedClock
+from celeryflows.durations import SECOND
+from celeryflows.engine.finish import cancel
+from celeryflows.store.connection import Connection
+from tests.engine.world import NEW_YEAR
+from tests.simulation.activity import Faults
+from tests.simulation.broker import SimulatedBroker
+from tests.simulation.ledger import Ledger
+from tests.simulation.process import Process, trigger_name
+from tests.simulation.programs import Program
+from tests.simulation.stores import new_store
+
+Verb = Literal[
+    "start",
+    "deliver",
+    "tick",
+    "advance",
+    "silence",
+    "send",
+    "resume",
+    "lose",
+    "double",
+    "flush",
+    "kill",
+    "cancel",
+    "restart",
+]
+STEPS_OF_TIME = (1, 2, 6, 21, 45, 400)
+RECORDED = "SELECT run_id, key, state, value FROM flows_steps WHERE state IN ('done', 'failed')"
+ENDED = "SELECT id, 'run', status, output FROM flows_runs WHERE ended_at IS NOT NULL"
+ASLEEP = """
+SELECT r.id, w.key FROM flows_runs r JOIN flows_waits w ON w.run_id = r.id
+WHERE r.status = 'suspended' AND w.state = 'answered'
+"""
+ROUNDS = 300
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that happens. `pick` chooses among what is there, `faults` strike in it."""
+
+    verb: Verb
+    pick: int = 0
+    faults: Faults = ()
+
+
+class World:
+    """A world with its programs; flow number i plays program i and is started once by the event `start/i`."""
+
+    def __init__(self, programs: Sequence[Program]) -> None:
+        self.programs = programs
+        self.clock = TurnedClock(NEW_YEAR)
+        self.broker = SimulatedBroker()
+        self.ledger = Ledger()
+        self.store = new_store(self.clock)
+        self.kills = 0
+        self.cancelled: set[str] = set()
+        self._started: set[int] = set()
+        self._uncertain: set[int] = set()
+        self._sent = 0
+        self._made = 0
+        self._all: list[Process] = []
+        self._ulids = ids._ulids
+        # Ids without chance: far in the future they only count on.
+        ids._ulids = ids._Ulids((1 << 47) << ids._RANDOM_BITS)
+        self.client = self._process("client")
+        self.workers = [self._worker() for _ in range(WORKERS)]
+
+    def close(self) -> None:
+        """End what was stopped, and the store."""
+        for process in self._all:
+            process.die()
+        self.store.dispose()
+        ids._ulids = self._ulids
+
+    def look(self, sql: str, **params: Any) -> list[tuple[Any, ...]]:
+        """Read the store, seen by nobody."""
+        connection = Connection(self.store)
+        try:
+            return connection.execute(sql, **params)
+        finally:
+            connection.close()
+
+    # -- actions
+
+    def act(self, action: Action) -> None:
+        """Let one thing happen."""
+        getattr(self, f"_{action.verb}")(action.pick, action.faults)
+        self._bury()
+        self.ledger.remember(self.look(RECORDED), self.look(ENDED))
+        self.ledger.check_sleepers(self.look(ASLEEP))
+
+    def _start(self, pick: int, faults: Faults) -> None:
+        number = pick % len(self.programs)
+        if number in self._started:
+            return
+        # Who may die while it sends has to be able to send again.
+        if any(fault.kind != "outage" for fault in faults):
+            self._uncertain.add(number)
+        id = f"go {number}" if number in self._uncertain else None
+        if self._send_as_client(trigger_name(number), number, id, faults):
+            self._started.add(number)
+
+    def _send(self, pick: int, faults: Faults) -> None:
+        self._sent += 1
+        self._send_as_client(f"news/{pick % 2}", pick // 2 % len(self.programs), None, faults)
+
+    def _send_as_client(self, name: str, of: int, id: str | None, faults: Faults) -> bool:
+        event = Event(name, {"of": of, "n": self._sent, "by": "client"}, id=id)
+        return self.client.send_event(event, faults)
+
+    def _deliver(self, pick: int, faults: Faults) -> None:
+        delivery = self.broker.take(pick // WORKERS)
+        if delivery is not None:
+            self.workers[pick % WORKERS].take(delivery.run_id, faults)
+
+    def _tick(self, pick: int, faults: Faults) -> None:
+        worker = self.workers[pick % WORKERS]
+        worker.do(worker.scheduler.tick, faults)
+
+    def _advance(self, pick: int, faults: Faults) -> None:
+        self.clock.turn(STEPS_OF_TIME[pick % len(STEPS_OF_TIME)] * SECOND)
+
+    def _silence(self, pick: int, faults: Faults) -> None:
+        """A worker is not heard of for so long that the others take over what it holds."""
+        for _ in range(9):
+            self.clock.turn(3 * SECOND)
+            for i, worker in enumerate(self.workers):
+                if i != pick % WORKERS:
+                    worker.do(worker.scheduler.tick)
+
+    def _resume(self, pick: int, faults: Faults) -> None:
+        stopped = [(process, one) for process in self._living() for one in process.stopped]
+        if stopped:
+            process, activity = stopped[pick % len(stopped)]
+            process.resume(activity, faults)
+
+    def _lose(self, pick: int, faults: Faults) -> None:
+        self.broker.take(pick)
+
+    def _double(self, pick: int, faults: Faults) -> None:
+        self.broker.double(pick)
+
+    def _flush(self, pick: int, faults: Faults) -> None:
+        self.broker.flush()
+
+    def _kill(self, pick: int, faults: Faults) -> None:
+        self._living()[pick % (WORKERS + 1)].is_dead = True
+
+    def _restart(self, pick: int, faults: Faults) -> None:
+        worker = self.workers[pick % WORKERS]
+        if not worker.stopped:
+            # Politely: what it ran is handed back at once.
+            worker.do(worker.scheduler.stop, faults)
+            worker.is_dead = True
+
+    def _cancel(self, pick: int, faults: Faults) -> None:
+        rows = self.look("SELECT id FROM flows_runs ORDER BY id")
+        if rows:
+            run = rows[pick % len(rows)][0]
+            self.cancelled.add(run)
+            self.client.do(lambda: cancel(self.client.runtime, run, "by hand"), faults)
+
+    # -- the fair end
+
+    def settle(self) -> None:
+        """No more faults: everything that is left is delivered, resumed and awaited until nothing is under way.
+
+        Raises AssertionError when that takes too long.
+        """
+        for _ in range(ROUNDS):
+            self._fair_round()
+            if self._is_over():
+                return
+            self._pass_time()
+        raise AssertionError(f"no end after {ROUNDS} rounds: {self.look('SELECT id, status, wake_at FROM flows_runs')}")
+
+    def _fair_round(self) -> None:
+        for process in self._living():
+            for activity in list(process.stopped):
+                process.resume(activity)
+        for number in range(len(self.programs)):
+            self._start(number, ())
+        for worker in self.workers:
+            worker.do(worker.scheduler.tick)
+        while (delivery := self.broker.take(0)) is not None:
+            self.workers[len(self.broker.messages) % WORKERS].take(delivery.run_id)
+
+    def _is_over(self) -> bool:
+        (left,) = self.look(
+            "SELECT (SELECT count(*) FROM flows_runs WHERE ended_at IS NULL), "
+            "(SELECT count(*) FROM flows_events WHERE arrived_at IS NULL OR piece IS NOT NULL)"
+        )
+        return left == (0, 0) and len(self._started) == len(self.programs)
+
+    def _pass_time(self) -> None:
+        ((awake, due),) = self.look(
+            "SELECT (SELECT count(*) FROM flows_runs WHERE status IN ('queued', 'running')), "
+            "(SELECT min(wake_at) FROM flows_runs)"
+        )
+        soon = self.clock.now() + 3 * SECOND
+        self.clock.set(soon if awake or due is None else max(due, soon))
+
+    # -- processes
+
+    def _living(self) -> list[Process]:
+        return [self.client, *self.workers]
+
+    def _process(self, kind: str) -> Process:
+        self._made += 1
+        process = Process(
+            f"{kind} {self._made}", self.programs, self.clock, self.broker, self.ledger, "sqlite://", self.store.engine
+        )
+        self._all.append(process)
+        return process
+
+    def _worker(self) -> Process:
+        worker = self._process("worker")
+        worker.scheduler.start()
+        return worker
+
+    def _bury(self) -> None:
+        """Unwind what died, and put a new process in its place."""
+        if self.client.is_dead:
+            self.kills += 1
+            self.client.bury()
+            self.client = self._process("client")
+        for i, worker in enumerate(self.workers):
+            if worker.is_dead:
+                self.kills += 1
+                self.workers[i] = self._worker()
+            worker.bury()
