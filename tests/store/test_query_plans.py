@@ -10,12 +10,12 @@ import pytest
 from celeryflows.clock import TurnedClock
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.intake import send
-from celeryflows.engine.resume import expire_unstarted, pay_debts, wake_due
+from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, wake_due
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.signalling import signal
 from celeryflows.engine.turn import take_turn
 from celeryflows.model.events import Event
-from celeryflows.model.runs import Status
+from celeryflows.model.runs import OPEN, Status
 from celeryflows.scheduler.crons import fire_due
 from celeryflows.scheduler.sweeper import NoBroker, adopt_orphans, forget_old, resend_lost, route_left
 from celeryflows.store.crons import CronRow
@@ -23,6 +23,7 @@ from celeryflows.store.reports.activity import events_since, runs_since, steps_o
 from celeryflows.store.reports.events import list_events, one_event, runs_of_events
 from celeryflows.store.reports.health import overdue, queued, unrouted
 from celeryflows.store.reports.runs import list_runs, one_run, run_events, run_steps
+from celeryflows.store.reports.selecting import events_of_runs, open_runs
 from celeryflows.store.upgrade import upgrade
 from tests.store.making import FLOW, SECOND, a_runtime, an_event, put_run
 from tests.store.plans import NOW, RUNS, WatchedStore, fill, full_scans, plan, rows_read
@@ -89,12 +90,13 @@ def live(store: WatchedStore) -> None:
         send(runtime, [Event(name, {"x": 1, "y": 1})])
     take_turn(runtime, run_id)
     cancel(runtime, put_run(store, Status.SCHEDULED, wake_at=NOW + SECOND), "no")
-    for repair in (pay_debts, wake_due, expire_unstarted, route_left, fire_due, adopt_orphans):
+    for repair in (pay_debts, wake_due, expire_unstarted, end_overdue, route_left, fire_due, adopt_orphans):
         repair(runtime)
     resend_lost(runtime, Broker())
     forget_old(runtime)
     with store.connection() as connection:
         connection.runs.next_due()
+        connection.cancels.sent_since(event.id, "shop/e3", after=(0, ""), holding="1", limit=100)
         connection.runs.of_worker("w1")
         connection.workers.lead("w1", SECOND)
         connection.workers.resign("w1")
@@ -119,6 +121,12 @@ PAGES: list[Callable[[WatchedStore], object]] = [
     partial(one_run, run_id="r0000000001"),
     partial(run_steps, run_id="r0000000001"),
     partial(run_events, run_id="r0000000001"),
+    *(
+        partial(open_runs, flow=flow, statuses=tuple(sorted(OPEN)), span=(None, None), cursor=cursor, limit=10_000)
+        for flow in ("shop.f3", "shop.rare", "shop.none")
+        for cursor in ("", "r0000050000")
+    ),
+    partial(events_of_runs, run_ids=["r0000000001", "r0000000002"]),
     partial(runs_of_events, event_ids=["e0000000001", "e0000000002"]),
     partial(steps_of, run_ids=["r0000000001", "r0000000002"]),
     partial(events_since, since=NOW - SECOND),

@@ -4,7 +4,7 @@ from typing import Any
 
 from celery import current_app, current_task
 
-from celeryflows import NonRetriableError
+from celeryflows import CancelOn, NonRetriableError, Timeouts
 from tests.celery.apps.sheet import Sheet, pass_gate, witness
 
 sheet = Sheet("shop")
@@ -81,6 +81,27 @@ def patient(ctx: Any) -> Any:
     """Wait for the event that names the same key."""
     event = ctx.step.wait_for_event("go", event="shop/go", match="data.key", timeout="1h")
     return event.data["answer"] if event else None
+
+
+@sheet.flow(trigger="shop/booked", cancel_on=CancelOn("shop/left", match="data.key"))
+def booked(ctx: Any) -> str:
+    """Stay in a step until the test lets it go on, or sleep; then another step. An event cancels it."""
+
+    def stay() -> None:
+        witness("booked", ctx.run_id)
+        pass_gate(ctx.event.data["gate"])
+
+    if "gate" in ctx.event.data:
+        ctx.step.run("stay", stay)
+    else:
+        ctx.step.sleep("nap", "1h")
+    return ctx.step.run("confirm", lambda: witness("confirmed", ctx.run_id) or "confirmed")
+
+
+@sheet.flow(timeouts=Timeouts(finish="1s"))
+def hasty(ctx: Any) -> None:
+    """Sleep for longer than it may."""
+    ctx.step.sleep("nap", "1h")
 
 
 @sheet.flow(trigger="shop/ordered")
