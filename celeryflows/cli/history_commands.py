@@ -11,7 +11,6 @@ import click
 
 from celeryflows.cli.opening import Refused, binding_of, runtime_of
 from celeryflows.cli.output import json_option, plain, print_json
-from celeryflows.cli.run_commands import limit_option
 from celeryflows.clock import SystemClock
 from celeryflows.console import history as desk
 from celeryflows.engine.checking import RunCheck
@@ -70,7 +69,7 @@ def _write(lines: Iterable[str], file: TextIO) -> int:
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @flow_option
 @status_option
-@limit_option
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many, the newest first.")
 @click.option("--strict", is_flag=True, help="Fail for every difference, not only for what would break a run.")
 @json_option
 @click.pass_context
