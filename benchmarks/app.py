@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 
 import redis
 from celery import Celery
@@ -11,6 +12,8 @@ from celeryflows import Event, Flows
 app = Celery("bench", broker=os.environ["BENCH_BROKER"])
 app.conf.flows_store_url = os.environ["BENCH_STORE"]
 app.conf.worker_prefetch_multiplier = 4
+if os.environ.get("BENCH_RESULTS"):
+    app.conf.result_backend = os.environ["BENCH_BROKER"]
 flows = Flows(app)
 counter = redis.Redis.from_url(os.environ["BENCH_BROKER"])
 
@@ -32,6 +35,12 @@ def one(ctx):
     ctx.step.run("step", noop)
 
 
+@flows.flow(name="bench.group", trigger="bench/group")
+def group(ctx):
+    """Ten branches that do nothing, each in a step."""
+    ctx.group.parallel([partial(ctx.step.run, "step", noop)] * 10)
+
+
 @flows.flow(name="bench.started", trigger="bench/started")
 def started(ctx):
     """Tells when its handler began."""
@@ -43,6 +52,18 @@ def sleeper(ctx):
     """Sleeps until the moment in its event, then tells when it woke."""
     ctx.step.sleep_until("until", ctx.event.data["until"])
     counter.rpush("woke", time.time())
+
+
+@app.task(name="bench.member")
+def member():
+    """One of a chord of ten."""
+    return noop()
+
+
+@app.task(name="bench.joined")
+def joined(values):
+    """What a chord calls in the end."""
+    counter.incr("chords")
 
 
 @app.task(name="bench.link")

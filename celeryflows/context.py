@@ -61,11 +61,11 @@ class Context:
 
     `event` is the trigger and `events` all of a batch; `run_id`, `flow` and `version` name the run (the version it
     started under); `attempt` is 0-based and `max_attempts` is retries + 1, the step's inside a step, else the body's;
-    `step` holds the step tools; `logger` is silent while replaying; `continue_as_new` ends the run and starts its
-    successor.
+    `step` holds the step tools and `group` parallel and race; `logger` is silent while replaying; `continue_as_new`
+    ends the run and starts its successor.
     """
 
-    def __init__(self, event: Event, info: RunInfo, replay: Replay, step: Any) -> None:
+    def __init__(self, event: Event, info: RunInfo, replay: Replay, step: Any, group: Any) -> None:
         self.event = event
         self.events = [event]
         self.run_id = info.run_id
@@ -73,6 +73,7 @@ class Context:
         self.flow_id = info.flow
         self.version = info.version
         self.step: Any = step
+        self.group: Any = group
         self.logger = RunLogger(replay, info.run_id)
         self._replay = replay
 

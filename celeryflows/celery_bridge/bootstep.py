@@ -11,6 +11,7 @@ from celery import Celery, bootsteps, signals
 from celery.worker import state
 
 from celeryflows.celery_bridge.broker import CeleryBroker
+from celeryflows.celery_bridge.dispatcher import HEADER
 from celeryflows.celery_bridge.fork_gate import GATE
 from celeryflows.celery_bridge.revoking import RevokedRuns, cancel_revoked
 from celeryflows.engine.registrar import release_of
@@ -187,9 +188,12 @@ def install(host: Host) -> None:
         if request.id in state.revoked:
             cancel_revoked(host, request.id)
 
-    def unknown(id: str | None = None, name: str | None = None, **_: Any) -> None:
+    def unknown(id: str | None = None, message: Any = None, **_: Any) -> None:
         """An old worker took a message of a newer flow and Celery drops it: it is sent again, to another."""
-        if id is not None:
+        header = (getattr(message, "headers", None) or {}).get(HEADER)
+        if isinstance(header, list):
+            _give_back(host, *header)
+        elif id is not None:
             _give_back(host, id)
 
     signals.worker_shutting_down.connect(shutting_down, weak=False)
@@ -197,9 +201,9 @@ def install(host: Host) -> None:
     signals.task_unknown.connect(unknown, weak=False)
 
 
-def _give_back(host: Host, run_id: str) -> None:
+def _give_back(host: Host, run_id: str, branch: str = "") -> None:
     try:
         with GATE, host.runtime.store.connection() as connection:
-            connection.messages.unknown_task(run_id, 5_000_000)
+            connection.messages.unknown_task(run_id, 5_000_000, branch)
     except FlowsError as error:
         logger.warning("a message of an unknown flow was not given back: %s", error)

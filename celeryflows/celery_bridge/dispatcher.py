@@ -19,12 +19,16 @@ from celeryflows.model.runs import FIRST, Delivery
 logger = logging.getLogger("celeryflows")
 
 HEADER = "flows"
+OF_THE_RUN = frozenset(
+    {"link", "link_error", "chord", "group_id", "group_index", "chain", "reply_to", "correlation_id", "shadow"}
+)
 REST = 1.0
 POOL = 10
 
 
 class CeleryDispatcher:
-    """Sends runs as Celery messages of the task that bears the flow's name, with the run's id as task id."""
+    """Sends runs as Celery messages of the task that bears the flow's name, with the run's id as task id; a branch's
+    has an id of its own, and both in the header."""
 
     def __init__(self, app: Celery, send_options: Mapping[str, Mapping[str, Any]]) -> None:
         self._app = app
@@ -101,8 +105,13 @@ class CeleryDispatcher:
             options |= json.loads(delivery.message)
         task = self._app.tasks.get(delivery.flow)
         ignored = bool(options.get("ignore_result", getattr(task, "ignore_result", False)))
-        headers = {**(options.get("headers") or {}), HEADER: 1, "ignore_result": ignored}
-        options |= {"task_id": delivery.run_id, "producer": producer, "retry": False, "headers": headers}
+        word: Any = 1
+        if delivery.branch:
+            # Its end is nobody's result: no callback, no chord, no chain may hear of it.
+            options = {key: value for key, value in options.items() if key not in OF_THE_RUN}
+            ignored, word = True, [delivery.run_id, delivery.branch]
+        headers = {**(options.get("headers") or {}), HEADER: word, "ignore_result": ignored}
+        options |= {"task_id": delivery.task_id, "producer": producer, "retry": False, "headers": headers}
         # Else each send subscribes to the run's result, over a connection that may hang for minutes. The header rules.
         options["ignore_result"] = True
         if task is None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from celeryflows.clock import Clock, TurnedClock
-from celeryflows.engine.resume import wake_due
+from celeryflows.engine.resume import wake_branches, wake_due
 from celeryflows.engine.runtime import Dispatcher, Runtime
 from celeryflows.engine.starting import Call, start
 from celeryflows.engine.turn import NOT_CLAIMED, TurnEnd, take_turn
@@ -67,13 +67,14 @@ class EagerWorld:
                     return
                 self._clock.set(max(due, self._clock.now()))
                 wake_due(self.runtime)
+                wake_branches(self.runtime)
         finally:
             self._settling = False
         raise FlowsError(f"a flow slept {WAKES_BOUND:,} times in eager mode and has no end; use the test kit for it")
 
     def _take_turns(self) -> None:
         while self._dispatcher.waiting:
-            run_id = self._dispatcher.waiting.popleft().run_id
-            end = take_turn(self.runtime, run_id)
-            if end.status is not None:
-                self._ends[run_id] = end
+            delivery = self._dispatcher.waiting.popleft()
+            end = take_turn(self.runtime, delivery.run_id, branch=delivery.branch)
+            if end.status is not None and not delivery.branch:
+                self._ends[delivery.run_id] = end

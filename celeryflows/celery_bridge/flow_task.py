@@ -133,10 +133,15 @@ def _moment_or_seconds(value: Any, now: int) -> int | None:
 def take_delivery(host: Host, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """One message: take the run's next turn and tell Celery how it ended."""
     runtime, request = host.runtime, task.request
+    header = getattr(request, HEADER, None)
+    if isinstance(header, list):
+        run_id, branch = header
+        take_turn(runtime, run_id, _yields(host, task), branch=branch)
+        raise TurnOver
     if request.is_eager:
         end = host.run_eagerly(Call(task.name, call_event(args, kwargs), request.id))
     else:
-        if not getattr(request, HEADER, None):
+        if not header:
             _adopt(runtime, task, args, kwargs)
         end = take_turn(runtime, request.id, _yields(host, task))
     if end.status is None and (request.delivery_info or {}).get("redelivered"):

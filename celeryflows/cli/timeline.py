@@ -10,6 +10,7 @@ from rich.text import Text
 
 from celeryflows.cli.output import local, one_line_json, plain, span, status_text
 from celeryflows.console.runs import RunDetail, StepSummary
+from celeryflows.model.branches import index_of, lineage
 from celeryflows.model.runs import Status
 from celeryflows.model.steps import RESTING, Failure
 
@@ -109,8 +110,16 @@ def _axis(detail: RunDetail, console: Console) -> Table:
         style = STYLES.get(step.standing, "cyan")
         pieces = [] if step.kept else segments(step, end)
         picture = Text(bar(pieces, start, end, width, glyphs), style=style)
-        found.add_row(plain(step.id, 80), step.kind, picture, _words(step, end))
+        found.add_row(plain(_name(step), 80), step.kind, picture, _words(step, end))
     return found
+
+
+def _name(step: StepSummary) -> str:
+    """A branch's step stands indented below its group, by its place in it: `  [2] charge`."""
+    if not step.branch:
+        return step.id
+    own = step.id.removeprefix(f"{step.branch}/")
+    return f"{'  ' * len(lineage(step.branch))}[{index_of(step.branch)}] {own}"
 
 
 def _words(step: StepSummary, now: datetime) -> Text:

@@ -1,5 +1,7 @@
 """Runs on the desk: lists, and one run with its steps as a timeline needs them."""
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +12,7 @@ from celeryflows.durations import to_datetime
 from celeryflows.engine.failures import read_failure
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import UnknownRun
+from celeryflows.model.branches import GROUPS, group_of, index_of
 from celeryflows.model.runs import Status
 from celeryflows.model.steps import Failure, Kind, State
 from celeryflows.store.reports.events import one_event
@@ -50,10 +53,10 @@ class StepSummary:
     """A step on the time axis.
 
     `standing`: done, failed, retrying, late (it ended after its run was cancelled), sleeping, slept, waiting, answered,
-    timed out, replaced (another run took its place), closed (its run ended first), edited (it has not begun). `awaits`
-    is the name of an event or signal, or the id of the invoked run, which `child` is too. `until` is None while it goes
-    on. `recorded_at` is when it was written last, and `took` how long the attempt ran that was written then. `kept`: a
-    rerun has it from the run that it repeats.
+    timed out, replaced (another run took its place), closed (its run or branch ended first), edited (it has not
+    begun). `awaits` is the name of an event or signal, or the id of the invoked run, which `child` is too. `until` is
+    None while it goes on. `recorded_at` is when it was written last, and `took` how long the attempt ran that was
+    written then. `kept`: a rerun has it from the run that it repeats. `branch`: the path of its branch, or ''.
     """
 
     id: str
@@ -72,6 +75,7 @@ class StepSummary:
     problem: str | None
     child: str | None = None
     kept: bool = False
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ def run(runtime: Runtime, run_id: str) -> RunDetail:
     with store.connection() as connection:
         now = connection.now()
     event = one_event(store, found.event_id)
-    steps = tuple(step_summary(step, found.ended_at, now) for step in run_steps(store, run_id))
+    steps = tuple(step_summary(step, found.ended_at, now) for step in under_groups(run_steps(store, run_id)))
     return RunDetail(run_summary(found), summary_of(event) if event else None, steps, to_datetime(now))
 
 
@@ -131,7 +135,9 @@ def run_summary(row: RunView) -> RunSummary:
 
 
 def step_summary(step: StepView, run_ended_at: int | None, now: int) -> StepSummary:
-    """A stored step as it is shown; an open one is cut at the end of its run."""
+    """A stored step as it is shown; an open one is cut at the end of its run, or of its branch."""
+    if step.branch_ended_at is not None:
+        run_ended_at = step.branch_ended_at
     is_error = step.state in (State.FAILED, State.RETRYING)
     return StepSummary(
         id=step.id,
@@ -150,7 +156,26 @@ def step_summary(step: StepView, run_ended_at: int | None, now: int) -> StepSumm
         problem=step.problem,
         child=step.wait_name if step.kind == Kind.INVOKE else None,
         kept=step.turn == 0 and step.state != State.EDITED,
+        branch=step.branch,
     )
+
+
+def under_groups(steps: Sequence[StepView]) -> list[StepView]:
+    """The steps with those of each group's branches right below it, branch by branch; else in their order."""
+    below: dict[str, list[StepView]] = defaultdict(list)
+    for step in steps:
+        below[group_of(step.branch) if step.branch else ""].append(step)
+
+    def walk(group: str) -> Iterator[StepView]:
+        # Sorted by branch alone: inside one they keep their order.
+        for step in sorted(below.pop(group, ()), key=lambda one: index_of(one.branch) if one.branch else 0):
+            yield step
+            if step.kind in GROUPS:
+                yield from walk(step.id)
+
+    found = list(walk(""))
+    # What a rerun kept may stand without its group's row.
+    return found + [step for left in below.values() for step in left]
 
 
 _WAITS = {"answered": "answered", "expired": "timed out", "replaced": "replaced", "closed": "closed"}
@@ -161,6 +186,8 @@ def _standing(step: StepView, run_ended_at: int | None, now: int) -> str:
     if step.kind == Kind.SLEEP:
         end = now if run_ended_at is None else run_ended_at
         return "slept" if step.due_at is not None and step.due_at <= end else _open("sleeping", run_ended_at)
+    if step.kind in GROUPS:
+        return "done" if step.joined_at is not None else _open("waiting", run_ended_at)
     if step.kind in WAITING and step.state == State.WAITING:
         return _open("waiting", run_ended_at) if step.wait == "open" else _WAITS.get(step.wait or "", step.state)
     return _open(step.state, run_ended_at) if step.state == State.RETRYING else step.state
@@ -174,6 +201,8 @@ def _until(step: StepView, run_ended_at: int | None, now: int) -> int | None:
     """When it ended, None while it goes on."""
     if step.kind == Kind.WAIT and step.wait == "answered":
         return max(step.began, step.answered_at or step.began)
+    if step.kind in GROUPS:
+        return step.joined_at if step.joined_at is not None else run_ended_at
     if step.state in (State.WAITING, State.RETRYING):
         ends = [at for at in (step.due_at, run_ended_at) if at is not None and at <= now]
         return run_ended_at if step.state == State.RETRYING else min(ends, default=None)

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from celeryflows.engine.endings import Cancelled, cancel_within
 from celeryflows.engine.matching import Verdict, judged
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.units import lock_units, queue_units
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.runs import Delivery, NewRun, Status
 from celeryflows.model.waits import OpenWait, match_piece
+from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection
 
 
@@ -43,16 +45,16 @@ class Routed:
 
 
 def answer(
-    runtime: Runtime, tx: Connection, verdicts: Sequence[Verdict], routed: Routed, sender: str | None = None
+    runtime: Runtime, tx: Connection, verdicts: Sequence[Verdict], routed: Routed, sender: Unit | None = None
 ) -> None:
     """One event answers every wait that matches; of several events the first to match consumes a wait, or cancels."""
-    runs = {one.wait.run_id for one in verdicts if one.answers}
-    if runs:
-        tx.runs.lock(sorted(runs | ({sender} if sender else set())))
+    units = {(one.wait.run_id, one.wait.branch) for one in verdicts if one.answers}
     ends = _ends(verdicts)
+    if units:
+        lock_units(tx, units | ({sender} if sender else set()), whole=ends)
     if ends:
         tx.cancels.lock_waits(sorted({one.wait.id for one in verdicts}), sorted(ends))
-    woken: set[str] = set()
+    woken: set[Unit] = set()
     # By wait, as everybody who holds waits; for each wait the events keep their order.
     for one in sorted(verdicts, key=lambda one: one.wait.id):
         if one.problem:
@@ -60,13 +62,13 @@ def answer(
         if not one.answers or (one.wait.cancels and one is not ends[one.wait.run_id]):
             continue
         if (run := tx.waits.answer(one.wait.id, one.event.id)) is not None and not one.wait.cancels:
-            woken.add(run)
+            woken.add((run, one.wait.branch))
     if ends:
         reasons = {run: _reason(one.event) for run, one in ends.items()}
-        routed.own = {run: reasons.pop(run) for run in list(reasons) if run == sender}
+        routed.own = {run: reasons.pop(run) for run in list(reasons) if sender and run == sender[0]}
         routed.ended(_cancel_lines(runtime, tx, reasons))
     if woken:
-        routed.deliveries += tx.runs.queue_answered(sorted(woken))
+        routed.deliveries += queue_units(tx, woken)
 
 
 def _cancel_lines(runtime: Runtime, tx: Connection, reasons: dict[str, str]) -> list[Cancelled]:
@@ -75,7 +77,7 @@ def _cancel_lines(runtime: Runtime, tx: Connection, reasons: dict[str, str]) -> 
     left = reasons.keys() - {one.run_id for one in found}
     lasts = {last: reasons[run] for run in sorted(left) if (last := tx.links.last_of(run)) not in (None, run)}
     if lasts:
-        tx.runs.lock(sorted(lasts))
+        lock_units(tx, [(last, "") for last in lasts], whole=lasts)
         found += cancel_within(runtime, tx, lasts)
     return found
 

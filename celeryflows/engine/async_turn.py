@@ -38,8 +38,7 @@ class _Selector(selectors.DefaultSelector):
         """Wait for I/O, or leave the loop when only parked steps are left."""
         if self.is_armed and self.journal.over and timeout != 0:
             raise _Quiet
-        parked = self.journal.paused or self.journal.yielding or bool(self.journal.pending)
-        if not self.is_armed or not parked or self.journal.running or timeout == 0:
+        if not self.is_armed or not self.journal.is_parked or self.journal.running or timeout == 0:
             return super().select(timeout)
         # The loop's own wake-up pipe is always registered.
         alone = timeout is None and len(self.get_map()) <= 1

@@ -1,7 +1,7 @@
 """How a turn's outcome is written: suspend, finish, fail, hand back. Each in one transaction, messages after it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celeryflows.codec import dumps
@@ -45,17 +45,19 @@ class Ended:
 
 def hand_back(runtime: Runtime, connection: Connection, claim: Claim) -> None:
     """running -> queued; another turn goes on from the same point."""
-    delivery = connection.repeat(lambda: connection.runs.hand_back(claim))
+    delivery = connection.repeat(lambda: connection.unit(claim).hand_back(claim))
     if delivery is not None:
         runtime.dispatcher.send_runs([delivery])
 
 
 def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) -> bool:
-    """running -> suspended until the first of what is pending; False when a wait is answered already."""
+    """running -> suspended until the first of what is pending; False when one of it has come already."""
     claim = recorder.claim
     wake = min((p.row.due for p in pending if p.row.due is not None), default=None)
     fresh = [p.wait for p in pending if p.wait is not None and not p.armed]
-    armed = [p.row.key for p in pending if p.armed]
+    armed = [p.row.key for p in pending if p.armed and p.group is None]
+    groups = [p.group for p in pending if p.group is not None]
+    opened = [p.group for p in pending if p.group is not None and not p.armed]
     openings = Openings(recorder, pending)
     tries = 0
 
@@ -63,25 +65,34 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         nonlocal tries
         tries += 1
         # A second try may find the waits that the first one armed and answered, when only its reply was lost.
-        known = armed if tries == 1 else [p.row.key for p in pending if p.waits]
+        known = armed if tries == 1 else [p.row.key for p in pending if p.waits and p.group is None]
         _lock_waits(tx, fresh, openings.stripes)
         openings.lock(tx)
-        if not tx.runs.suspend(claim, wake, claim.attempt):
-            return _suspended_before(tx, claim)
+        if not tx.unit(claim).suspend(claim, wake, claim.attempt):
+            return suspended_before(tx, claim)
         tx.steps.put([p.row for p in pending])
+        for group in opened:
+            tx.groups.open(claim.run_id, claim.path, group)
         answered = _arm(runtime, tx, claim, pending) | openings.open(tx, again=tries > 1)
-        if answered or (known and tx.waits.settled(claim.run_id, known)):
-            # The event came first: the run stays ours, and the handler goes on at once.
-            tx.runs.resume_own(claim)
+        if (
+            answered
+            or (known and tx.waits.settled(claim.run_id, known))
+            or (groups and tx.groups.settled(claim.run_id, [group.path for group in groups]))
+        ):
+            # What it waits for came first: the turn stays ours, and the handler goes on at once.
+            tx.unit(claim).resume_own(claim)
             return False
         return True
 
     suspended = recorder.connection.transact(work)
     recorder.tell_tried()
     openings.send_off()
-    if suspended:
+    if suspended and not claim.path:
         telling.suspended(claim, recorder.now(), wake)
         tell_suspended(runtime, recorder.connection, claim.run_id)
+    if opened:
+        paths = [path for group in opened for path in group.branches]
+        runtime.dispatcher.send_runs([replace(claim.delivery, branch=path) for path in paths])
     return suspended
 
 
@@ -113,7 +124,7 @@ def _lock_waits(tx: Connection, waits: Sequence[WaitSpec], signals: Sequence[int
 def _arm(runtime: Runtime, tx: Connection, claim: Claim, pending: Sequence[Pending]) -> bool:
     """Open the waits, then look for what arrived before: a later statement than the locks."""
     arming = [
-        NewWait(derived_id("wait", claim.run_id, one.wait.key), claim.run_id, one.wait, one.row.due)
+        NewWait(derived_id("wait", claim.run_id, one.wait.key), claim.run_id, one.wait, one.row.due, claim.path)
         for one in pending
         if one.wait is not None and not one.armed and one.row.due is not None
     ]
@@ -143,9 +154,9 @@ def _arrived(runtime: Runtime, tx: Connection, claim: Claim, wait: NewWait) -> S
     return None
 
 
-def _suspended_before(tx: Connection, claim: Claim) -> bool:
+def suspended_before(tx: Connection, claim: Claim) -> bool:
     """The fence took no row: our own commit whose reply was lost, a cancelled run, or a lost turn."""
-    found = tx.runs.outcome(claim.run_id)
+    found = tx.unit(claim).stands(claim)
     if found is not None and (found.turn, found.token) == (claim.turn, claim.token):
         if found.status == Status.CANCELLED:
             raise TurnCancelled
@@ -163,18 +174,17 @@ def ended(runtime: Runtime, flow: Flow, recorder: Recorder, conclusion: Conclusi
             if not is_final(error):
                 raise
             return _fail(runtime, recorder, error)
-    if is_final(conclusion.error) or recorder.claim.attempt >= flow.policy.retries:
-        return _fail(runtime, recorder, conclusion.error)
-    return _try_again(runtime, flow, recorder, conclusion.error)
+    final = try_again(runtime, flow, recorder, conclusion.error)
+    return Ended(suspended=True) if final is None else _fail(runtime, recorder, final)
 
 
 def _complete(runtime: Runtime, flow: Flow, recorder: Recorder, value: Any) -> Ended:
     claim, connection, what = recorder.claim, recorder.connection, "the flow's value"
     output = dumps(value, what=what) if flow.output_type is None else flow.output_type.write(value, what=what)[0]
-    most = runtime.settings.max_value_bytes
-    if len(output) * 4 > most and (size := len(output.encode())) > most:
-        raise BoundExceeded(f"{what} in bytes", most, size, "Return a key instead, or raise flows_max_value_bytes.")
-    owed = connection.repeat(lambda: _end_unheard(runtime, connection, claim, output))
+    bounded(runtime, output, what)
+    owed = (
+        None if recorder.has_branches else connection.repeat(lambda: _end_unheard(runtime, connection, claim, output))
+    )
     if owed is None:
         event = completed_event(runtime, claim, output)
         _finish(runtime, recorder, Status.COMPLETED, output, None, event)
@@ -182,6 +192,14 @@ def _complete(runtime: Runtime, flow: Flow, recorder: Recorder, value: Any) -> E
         pay(runtime, claim.run_id, cancel)
     telling.completed(claim, recorder.now(), output)
     return Ended(output=output)
+
+
+def bounded(runtime: Runtime, text: str, what: str) -> str:
+    """A value as it is stored. Raises BoundExceeded."""
+    most = runtime.settings.max_value_bytes
+    if len(text) * 4 > most and (size := len(text.encode())) > most:
+        raise BoundExceeded(f"{what} in bytes", most, size, "Return a key instead, or raise flows_max_value_bytes.")
+    return text
 
 
 def _end_unheard(runtime: Runtime, connection: Connection, claim: Claim, output: str) -> str | None:
@@ -210,6 +228,8 @@ def _finish(
 
     def work(tx: Connection) -> str:
         owed = tx.runs.finish(claim, status, output, error) or check_own_end(tx, claim)
+        if recorder.has_branches:
+            tx.branches.cancel_below(claim.run_id, "")
         tx.waits.close(claim.run_id)
         if listened:
             tx.events.add_unrouted([event])
@@ -223,30 +243,34 @@ def _finish(
 
 def check_own_end(connection: Connection, claim: Claim) -> str:
     """The fence took no row: fine when it was our own commit, whose reply was lost; what it owes."""
-    found = connection.runs.outcome(claim.run_id)
+    found = connection.unit(claim).stands(claim)
     if found is None or (found.turn, found.token) != (claim.turn, claim.token):
         raise LostTurn
     if found.status == Status.CANCELLED:
         raise TurnCancelled
     if found.status == Status.RUNNING:
         raise LostTurn
-    return found.owes or NOTHING
+    return getattr(found, "owes", None) or NOTHING
 
 
-def _try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseException) -> Ended:
+def try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseException) -> BaseException | None:
+    """Suspend until the body's next attempt; the error when there is none to come."""
     claim, now = recorder.claim, recorder.now()
     attempt = claim.attempt + 1
+    if is_final(error) or claim.attempt >= flow.policy.retries:
+        return error
     try:
         delay = flow.policy.delay_after(error, attempt, now=now, dice=runtime.dice())
     except Exception as bad:
-        return _fail(runtime, recorder, bad)
+        return bad
 
     def work(tx: Connection) -> None:
-        if not tx.runs.suspend(claim, now + delay, attempt):
-            _suspended_before(tx, claim)
-        tx.runs.note_error(claim.run_id, failure_text(failure_of(error)))
+        if not tx.unit(claim).suspend(claim, now + delay, attempt):
+            suspended_before(tx, claim)
+        tx.unit(claim).note_error(claim, failure_text(failure_of(error)))
 
     recorder.connection.transact(work)
-    telling.suspended(claim, recorder.now(), now + delay, error)
-    tell_suspended(runtime, recorder.connection, claim.run_id)
-    return Ended(suspended=True)
+    if not claim.path:
+        telling.suspended(claim, recorder.now(), now + delay, error)
+        tell_suspended(runtime, recorder.connection, claim.run_id)
+    return None

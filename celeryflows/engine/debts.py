@@ -7,9 +7,10 @@ from collections.abc import Callable
 from celeryflows.engine.aftermath import left_to_recovery
 from celeryflows.engine.failures import failure_text
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.units import lock_units, queue_units
 from celeryflows.errors import BoundExceeded
 from celeryflows.model.runs import Delivery, Status
-from celeryflows.model.steps import Failure, State
+from celeryflows.model.steps import Failure, State, branch_of
 from celeryflows.store.connection import Connection
 from celeryflows.store.links import Debt
 
@@ -33,13 +34,14 @@ def pay(runtime: Runtime, run_id: str, cancel: Cancel) -> None:
 
 
 def _tell_parent(runtime: Runtime, tx: Connection, debt: Debt, woken: list[Delivery]) -> None:
-    tx.runs.lock([debt.run_id, *([debt.parent] if debt.parent else [])])
+    parent = (debt.parent or "", branch_of(debt.parent_key or ""))
+    lock_units(tx, [(debt.run_id, ""), *([parent] if debt.parent else [])])
     if not tx.links.settle(debt.run_id) or debt.parent is None or debt.parent_key is None:
         # A try whose reply was lost has put the message into `woken`.
         return
     if tx.links.answer(debt.parent, debt.parent_key):
         tx.steps.settle(debt.parent, debt.parent_key, *_answer(runtime, tx, debt, debt.parent))
-        woken[:] = tx.runs.queue_answered([debt.parent])
+        woken[:] = queue_units(tx, [parent])
 
 
 def _answer(runtime: Runtime, tx: Connection, debt: Debt, parent: str) -> tuple[State, str]:

@@ -84,6 +84,7 @@ def cancel_within(
         moved += [(row, shown) for row in tx.runs.cancel(runs, shown, past=past)]
     if not moved:
         return []
+    tx.branches.cancel_all([row.id for row, _ in moved])
     tx.cancels.close_all([row.id for row, _ in moved])
     if not told(runtime, tx, RUN_CANCELLED):
         return [Cancelled(row, reason) for row, reason in moved]

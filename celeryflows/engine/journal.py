@@ -1,7 +1,7 @@
 """What all step tools of a turn share: the memos, the ids in flight, and how a step is entered, recorded and parked."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celeryflows.engine.budget import ValueBudget
@@ -16,6 +16,7 @@ from celeryflows.errors import (
     FlowsError,
     LostTurn,
     NondeterminismError,
+    PayloadLocked,
     StepMisuse,
     Suspend,
     TurnCancelled,
@@ -39,13 +40,14 @@ class JournalBase:
         self.memos = memos
         self.pending: list[Pending] = []
         self.doom: FlowsError | None = None
-        self.gone: LostTurn | TurnCancelled | None = None
+        self.gone: LostTurn | TurnCancelled | PayloadLocked | None = None
         self.successor: Successor | None = None
         self.paused = False
         self.closing = False
         self.yielding = False
         self.running = 0
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.joined: set[str] = set()
         self.ids = StepIds(runtime.settings.max_steps)
         self.budget = ValueBudget(runtime.settings, (memo.value for memo in memos.values()))
         self.previous_began = recorder.claim.started_at
@@ -93,9 +95,19 @@ class JournalBase:
 
     def give_up(self, signal: BaseException) -> None:
         """The turn is over, whoever swallows its signal: no step of it runs any more."""
-        if isinstance(signal, LostTurn | TurnCancelled):
+        if isinstance(signal, LostTurn | TurnCancelled | PayloadLocked):
             self.gone = self.gone or signal
         self.paused = True
+
+    @property
+    def own_memos(self) -> Iterable[Memo]:
+        """What the unit of this turn did itself."""
+        return self.memos.values()
+
+    @property
+    def is_parked(self) -> bool:
+        """True when code waits that this turn does not resume."""
+        return self.paused or self.yielding or bool(self.pending)
 
     @property
     def over(self) -> bool:

@@ -27,7 +27,8 @@ class Openings:
     def lock(self, tx: Connection) -> None:
         """Take the rows of this run and of those whose place it may take."""
         if self._signals:
-            lock_rivals(tx, self._recorder.claim.run_id, self._signals)
+            claim = self._recorder.claim
+            lock_rivals(tx, (claim.run_id, claim.path), self._signals)
 
     def open(self, tx: Connection, *, again: bool) -> bool:
         """Write them under the run's lock; True when a step of the run is over at once. `again`: not the first try."""

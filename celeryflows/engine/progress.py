@@ -45,3 +45,16 @@ class Progress:
         self._steps += 1
         self._unmet.discard(key)
         self._news = self._steps
+
+
+class Silence(Progress):
+    """What a branch's turn repeats of the handler around its branch: none of it is news."""
+
+    def __init__(self) -> None:
+        super().__init__({}, first=False, again=False)
+
+    def meet(self, memo: Memo) -> None:
+        """Nothing to tell."""
+
+    def begin(self, key: str) -> None:
+        """Nothing to tell."""

@@ -19,7 +19,8 @@ class Recorder:
     """Records steps of one claimed turn over one held connection.
 
     `heard` is the store's clock in its last reply; `looked` that the turn found its wait answered and replays.
-    `must_yield` says when the turn has to go back to the queue; `tried`: failed attempts that its suspension commits.
+    `must_yield` says when the turn has to go back to the queue; `tried`: failed attempts that its suspension commits;
+    `has_branches`: groups of the run may be open when it ends.
     """
 
     def __init__(self, runtime: Runtime, connection: Connection, claim: Claim, must_yield: Callable[[], bool]) -> None:
@@ -29,6 +30,7 @@ class Recorder:
         self.must_yield = must_yield
         self.looked = False
         self.tried: list[StepRow] = []
+        self.has_branches = False
         self.heard = claim.at
         self._heard_at = runtime.clock.monotonic()
 
@@ -73,7 +75,7 @@ class Recorder:
             else:
                 self.hear(at)
 
-        goes_on = deliver(self.runtime, accept(self.runtime, events, ids), also=fence, sender=row.run)
+        goes_on = deliver(self.runtime, accept(self.runtime, events, ids), also=fence, sender=(row.run, row.branch))
         self._tell(row)
         if not goes_on:
             raise TurnCancelled
@@ -100,7 +102,7 @@ class Recorder:
 
     def _adopt(self, connection: Connection, row: StepRow, *, keeps_late: bool = True) -> str | None:
         """A write that took no row: our own commit whose reply was lost, a cancelled run, or a lost turn."""
-        found = connection.steps.read_back(row.run, row.key)
+        found = connection.steps.read_back(row.run, row.key, row.branch)
         if found is None:
             raise LostTurn
         mine = (found.turn, found.token) == (row.turn, row.token)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from celeryflows.durations import SECOND, format_duration
 from celeryflows.engine import telling
+from celeryflows.engine.branches import fail_lost_branch
 from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import failed_event, told
 from celeryflows.engine.failures import failure_text, run_failed
@@ -43,6 +44,25 @@ def wake_due(runtime: Runtime) -> int:
     if woken:
         runtime.dispatcher.send_runs(woken)
     telling.queued(new)
+    return len(due)
+
+
+def wake_branches(runtime: Runtime) -> int:
+    """Queue the branches whose time has come, a batch a transaction; how many."""
+    with runtime.store.connection() as connection:
+        due = connection.branches.due(BATCH)
+        if not due:
+            return 0
+
+        def work(tx: Connection) -> list[Delivery]:
+            tx.branches.lock(due)
+            woken = tx.branches.queue_due(due)
+            tx.waits.expire_in_branches([(delivery.run_id, delivery.branch) for delivery in woken])
+            return woken
+
+        woken = connection.transact(work)
+    if woken:
+        runtime.dispatcher.send_runs(woken)
     return len(due)
 
 
@@ -96,6 +116,8 @@ class Recovered:
 
 def requeue(runtime: Runtime, held: Held) -> bool:
     """running -> queued after its worker was lost; after too many losses at one point it fails. False: it moved on."""
+    if held.path:
+        return _requeue_branch(runtime, held)
 
     def work(tx: Connection) -> Recovered | None:
         back = tx.runs.requeue(held)
@@ -121,13 +143,30 @@ def requeue(runtime: Runtime, held: Held) -> bool:
     return True
 
 
+def _requeue_branch(runtime: Runtime, held: Held) -> bool:
+    back = runtime.store.transact(lambda tx: tx.branches.requeue(held))
+    if back is None:
+        return False
+    delivery, lost = back
+    if lost < runtime.settings.max_lost:
+        runtime.dispatcher.send_runs([delivery])
+    else:
+        fail_lost_branch(runtime, (held.id, held.path), failure_text(_worker_lost(lost)))
+    return True
+
+
+def _worker_lost(lost: int) -> Failure:
+    return Failure("WorkerLost", f"its worker died {lost} times at the same point of the handler")
+
+
 def _fail_lost(runtime: Runtime, tx: Connection, delivery: Delivery, lost: int) -> Recovered:
-    failure = Failure("WorkerLost", f"its worker died {lost} times at the same point of the handler")
+    failure = _worker_lost(lost)
     found = tx.runs.outcome(delivery.run_id)
     if found is None:
         raise UnknownRun(f"No run {delivery.run_id!r}.")
     error = failure_text(failure)
     tx.runs.fail_lost(delivery.run_id, error)
+    tx.branches.cancel_below(delivery.run_id, "")
     tx.waits.close(delivery.run_id)
     trigger = tx.events.get(found.event_id)
     if trigger is None or not told(runtime, tx, RUN_FAILED):

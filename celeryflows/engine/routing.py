@@ -16,6 +16,7 @@ from celeryflows.engine.runtime import Runtime
 from celeryflows.model.cancels import cancel_waits
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.waits import match_hash
+from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection, TransientError
 from celeryflows.store.runs import Bound
 
@@ -23,10 +24,10 @@ Also = Callable[[Connection], None]
 
 
 def deliver(
-    runtime: Runtime, events: Sequence[StoredEvent], also: Also | None = None, sender: str | None = None
+    runtime: Runtime, events: Sequence[StoredEvent], also: Also | None = None, sender: Unit | None = None
 ) -> bool:
     """Store and route new events, then send the messages. `also` writes in the same transaction, after the routing,
-    to the run that sends: it is locked with those that the events answer. False when they cancelled that run.
+    to the run or branch that sends: it is locked with those that the events answer. False when they cancelled that run.
 
     A reply that was lost is recognised by the events' ids, so that nothing is routed twice.
     """
@@ -170,7 +171,7 @@ def cancel_line(runtime: Runtime, run_id: str, reason: str) -> Cancelled | None:
 
 
 def _route_new(
-    runtime: Runtime, tx: Connection, events: Sequence[StoredEvent], sender: str | None, *, again: bool
+    runtime: Runtime, tx: Connection, events: Sequence[StoredEvent], sender: Unit | None, *, again: bool
 ) -> Routed | None:
     """None when an earlier try has stored them: it was committed, or was about to be, when its reply was lost."""
     catalog, hashes = _prepare(runtime, tx, events)

@@ -16,6 +16,7 @@ class Settings:
     max_value_bytes: int = 4 * MIB
     max_run_bytes: int = 32 * MIB
     max_steps: int = 1_000
+    max_branches: int = 1_000
     max_wait: int = 366 * DAY
     dedupe: int = 7 * DAY
     beat_every: int = 5 * SECOND

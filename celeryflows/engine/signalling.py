@@ -7,12 +7,14 @@ from typing import Any
 from celeryflows.codec import dumps
 from celeryflows.engine.failures import failure_text
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.units import lock_units, queue_units
 from celeryflows.engine.waiting import Pending
 from celeryflows.errors import BoundExceeded
 from celeryflows.ids import derived_id, new_id
 from celeryflows.model.runs import Delivery
 from celeryflows.model.signals import SignalSpec, check_signal_name
 from celeryflows.model.steps import Failure, State
+from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Claim
 from celeryflows.store.signals import Waiter
@@ -28,12 +30,12 @@ class Armed:
     woken: list[Delivery] = field(default_factory=list)
 
 
-def lock_rivals(tx: Connection, run_id: str, specs: Sequence[SignalSpec]) -> None:
-    """Under the names' stripes: take the rows of this run and of those that it may replace, in order."""
+def lock_rivals(tx: Connection, unit: Unit, specs: Sequence[SignalSpec]) -> None:
+    """Under the names' stripes: take the rows of this run or branch and of those that it may replace, in order."""
     waiters = [(spec, tx.signals.waiter(spec.name)) for spec in specs]
-    rivals = {waiter.run_id for spec, waiter in waiters if waiter is not None and (spec.replaces or waiter.is_due)}
-    if rivals - {run_id}:
-        tx.runs.lock(sorted(rivals | {run_id}))
+    rivals = {waiter.unit for spec, waiter in waiters if waiter is not None and (spec.replaces or waiter.is_due)}
+    if rivals - {unit}:
+        lock_units(tx, rivals | {unit})
 
 
 def arm_signals(tx: Connection, claim: Claim, pending: Sequence[Pending], *, again: bool) -> Armed:
@@ -61,10 +63,10 @@ def _take_place(tx: Connection, claim: Claim, spec: SignalSpec, armed: Armed) ->
     if not spec.replaces and not waiter.is_due:
         return _taken(spec, waiter)
     if tx.signals.end(waiter.id, "expired" if waiter.is_due else "replaced"):
-        if waiter.run_id == claim.run_id:
+        if waiter.unit == (claim.run_id, claim.path):
             armed.settled = True
         else:
-            armed.woken += tx.runs.queue_answered([waiter.run_id])
+            armed.woken += queue_units(tx, [waiter.unit])
     return None
 
 
@@ -110,12 +112,12 @@ def _wake(runtime: Runtime, connection: Connection, waiter: Waiter, text: str) -
     def work(tx: Connection) -> bool:
         nonlocal tries
         tries += 1
-        tx.runs.lock([waiter.run_id])
+        lock_units(tx, [waiter.unit])
         key = tx.signals.answer(waiter.id, token)
         if key is None:
             return tries > 1 and tx.signals.is_answered_by(waiter.id, token)
         tx.steps.settle(waiter.run_id, key, State.DONE, text)
-        woken[:] = tx.runs.queue_answered([waiter.run_id])
+        woken[:] = queue_units(tx, [waiter.unit])
         return True
 
     taken = connection.transact(work)

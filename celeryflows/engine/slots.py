@@ -58,8 +58,9 @@ class Slot:
         claim, clock = self._recorder.claim, self._recorder.runtime.clock
         took = int((clock.monotonic() - self.started) * 1e6) if self.started else None
         return StepRow(
-            claim.run_id, claim.turn, claim.token, self.key, self.kind, state, attempts, value, self.began, took, due
-        )
+            claim.run_id, claim.turn, claim.token, self.key, self.kind, state, attempts, value, self.began, took, due,
+            claim.path,
+        )  # fmt: skip
 
     @classmethod
     def around(cls, recorder: Recorder) -> "Slot | None":
@@ -101,3 +102,15 @@ class StepIds:
     def land(self, id: str) -> None:
         """The id is free again."""
         self._in_flight.discard(id)
+
+
+class BranchIds(StepIds):
+    """The ids of one branch: its steps are named below its path, and counted apart from all others."""
+
+    def __init__(self, most: int, path: str) -> None:
+        super().__init__(most)
+        self._path = path
+
+    def key(self, id: str) -> str:
+        """The key of the next use, below the branch."""
+        return f"{self._path}/{super().key(id)}"

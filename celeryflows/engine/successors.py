@@ -50,6 +50,8 @@ def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> s
         if link is None:
             check_own_end(tx, claim)
             return
+        if recorder.has_branches:
+            tx.branches.cancel_below(claim.run_id, "")
         tx.waits.close(claim.run_id)
         tx.events.add_private(successor.event)
         # It goes on for a run that was there: a pause does not stop it.

@@ -13,6 +13,8 @@ from celeryflows.codec import loads
 from celeryflows.context import Context, RunInfo
 from celeryflows.engine import telling
 from celeryflows.engine.async_turn import run_async
+from celeryflows.engine.branch_journal import BranchJournal
+from celeryflows.engine.branches import claim_branch, conclude_branch
 from celeryflows.engine.conclusion import Conclusion, ended, hand_back, suspend
 from celeryflows.engine.edited import read_edited
 from celeryflows.engine.recording import Recorder
@@ -20,9 +22,11 @@ from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.successors import continue_as
 from celeryflows.engine.turn_journal import TurnJournal
 from celeryflows.errors import BoundExceeded, LostTurn, PayloadLocked, Suspend, TurnCancelled, UnknownFlow
+from celeryflows.groups import AsyncGroup, Group
 from celeryflows.middleware import RunCall, entered, returned
 from celeryflows.model.runs import Status
 from celeryflows.steps import Steps
+from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Claim
 
@@ -49,31 +53,35 @@ def never() -> bool:
     return False
 
 
-def take_turn(runtime: Runtime, run_id: str, must_yield: Callable[[], bool] = never) -> TurnEnd:
-    """Take the run's next turn, if there is one to take.
+def take_turn(runtime: Runtime, run_id: str, must_yield: Callable[[], bool] = never, *, branch: str = "") -> TurnEnd:
+    """Take the next turn of the run, or of its branch, if there is one to take.
 
-    `must_yield` is asked at each step boundary: True hands the run back to the queue. Returns NOT_CLAIMED when there
+    `must_yield` is asked at each step boundary: True hands the turn back to the queue. Returns NOT_CLAIMED when there
     is nothing to claim; `status` CANCELLED or None (lost) tells that this turn changed nothing.
     """
     token = random.getrandbits(62)
     with runtime.store.connection() as connection:
         try:
-            claim = _claim(runtime, connection, run_id, token)
+            claim = _claim(runtime, connection, (run_id, branch), token)
             if claim is None:
                 return NOT_CLAIMED
             return _run_claimed(runtime, connection, claim, must_yield)
         except PayloadLocked as locked:
             # Another worker may have the key, or this one soon: the run must not fail for it.
             logger.error("run %s goes back to the queue: %s", run_id, locked)
-            return TurnEnd(Status.QUEUED) if connection.runs.shelve(run_id, token) else NOT_CLAIMED
+            units = connection.branches if branch else connection.runs
+            return TurnEnd(Status.QUEUED) if units.shelve(run_id, token) else NOT_CLAIMED
 
 
-def _claim(runtime: Runtime, connection: Connection, run_id: str, token: int) -> Claim | None:
+def _claim(runtime: Runtime, connection: Connection, unit: Unit, token: int) -> Claim | None:
+    run_id, branch = unit
     tries = 0
 
     def claim() -> Claim | None:
         nonlocal tries
         tries += 1
+        if branch:
+            return claim_branch(connection, runtime.worker, unit, token, again=tries > 1)
         made = connection.runs.claim(run_id, runtime.worker, token)
         # A reply that was lost may have been a claim that was made; asked after, for its commit may be under way yet.
         return made or (connection.runs.claimed(run_id, runtime.worker, token) if tries > 1 else None)
@@ -87,19 +95,18 @@ def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yi
         hand_back(runtime, connection, claim)
         known = ", ".join(sorted(runtime.flows)) or "none"
         raise UnknownFlow(f"No flow {claim.flow!r}. Known: {known}. Is its module imported by the worker?")
-    telling.claimed(claim)
-    if flow.definition.timeouts is not None and (within := flow.definition.timeouts.finish_us) is not None:
-        connection.repeat(lambda: connection.bounds.set_finish(claim, within))
+    if not claim.path:
+        _first_words(flow, connection, claim)
     recorder = Recorder(runtime, connection, claim, must_yield)
     try:
         while True:
             # The first turn has nothing to remember; its memos need no reading. A rerun may keep some.
             memos = (
-                connection.repeat(lambda: connection.steps.memos(claim.run_id))
-                if claim.turn > 1 or recorder.looked or claim.origin is not None
+                connection.repeat(lambda: connection.steps.memos(claim.run_id, claim.path))
+                if claim.turn > 1 or recorder.looked or claim.origin is not None or claim.path
                 else {}
             )
-            journal = TurnJournal(runtime, flow, recorder, memos)
+            journal = (BranchJournal if claim.path else TurnJournal)(runtime, flow, recorder, memos)
             if claim.origin is not None:
                 journal.edited = read_edited(connection, claim.run_id)
             conclusion = call_handler(runtime, flow, claim, journal)
@@ -113,11 +120,19 @@ def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yi
         return NOT_CLAIMED
 
 
+def _first_words(flow: Flow, connection: Connection, claim: Claim) -> None:
+    """A turn of the run itself begins."""
+    telling.claimed(claim)
+    if flow.definition.timeouts is not None and (within := flow.definition.timeouts.finish_us) is not None:
+        connection.repeat(lambda: connection.bounds.set_finish(claim, within))
+
+
 def call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJournal) -> Conclusion:
     """Run the handler over a journal, through the middleware; how it left."""
     step = AsyncSteps(journal) if flow.is_async else Steps(journal)
+    group = AsyncGroup(journal) if flow.is_async else Group(journal)
     info = RunInfo(claim.run_id, claim.flow, claim.version)
-    ctx = Context(runtime.schemas.read(claim.event), info, journal, step)
+    ctx = Context(runtime.schemas.read(claim.event), info, journal, step, group)
     try:
         if runtime.middleware:
             return _through_middleware(runtime, flow, journal, ctx)
@@ -143,11 +158,15 @@ def _through_middleware(runtime: Runtime, flow: Flow, journal: TurnJournal, ctx:
 def _conclude(runtime: Runtime, flow: Flow, journal: TurnJournal, conclusion: Conclusion) -> TurnEnd | None:
     """Write the outcome; None when a wait is answered already and the handler goes on at once."""
     recorder = journal.recorder
+    if isinstance(journal, BranchJournal):
+        status = conclude_branch(runtime, flow, journal, conclusion)
+        return TurnEnd(status) if status is not None else None
     if journal.gone is not None:
         raise journal.gone
     if journal.doom is not None:
         return _ended(runtime, flow, journal, Conclusion(error=journal.doom))
     if journal.successor is not None:
+        recorder.has_branches = journal.has_branches
         next_id = continue_as(runtime, recorder, journal.successor)
         return TurnEnd(Status.COMPLETED, continued_as=next_id)
     if journal.yielding:
@@ -162,6 +181,7 @@ def _conclude(runtime: Runtime, flow: Flow, journal: TurnJournal, conclusion: Co
 
 
 def _ended(runtime: Runtime, flow: Flow, journal: TurnJournal, conclusion: Conclusion) -> TurnEnd:
+    journal.recorder.has_branches = journal.has_branches
     end = ended(runtime, flow, journal.recorder, conclusion)
     if end.suspended:
         return TurnEnd(Status.SUSPENDED)

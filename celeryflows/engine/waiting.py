@@ -8,6 +8,7 @@ from celeryflows.engine.children import Child
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ExpressionError, InvalidDuration
 from celeryflows.expressions import compile_expression
+from celeryflows.model.branches import NewGroup
 from celeryflows.model.events import RESERVED, check_name
 from celeryflows.model.signals import SignalSpec
 from celeryflows.model.waits import CONDITION_ONLY, WAIT_NAMES, WaitSpec, is_path, value_at
@@ -18,13 +19,15 @@ from celeryflows.store.steps import StepRow
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A step that goes on later: at a time, by an event, a signal or a child. `armed`: its wait is stored already."""
+    """A step that goes on later: at a time, by an event, a signal, a child or a group. `armed`: what it waits for is
+    stored already."""
 
     row: StepRow
     wait: WaitSpec | None = None
     armed: bool = False
     signal: SignalSpec | None = None
     child: Child | None = None
+    group: NewGroup | None = None
 
     @property
     def waits(self) -> bool:

@@ -48,11 +48,22 @@ FIRST = "flows_first"
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one Celery message needs: the run, its flow, and the run's own sending options as JSON."""
+    """What one Celery message needs: the run, its flow, the run's own sending options as JSON; of a branch its path."""
 
     run_id: str
     flow: str
     message: str | None = None
+    branch: str = ""
+
+    @property
+    def task_id(self) -> str:
+        """The message's id."""
+        return task_id(self.run_id, self.branch)
+
+
+def task_id(run_id: str, branch: str) -> str:
+    """The id of a unit's messages: the run's own, or one of the branch's, so that it never speaks for the run."""
+    return f"{run_id}/{branch}" if branch else run_id
 
 
 @dataclass(frozen=True, slots=True)

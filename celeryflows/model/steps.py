@@ -1,5 +1,6 @@
 """A step's kinds, ids and memo: what a run remembers of it."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -8,6 +9,8 @@ from celeryflows.errors import BoundExceeded, StepMisuse
 from celeryflows.model.events import StoredEvent
 
 ID_BOUND = 256
+# How the steps of a group's branches are named.
+_IN_BRANCH = re.compile(r"group(\.[^/\[]*)?(:\d+)?\[\d+\]/")
 
 
 class Kind(StrEnum):
@@ -20,10 +23,12 @@ class Kind(StrEnum):
     INVOKE = "invoke"
     SIGNAL = "signal"
     TRANSACTION = "transaction"
+    PARALLEL = "parallel"
+    RACE = "race"
 
 
-# These hold no worker: the run sleeps, or waits for an event, a signal or another run.
-RESTING = frozenset({Kind.SLEEP, Kind.WAIT, Kind.INVOKE, Kind.SIGNAL})
+# These hold no worker: the run sleeps, or waits for an event, a signal, another run or its branches.
+RESTING = frozenset({Kind.SLEEP, Kind.WAIT, Kind.INVOKE, Kind.SIGNAL, Kind.PARALLEL, Kind.RACE})
 
 
 class State(StrEnum):
@@ -87,4 +92,18 @@ def check_step_id(value: object) -> str:
         raise StepMisuse(
             f"step id {value!r} ends in ':{count}', which is how repeated ids are numbered; choose another"
         )
+    if "]/" in value and _IN_BRANCH.match(value):
+        raise StepMisuse(f"step id {value!r} begins as the steps of a group's branches are named; choose another")
     return value
+
+
+def branch_of(key: str) -> str:
+    """The path of the branch that a step belongs to by its key, '' for the run itself."""
+    return key[: len(key) - len(id_in_branch(key))].rstrip("/")
+
+
+def id_in_branch(key: str) -> str:
+    """A step's key without the path of the branch that it belongs to."""
+    while (found := _IN_BRANCH.match(key)) is not None:
+        key = key[found.end() :]
+    return key

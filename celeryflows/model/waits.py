@@ -61,6 +61,7 @@ class OpenWait:
     trigger: StoredEvent | None
     kind: str = "event"
     trigger_id: str | None = None
+    branch: str = ""
 
     @property
     def cancels(self) -> bool:

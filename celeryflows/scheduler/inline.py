@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from celeryflows.clock import TurnedClock
 from celeryflows.engine.replay import drive_due
-from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, wake_due
+from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, wake_branches, wake_due
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.errors import FlowsError
@@ -14,7 +14,7 @@ from celeryflows.scheduler.crons import fire_due
 from celeryflows.scheduler.sweeper import route_left
 
 TURNS_BOUND = 100_000
-Turn = Callable[[Runtime, str], TurnEnd]
+Turn = Callable[..., TurnEnd]
 
 
 class InlineDispatcher:
@@ -66,7 +66,11 @@ class InlineWorld:
             for _ in range(TURNS_BOUND):
                 if not self.dispatcher.waiting:
                     return
-                self.turn(self.runtime, self.dispatcher.waiting.popleft().run_id)
+                delivery = self.dispatcher.waiting.popleft()
+                if delivery.branch:
+                    self.turn(self.runtime, delivery.run_id, branch=delivery.branch)
+                else:
+                    self.turn(self.runtime, delivery.run_id)
         finally:
             self._draining = False
         raise FlowsError(f"{TURNS_BOUND:,} turns and no end: does a flow start itself?")
@@ -76,6 +80,7 @@ class InlineWorld:
         self.drain()
         while (
             wake_due(self.runtime)
+            + wake_branches(self.runtime)
             + fire_due(self.runtime)
             + route_left(self.runtime, 0)
             + pay_debts(self.runtime, 0)

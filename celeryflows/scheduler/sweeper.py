@@ -54,9 +54,10 @@ class NoBroker:
 
 
 def adopt_orphans(runtime: Runtime) -> int:
-    """Queue again what silent or unknown workers were running; how many."""
+    """Queue again what silent or unknown workers were running, runs and branches; how many."""
     with runtime.store.connection() as connection:
-        orphans = connection.runs.orphans(runtime.settings.dead_after)
+        silence = runtime.settings.dead_after
+        orphans = connection.runs.orphans(silence) + connection.branches.orphans(silence)
     return sum(requeue(runtime, held) for held in orphans)
 
 
@@ -87,7 +88,7 @@ def resend_lost(runtime: Runtime, broker: Broker) -> int:
         late = connection.messages.unclaimed(RESEND_AGE)
         lost = Losses(broker, connection.messages.newest_claimed() if late else {})
         for one in late:
-            if lost.is_lost(one) and connection.messages.resend(one.delivery.run_id, one.sent_at):
+            if lost.is_lost(one) and connection.messages.resend(one.delivery.run_id, one.sent_at, one.delivery.branch):
                 deliveries.append(one.delivery)
     if deliveries:
         logger.info("sending %d messages again that the broker does not have any more", len(deliveries))

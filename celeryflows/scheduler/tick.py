@@ -9,7 +9,7 @@ from typing import Any
 from celeryflows.durations import SECOND
 from celeryflows.engine.registrar import register_worker
 from celeryflows.engine.replay import drive_due
-from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, requeue, wake_due
+from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, requeue, wake_branches, wake_due
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import StoreError
 from celeryflows.scheduler.crons import fire_due
@@ -113,7 +113,7 @@ class Scheduler:
         """Leave at once: hand back what a cold shutdown cut off, give up the lease and the row."""
         with contextlib.suppress(StoreError), self.gate, self.runtime.store.connection() as connection:
             connection.workers.resign(self.runtime.worker)
-            left = connection.runs.leave(self.runtime.worker)
+            left = connection.runs.leave(self.runtime.worker) + connection.branches.leave(self.runtime.worker)
             connection.workers.stop(self.runtime.worker)
             if left:
                 self.runtime.dispatcher.send_runs(left)
@@ -133,9 +133,10 @@ class Scheduler:
     def _look_for_lost_children(self) -> None:
         """What the store says we run and our pool does not, in two looks a second apart, died with its child."""
         with self.runtime.store.connection() as connection:
-            running = connection.runs.of_worker(self.runtime.worker)
+            worker = self.runtime.worker
+            running = connection.runs.of_worker(worker) + connection.branches.of_worker(worker)
         active = self.active()
-        missing = {f"{held.id}:{held.turn}": held for held in running if held.id not in active}
+        missing = {f"{held.id}:{held.path}:{held.turn}": held for held in running if held.task_id not in active}
         for key in missing.keys() & self._missing.keys():
             if requeue(self.runtime, missing[key]):
                 logger.warning("run %s lost its process and is queued again", missing[key].id)
@@ -157,6 +158,7 @@ class Scheduler:
     def _lead_all(self, now: float) -> None:
         if self._timers.is_due(now):
             self._batches(wake_due)
+            self._batches(wake_branches)
             self._batches(fire_due)
             self._batches(route_left)
             self._batches(drive_due)

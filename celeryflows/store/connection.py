@@ -13,12 +13,14 @@ from sqlalchemy import Engine
 from celeryflows.clock import Clock
 from celeryflows.errors import StoreError, StoreUnavailable
 from celeryflows.store.bounds import Bounds
+from celeryflows.store.branches import Branches
 from celeryflows.store.cancels import Cancels
 from celeryflows.store.crons import Crons
 from celeryflows.store.dialect import Dialect
 from celeryflows.store.events import Events
 from celeryflows.store.executor import Row
 from celeryflows.store.flows import Flows
+from celeryflows.store.groups import Groups
 from celeryflows.store.links import Links
 from celeryflows.store.locks import Locks
 from celeryflows.store.messages import Messages
@@ -26,7 +28,7 @@ from celeryflows.store.once import Once
 from celeryflows.store.replays import Replays
 from celeryflows.store.reruns import Reruns
 from celeryflows.store.retention import Retention
-from celeryflows.store.runs import Runs
+from celeryflows.store.runs import Claim, Runs
 from celeryflows.store.sealing import Sealer, opened_rows, payload_columns, sealed_params
 from celeryflows.store.signals import Signals
 from celeryflows.store.steps import Steps
@@ -73,6 +75,8 @@ class Connection:
         self._cursor: Any = None
 
     runs = cached_property(Runs)
+    branches = cached_property(Branches)
+    groups = cached_property(Groups)
     events = cached_property(Events)
     steps = cached_property(Steps)
     waits = cached_property(Waits)
@@ -89,6 +93,10 @@ class Connection:
     replays = cached_property(Replays)
     links = cached_property(Links)
     signals = cached_property(Signals)
+
+    def unit(self, claim: Claim) -> Runs | Branches:
+        """The verbs of what the claim is a turn of: the run itself, or one of its branches."""
+        return self.branches if claim.path else self.runs
 
     def execute(self, sql: str, **params: Any) -> list[Row]:
         """Run one statement and return its rows, [] for one without. In no transaction it is its own commit."""

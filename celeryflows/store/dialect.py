@@ -29,6 +29,7 @@ WORDS = {
         "materialized": "MATERIALIZED",
         "in_texts": "= ANY(CAST(:of AS text[]))",
         "in_numbers": "= ANY(CAST(:of AS bigint[]))",
+        "each_text": "unnest(CAST(:of AS text[])) AS each(value)",
         "position": "strpos",
         # What began and ended at one microsecond stands in the order of its writing, where the database knows it.
         "written": "s.key",
@@ -44,6 +45,7 @@ WORDS = {
         "materialized": "",
         "in_texts": "IN (SELECT value FROM json_each(:of))",
         "in_numbers": "IN (SELECT value FROM json_each(:of))",
+        "each_text": "json_each(:of) AS each",
         "position": "instr",
         "written": "s.rowid",
         "with_trigger": "",

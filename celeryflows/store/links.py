@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from celeryflows.model.runs import NewRun
+from celeryflows.model.steps import branch_of
 from celeryflows.store.executor import Verbs
 from celeryflows.store.runs import FENCE, Claim
 
@@ -68,12 +69,13 @@ class Links(Verbs):
     def arm(self, wait_id: str, link: Link, child: str, *, due: int, began: int, bound: bool) -> None:
         """Open the parent's wait for its child."""
         self._execute(
-            "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, began, armed_at, state, due_at) "
-            "VALUES (:id, :parent, :key, 'invoke', :child, :path, 0, '', :began, {now}, 'open', :due) "
+            "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, began, armed_at, state, due_at, "
+            "branch) VALUES (:id, :parent, :key, 'invoke', :child, :path, 0, '', :began, {now}, 'open', :due, :branch) "
             "ON CONFLICT (run_id, key) DO NOTHING",
             id=wait_id,
             parent=link.parent,
             key=link.parent_key,
+            branch=branch_of(link.parent_key or ""),
             child=child,
             path=BOUND if bound else "",
             began=began,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from celeryflows.model.events import StoredEvent
-from celeryflows.model.runs import Delivery, NewRun
+from celeryflows.model.runs import Delivery, NewRun, task_id
 from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
 
@@ -34,11 +34,11 @@ WHERE flows_runs.id = :id AND status = 'queued' {its_trigger}
 RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}
 """
 
-CLAIMED = """
+FACTS = """
 SELECT turn, flow, version, attempt, lost, started_at, {now}, message, origin, e.id, e.ext_id, e.name, e.data, e.ts, e.v
-FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id
-WHERE flows_runs.id = :id AND claim_tok = :token AND status = 'running'
+FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id WHERE flows_runs.id = :id
 """
+CLAIMED = f"{FACTS} AND claim_tok = :token AND status = 'running'"
 
 FENCE = "WHERE id = :id AND turn = :turn AND claim_tok = :token AND status = 'running'"
 
@@ -81,7 +81,10 @@ UPDATE flows_runs SET status = 'queued', worker = NULL, claim_tok = NULL, sent_a
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A turn that is ours: fenced by its number and token. `at` is the store's clock at the claim."""
+    """A turn that is ours: fenced by its number and token. `at` is the store's clock at the claim.
+
+    `path` names the branch that it is a turn of, '' for the run itself; `started_at` is the run's.
+    """
 
     run_id: str
     worker: str
@@ -96,11 +99,12 @@ class Claim:
     message: str | None
     origin: str | None
     event: StoredEvent
+    path: str = ""
 
     @property
     def delivery(self) -> Delivery:
-        """The run's message."""
-        return Delivery(self.run_id, self.flow, self.message)
+        """The unit's message."""
+        return Delivery(self.run_id, self.flow, self.message, self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +131,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A running run, and the turn that holds it."""
+    """A running run or branch, and the turn that holds it; `carrier` is the branch whose message carries that turn."""
 
     id: str
     turn: int
     worker: str
     token: int
+    path: str = ""
+    carrier: str = ""
+
+    @property
+    def task_id(self) -> str:
+        """The id of the message by which it runs."""
+        return task_id(self.id, self.carrier)
 
 
 Bound = Literal["expires_at", "finish_by"]
@@ -172,6 +183,14 @@ class Runs(Verbs):
         """After a claim whose reply was lost: our claim, if it was made."""
         return _claim(run_id, worker, token, self._execute(CLAIMED, id=run_id, token=token))
 
+    def facts(self, run_id: str, worker: str) -> Claim | None:
+        """What a branch's claim takes of its run: no turn of the run itself."""
+        return _claim(run_id, worker, 0, self._execute(FACTS, id=run_id))
+
+    def stands(self, claim: Claim) -> Outcome | None:
+        """How the run of a claim stands."""
+        return self.outcome(claim.run_id)
+
     def suspend(self, claim: Claim, wake: int | None, attempt: int) -> bool:
         """running -> suspended until `wake`; False when the turn is no longer ours."""
         return bool(
@@ -189,9 +208,9 @@ class Runs(Verbs):
             worker=claim.worker,
         )
 
-    def note_error(self, run_id: str, error: str) -> None:
+    def note_error(self, claim: Claim, error: str) -> None:
         """The body's last error, of a run that is tried again."""
-        self._execute("UPDATE flows_runs SET error = :error WHERE id = :id", id=run_id, error=error)
+        self._execute("UPDATE flows_runs SET error = :error WHERE id = :id", id=claim.run_id, error=error)
 
     def finish(self, claim: Claim, status: str, output: str | None, error: str | None) -> str | None:
         """running -> completed or failed, and what that owes; None when the turn is no longer ours."""
@@ -292,13 +311,18 @@ class Runs(Verbs):
         return [row[0] for row in rows]
 
     def next_wake(self) -> int | None:
-        """The next moment at which a run wakes."""
-        return self._execute("SELECT min(wake_at) FROM flows_runs WHERE wake_at IS NOT NULL")[0][0]  # type: ignore[no-any-return]
-
-    def next_due(self) -> int | None:
-        """The next moment at which a run, a cron, a replay or a bound is due."""
+        """The next moment at which a run or a branch wakes."""
         rows = self._execute(
             "SELECT min(at) FROM (SELECT min(wake_at) AS at FROM flows_runs WHERE wake_at IS NOT NULL "
+            "UNION ALL SELECT min(wake_at) FROM flows_branches WHERE wake_at IS NOT NULL) AS wakes"
+        )
+        return rows[0][0]  # type: ignore[no-any-return]
+
+    def next_due(self) -> int | None:
+        """The next moment at which a run, a branch, a cron, a replay or a bound is due."""
+        rows = self._execute(
+            "SELECT min(at) FROM (SELECT min(wake_at) AS at FROM flows_runs WHERE wake_at IS NOT NULL "
+            "UNION ALL SELECT min(wake_at) FROM flows_branches WHERE wake_at IS NOT NULL "
             "UNION ALL SELECT min(expires_at) FROM flows_runs WHERE expires_at IS NOT NULL "
             "UNION ALL SELECT min(finish_by) FROM flows_runs WHERE finish_by IS NOT NULL "
             "UNION ALL SELECT min(next_at) FROM flows_crons WHERE next_at IS NOT NULL "

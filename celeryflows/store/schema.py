@@ -1,8 +1,8 @@
 """The tables. Lock order, followed by everything that locks; a step may be skipped, never reversed:
 
 a replay's row before all . 0 advisory locks of event names, sorted . 1 advisory stripes (name, path, value), sorted .
-2 once . 3 groups . 4 runs and branches by id . 5 children of locked runs: waits, steps. Inside a class all rows of a
-transaction are locked in sorted order. Times are microseconds since 1970 on the store's clock."""
+2 once . 3 groups . 4 runs by id, then branches by run and path . 5 children of these: waits, steps. Inside a class all
+rows of a transaction are locked in sorted order. Times are microseconds since 1970 on the store's clock."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, text
 
@@ -115,6 +115,8 @@ branches = Table(
     Column("status", String(16), nullable=False),
     Column("turn", Integer, nullable=False, server_default=text("0")),
     Column("worker", String(64)),
+    # The unit of the run whose message carries the turn: itself, or who took it on in passing.
+    Column("carrier", KEY, nullable=False, server_default=text("''")),
     Column("claim_tok", BigInteger),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("created_at", BigInteger, nullable=False),
@@ -160,6 +162,7 @@ steps = Table(
     Column("took", BigInteger),
     Column("due_at", BigInteger),
     _long("input"),
+    Column("branch", KEY, nullable=False, server_default=text("''")),
 )
 
 waits = Table(

@@ -3,16 +3,23 @@
 from dataclasses import dataclass
 
 from celeryflows.model.signals import SignalSpec, signal_hash
+from celeryflows.model.steps import branch_of
 from celeryflows.store.executor import Verbs
 
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """The open wait for a signal; `is_due`: its time is out, and nobody has told its run yet."""
+    """The open wait for a signal, of a run or its branch; `is_due`: its time is out, and nobody has told it yet."""
 
     id: str
     run_id: str
     is_due: bool
+    branch: str = ""
+
+    @property
+    def unit(self) -> tuple[str, str]:
+        """Who waits."""
+        return self.run_id, self.branch
 
 
 class Signals(Verbs):
@@ -21,22 +28,23 @@ class Signals(Verbs):
     def waiter(self, name: str) -> Waiter | None:
         """Who waits for the name, None when nobody does."""
         rows = self._execute(
-            "SELECT id, run_id, due_at <= {now} FROM flows_waits "
+            "SELECT id, run_id, due_at <= {now}, branch FROM flows_waits "
             "WHERE name = :name AND hash = :hash AND kind = 'signal' AND state = 'open' LIMIT 1",
             name=name,
             hash=signal_hash(name),
         )
-        return Waiter(rows[0][0], rows[0][1], bool(rows[0][2])) if rows else None
+        return Waiter(rows[0][0], rows[0][1], bool(rows[0][2]), rows[0][3]) if rows else None
 
     def arm(self, wait_id: str, run_id: str, spec: SignalSpec, due: int, *, state: str = "open") -> None:
         """Write the wait, open or refused; left as it stands when the run has it already."""
         self._execute(
-            "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, began, armed_at, state, due_at) "
-            "VALUES (:id, :run, :key, 'signal', :name, '', :hash, '', :began, {now}, :state, :due) "
+            "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, began, armed_at, state, due_at, "
+            "branch) VALUES (:id, :run, :key, 'signal', :name, '', :hash, '', :began, {now}, :state, :due, :branch) "
             "ON CONFLICT (run_id, key) DO NOTHING",
             id=wait_id,
             run=run_id,
             key=spec.key,
+            branch=branch_of(spec.key),
             name=spec.name,
             hash=spec.hash,
             began=spec.began,

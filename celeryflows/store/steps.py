@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from celeryflows.codec import check_open
+from celeryflows.model.branches import lineage
 from celeryflows.model.steps import Memo
 from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
@@ -21,10 +22,20 @@ ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded
 RETURNING ended_at
 """
 
-# Within a transaction that holds the run's row already.
+# Of a branch: its own row is the fence.
+RECORD_IN_BRANCH = (
+    RECORD.replace(
+        "SELECT id FROM flows_runs WHERE id = :run AND",
+        "SELECT run_id AS id FROM flows_branches WHERE run_id = :run AND path = :branch AND",
+    )
+    .replace("took, due_at)\nSELECT", "took, due_at, branch)\nSELECT")
+    .replace("CAST(:due AS bigint) FROM", "CAST(:due AS bigint), CAST(:branch AS varchar) FROM")
+)
+
+# Within a transaction that holds the run's or the branch's row already.
 PUT = """
-INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at)
-VALUES (:run, :key, :kind, :state, :attempts, :value, :turn, :began, {now}, :took, :due)
+INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at, branch)
+VALUES (:run, :key, :kind, :state, :attempts, :value, :turn, :began, {now}, :took, :due, :branch)
 ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded.value, attempts = excluded.attempts,
   turn = excluded.turn, ended_at = excluded.ended_at, took = excluded.took, due_at = excluded.due_at
   WHERE flows_steps.state IN ('retrying', 'waiting', 'edited')
@@ -34,18 +45,26 @@ MEMOS = """
 SELECT s.key, s.kind, s.state, s.attempts, s.value, s.began, s.turn, s.due_at, w.state,
   e.id, e.ext_id, e.name, e.data, e.ts, e.v, e.arrived_at, w.due_at, w.name
 FROM flows_steps s LEFT JOIN flows_waits w ON w.run_id = s.run_id AND w.key = s.key
-LEFT JOIN flows_events e ON e.id = w.event_id WHERE s.run_id = :run
+LEFT JOIN flows_events e ON e.id = w.event_id WHERE s.run_id = :run AND s.branch = ''
 """
+
+# A branch remembers what was before its group and what it did itself, never what others do.
+MEMOS_OF_BRANCH = MEMOS.replace("s.branch = ''", "(s.branch = '' OR s.branch {in_texts:lineage})")
 
 READ_BACK = """
 SELECT r.turn, r.claim_tok, r.status, r.reason, s.state, s.value, s.ended_at
 FROM flows_runs r LEFT JOIN flows_steps s ON s.run_id = r.id AND s.key = :key WHERE r.id = :run
 """
 
+READ_BACK_IN_BRANCH = """
+SELECT b.turn, b.claim_tok, b.status, NULL, s.state, s.value, s.ended_at FROM flows_branches b
+LEFT JOIN flows_steps s ON s.run_id = b.run_id AND s.key = :key WHERE b.run_id = :run AND b.path = :branch
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One step to write. Times in microseconds; `took` is how long the attempt ran."""
+    """One step to write. Times in microseconds; `took` is how long the attempt ran, `branch` the path of its branch."""
 
     run: str
     turn: int
@@ -58,6 +77,7 @@ class StepRow:
     began: int
     took: int | None = None
     due: int | None = None
+    branch: str = ""
 
     def params(self) -> dict[str, object]:
         """The parameters of the statement."""
@@ -66,7 +86,7 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """How run and step stand, after a write that took no row."""
+    """How the run or branch and the step stand, after a write that took no row."""
 
     turn: int
     token: int | None
@@ -82,7 +102,7 @@ class Steps(Verbs):
 
     def record(self, row: StepRow) -> int | None:
         """One statement, one commit: the store's clock when it is recorded, None when the fence or a memo refused."""
-        rows = self._execute(RECORD, **row.params())
+        rows = self._execute(RECORD_IN_BRANCH if row.branch else RECORD, **row.params())
         return rows[0][0] if rows else None
 
     def put(self, rows: list[StepRow]) -> None:
@@ -109,19 +129,23 @@ class Steps(Verbs):
     def put_late(self, row: StepRow) -> None:
         """Keep the value of a step that ended after its run was cancelled; it changes nothing."""
         self._execute(
-            "INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at) "
-            "VALUES (:run, :key, :kind, 'late', :attempts, :value, :turn, :began, {now}, :took, NULL) "
+            "INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, branch) "
+            "VALUES (:run, :key, :kind, 'late', :attempts, :value, :turn, :began, {now}, :took, :branch) "
             "ON CONFLICT (run_id, key) DO NOTHING",
             **row.params(),
         )
 
-    def memos(self, run_id: str) -> dict[str, Memo]:
-        """All that the run remembers, by key. A later statement than the claim, or it may be stale."""
-        return {row[0]: _memo(row) for row in self._execute(MEMOS, run=run_id)}
+    def memos(self, run_id: str, branch: str = "") -> dict[str, Memo]:
+        """All that the run or the branch remembers, by key. A later statement than the claim, or it may be stale."""
+        if branch:
+            rows = self._execute(MEMOS_OF_BRANCH, run=run_id, lineage=self._array(lineage(branch)))
+        else:
+            rows = self._execute(MEMOS, run=run_id)
+        return {row[0]: _memo(row) for row in rows}
 
-    def read_back(self, run_id: str, key: str) -> ReadBack | None:
-        """How run and step stand now; None when the run is gone."""
-        rows = self._execute(READ_BACK, run=run_id, key=key)
+    def read_back(self, run_id: str, key: str, branch: str = "") -> ReadBack | None:
+        """How the step and its run or branch stand now; None when that is gone."""
+        rows = self._execute(READ_BACK_IN_BRANCH if branch else READ_BACK, run=run_id, key=key, branch=branch)
         return ReadBack(*rows[0]) if rows else None
 
 

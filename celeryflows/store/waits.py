@@ -18,6 +18,7 @@ class NewWait:
     run: str
     spec: WaitSpec
     due: int
+    branch: str = ""
 
 
 class Waits(Verbs):
@@ -60,8 +61,8 @@ class Waits(Verbs):
         spec, sealer = wait.spec, self._connection.sealer
         self._execute(
             "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, if_exp, began, armed_at, "
-            "state, due_at) VALUES (:id, :run, :key, 'event', :name, :path, :hash, :value, :if_exp, :began, {now}, "
-            "'open', :due) ON CONFLICT (run_id, key) DO NOTHING",
+            "state, due_at, branch) VALUES (:id, :run, :key, 'event', :name, :path, :hash, :value, :if_exp, :began, "
+            "{now}, 'open', :due, :branch) ON CONFLICT (run_id, key) DO NOTHING",
             id=wait.id,
             run=wait.run,
             key=spec.key,
@@ -72,6 +73,7 @@ class Waits(Verbs):
             if_exp=spec.if_exp,
             began=spec.began,
             due=wait.due,
+            branch=wait.branch,
         )
 
     def open_for(
@@ -88,7 +90,7 @@ class Waits(Verbs):
         hashes = hashes if sealer is None else sealer.marks(hashes)
         rows = self._execute(
             "SELECT w.id, w.run_id, w.key, w.name, w.path, w.value, w.if_exp, "
-            "e.id, e.ext_id, e.name, e.data, e.ts, e.v, w.kind, r.event_id "
+            "e.id, e.ext_id, e.name, e.data, e.ts, e.v, w.kind, r.event_id, w.branch "
             "FROM flows_waits w "
             "LEFT JOIN flows_runs r ON r.id = w.run_id AND (w.if_exp IS NOT NULL OR w.kind = 'cancel') "
             "LEFT JOIN flows_events e ON e.id = r.event_id AND w.if_exp IS NOT NULL "
@@ -128,13 +130,32 @@ class Waits(Verbs):
         """Close the due waits of runs whose rows are locked."""
         self._execute(
             "UPDATE flows_waits SET state = 'expired' "
-            "WHERE run_id {in_texts:runs} AND state = 'open' AND due_at <= {now}",
+            "WHERE run_id {in_texts:runs} AND branch = '' AND state = 'open' AND due_at <= {now}",
             runs=self._array(run_ids),
         )
+
+    def expire_in_branches(self, units: Sequence[tuple[str, str]]) -> None:
+        """Close the due waits of branches whose rows are locked."""
+        for run, branch in sorted(units):
+            self._execute(
+                "UPDATE flows_waits SET state = 'expired' "
+                "WHERE run_id = :run AND branch = :branch AND state = 'open' AND due_at <= {now}",
+                run=run,
+                branch=branch,
+            )
 
     def close(self, run_id: str) -> None:
         """Close all that a run waits for: it ends."""
         self._execute("UPDATE flows_waits SET state = 'closed' WHERE run_id = :run AND state = 'open'", run=run_id)
+
+    def close_below(self, run_id: str, prefix: str) -> None:
+        """Close all that is waited for in the branches whose path begins so."""
+        self._execute(
+            "UPDATE flows_waits SET state = 'closed' WHERE run_id = :run AND state = 'open' AND branch <> '' "
+            "AND substr(branch, 1, length(CAST(:prefix AS varchar))) = CAST(:prefix AS varchar)",
+            run=run_id,
+            prefix=prefix,
+        )
 
     def note_problem(self, wait_id: str, problem: str) -> None:
         """Why its condition could not be judged for an event."""
@@ -144,4 +165,4 @@ class Waits(Verbs):
 def _open_wait(row: Row) -> OpenWait:
     id, run, key, name, path, value, if_exp = row[:7]
     trigger = read_event(row[7:13]) if row[7] is not None else None
-    return OpenWait(id, run, key, name, path, value, if_exp, trigger, row[13], row[14])
+    return OpenWait(id, run, key, name, path, value, if_exp, trigger, row[13], row[14], row[15])

@@ -11,12 +11,14 @@ from typing import Any
 from celeryflows.engine.resume import requeue
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import LostTurn
+from celeryflows.model.steps import id_in_branch
 from celeryflows.store.runs import Claim, Held
 from celeryflows.store.user_transaction import open_here
 
 
 class Script:
-    """Stands between the runs and their steps, which go by their keys: `c`, then `c:1`."""
+    """Stands between the runs and their steps, which go by their keys: `c`, then `c:1`; `group[0]/c` in a branch,
+    where `c` alone will do too."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -25,7 +27,7 @@ class Script:
         self._stubs: dict[tuple[str | None, str], Any] = {}
         self._crashes: Counter[tuple[str, str]] = Counter()
         self._calls: Counter[tuple[str, str]] = Counter()
-        self._dead: set[tuple[str, int]] = set()
+        self._dead: set[tuple[str, str, int]] = set()
 
     def stub(self, key: str, stub: Any, run_id: str | None = None) -> None:
         """Stub a step, of one run or of all."""
@@ -40,11 +42,11 @@ class Script:
     def calls(self, key: str, run_id: str | None) -> int:
         """How often the step's body was called."""
         with self._lock:
-            return sum(n for (run, step), n in self._calls.items() if step == key and run_id in (None, run))
+            return sum(n for (run, step), n in self._calls.items() if key in _names(step) and run_id in (None, run))
 
     def body(self, claim: Claim, key: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         """The step's body or its stub, counted; a dead worker's turn gets none."""
-        if (claim.run_id, claim.turn) in self._dead:
+        if (claim.run_id, claim.path, claim.turn) in self._dead:
             raise LostTurn
         found = self._found(claim, key)
         called = _stand_in(found[0]) if found else fn
@@ -66,7 +68,8 @@ class Script:
 
     def _found(self, claim: Claim, key: str) -> list[Any]:
         with self._lock:
-            return [self._stubs[place] for place in ((claim.run_id, key), (None, key)) if place in self._stubs]
+            places = [(run, name) for run in (claim.run_id, None) for name in _names(key)]
+            return [self._stubs[place] for place in places if place in self._stubs]
 
     def committed(self, claim: Claim, key: str) -> None:
         """The step's commit is done: it may be the moment to die."""
@@ -83,12 +86,14 @@ class Script:
 
     def _strike(self, when: str, claim: Claim, key: str) -> None:
         with self._dying:
-            if not self._crashes[when, key]:
+            name = next((name for name in _names(key) if self._crashes[when, name]), None)
+            if name is None:
                 return
-            self._crashes[when, key] -= 1
-            self._dead.add((claim.run_id, claim.turn))
+            self._crashes[when, name] -= 1
+            self._dead.add((claim.run_id, claim.path, claim.turn))
             # From here on the turn is a zombie, fenced like any other, whatever its handler catches.
-            requeued = partial(requeue, self._runtime, Held(claim.run_id, claim.turn, claim.worker, claim.token))
+            held = Held(claim.run_id, claim.turn, claim.worker, claim.token, claim.path)
+            requeued = partial(requeue, self._runtime, held)
             within = open_here()
             # In memory one connection serves all: inside a transaction it would be rolled back with it.
             if within is None:
@@ -101,6 +106,11 @@ class Script:
         """Wait for a worker that dies in another thread: its run is back in the queue then."""
         with self._dying:
             pass
+
+
+def _names(key: str) -> tuple[str, ...]:
+    short = id_in_branch(key)
+    return (key,) if short == key else (key, short)
 
 
 def _stand_in(stub: Any) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
 from datetime import datetime
+from functools import partial
 from typing import Any, Self
 
 from celeryflows.app import current_flows
@@ -180,14 +181,15 @@ class FlowsTester:
             register_worker(self._runtime)
             self._declared = definitions
 
-    def _turn(self, runtime: Runtime, run_id: str) -> TurnEnd:
+    def _turn(self, runtime: Runtime, run_id: str, branch: str = "") -> TurnEnd:
         token = _turning.set(self)
         try:
             if not _loop_runs():
-                return take_turn(runtime, run_id)
+                return take_turn(runtime, run_id, branch=branch)
             # An async test has a loop in this thread already; an async handler gets one of its own.
             with ThreadPoolExecutor(1) as pool:
-                return pool.submit(copy_context().run, take_turn, runtime, run_id).result()
+                turn = partial(take_turn, runtime, run_id, branch=branch)
+                return pool.submit(copy_context().run, turn).result()
         finally:
             _turning.reset(token)
             self._script.bury()

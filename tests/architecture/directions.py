@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "clock", "ids", "durations", "codec", "json_forms"),
     ("model", "expression*"),
     ("signals", "middleware", "settings", "schemas"),
-    ("store", "flow_control", "context", "steps", "async_steps"),
+    ("store", "flow_control", "context", "steps", "async_steps", "groups"),
     ("engine",),
     ("scheduler",),
     ("celery_bridge", "console", "handle"),
@@ -128,7 +128,7 @@ def strangers_in(imports: list[Import], libraries: frozenset[str], rooms: Sequen
 
 def store_looks_up(imports: list[Import]) -> list[str]:
     """Never 3: the store remembers and does not decide."""
-    above = ("flow_control", "context", "steps", "async_steps", *rooms_from("engine"))
+    above = ("flow_control", "context", "steps", "async_steps", "groups", *rooms_from("engine"))
     return [
         f"{found.where} imports {found.target}; never 3: store imports neither rules nor verbs"
         for found in imports

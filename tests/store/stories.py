@@ -8,7 +8,7 @@ from celeryflows.clock import TurnedClock
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.intake import send
 from celeryflows.engine.registrar import register_sender
-from celeryflows.engine.resume import pay_debts, requeue, wake_due
+from celeryflows.engine.resume import pay_debts, requeue, wake_branches, wake_due
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.signalling import signal
 from celeryflows.engine.turn import take_turn
@@ -66,7 +66,9 @@ class Story:
         steps = "SELECT r.flow, s.key, s.state, s.value FROM flows_steps s JOIN flows_runs r ON r.id = s.run_id"
         waits = "SELECT w.key, w.state, e.name FROM flows_waits w LEFT JOIN flows_events e ON e.id = w.event_id"
         events = "SELECT name, arrived_at IS NULL, piece FROM flows_events"
-        tables = {"runs": runs, "waits": waits, "events": events}
+        branches = "SELECT path, status, turn, attempt, value, error, worker, lost FROM flows_branches"
+        groups = "SELECT path, state, remaining, winner FROM flows_groups"
+        tables = {"runs": runs, "waits": waits, "events": events, "branches": branches, "groups": groups}
         ends = {name: sorted(map(repr, rows_of(self.store, sql))) for name, sql in tables.items()}
         # A sender's step holds the ids of its events.
         told = [row[:3] if row[1] == "tell" else row for row in rows_of(self.store, steps)]
@@ -85,10 +87,12 @@ class Story:
         """A scene: what sleeps is due."""
         self.clock.turn(10 * SECOND)
         self._tick(wake_due)
+        self._tick(wake_branches)
 
     def _take_turns(self) -> None:
         while self.runtime.dispatcher.waiting:
-            take_turn(self.runtime, self.runtime.dispatcher.waiting.popleft().run_id)
+            delivery = self.runtime.dispatcher.waiting.popleft()
+            take_turn(self.runtime, delivery.run_id, branch=delivery.branch)
 
     def _tick(self, work: Callable[[Runtime], int]) -> int:
         """As the scheduler, which tries again at its next tick."""
@@ -105,6 +109,7 @@ class Story:
         with self.store.connection() as connection:
             left = connection.repeat(lambda: connection.messages.unclaimed(0))
             abandoned = connection.repeat(lambda: connection.runs.of_worker("w1"))
+            abandoned += connection.repeat(lambda: connection.branches.of_worker("w1"))
         self.runtime.dispatcher.send_runs([one.delivery for one in left])
         return bool(routed + len(left) + sum(requeue(self.runtime, held) for held in abandoned))
 

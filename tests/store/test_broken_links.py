@@ -11,8 +11,9 @@ from celeryflows.store import connection as connection_module
 from celeryflows.store.schema import metadata
 from tests.store.lossy import Break, LossyStore
 from tests.store.stories import Bought, Linked, Sad, Story
+from tests.store.story_of_groups import Spread
 
-STORIES = {"bought": Bought, "sad": Sad, "linked": Linked}
+STORIES = {"bought": Bought, "sad": Sad, "linked": Linked, "spread": Spread}
 
 
 @pytest.fixture
@@ -47,6 +48,11 @@ def told(
 @pytest.mark.parametrize(
     ("name", "ran", "ends"),
     [
+        (
+            "spread",
+            {**dict.fromkeys(("first", "second", "third", "won", "after", "double"), 1), "stumble": 2},
+            {"completed": 2},
+        ),
         ("bought", {"charge": 1, "ship": 1}, {"completed": 4}),
         ("sad", {"flaky": 2, "body": 3, "cancelled: True": 1}, {"completed": 2, "failed": 1, "cancelled": 1}),
         ("linked", {"double": 1, "tick 2": 1, "tick 1": 1, "tick 0": 1}, {"completed": 6, "failed": 1}),

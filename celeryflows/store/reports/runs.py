@@ -10,7 +10,7 @@ from celeryflows.model.runs import Status
 from celeryflows.store.database import Store
 from celeryflows.store.events import read_event
 from celeryflows.store.reports.reading import read
-from celeryflows.store.schema import RARE, events, runs, steps, waits
+from celeryflows.store.schema import RARE, branches, events, groups, runs, steps, waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """A step for a timeline. `value` is JSON; `wait` tells how what it waits for stands. Microseconds."""
+    """A step for a timeline. `value` is JSON; `wait` tells how what it waits for stands, `group` how its group does,
+    `branch` the branch that it belongs to. Microseconds."""
 
     id: str
     kind: str
@@ -57,11 +58,16 @@ class StepView:
     problem: str | None = None
     event_id: str | None = None
     answered_at: int | None = None
+    branch: str = ""
+    branch_ended_at: int | None = None
+    group: str | None = None
+    joined_at: int | None = None
 
 
 # Either most runs are, or they stand in an index by another column.
 FREQUENT = (Status.QUEUED, Status.RUNNING, Status.COMPLETED)
 RUN = [runs.c[name] for name in RunView.__dataclass_fields__]
+_members = branches.alias()
 STEP = [
     *(
         steps.c[name]
@@ -72,9 +78,18 @@ STEP = [
     waits.c.problem,
     waits.c.event_id,
     events.c.arrived_at,
+    steps.c.branch,
+    branches.c.ended_at,
+    groups.c.state,
+    select(func.max(_members.c.ended_at))
+    .where(_members.c.run_id == groups.c.run_id, _members.c.group_path == groups.c.path, groups.c.state != "open")
+    .scalar_subquery(),
 ]
-STEPS_AND_WAITS = steps.outerjoin(waits, (waits.c.run_id == steps.c.run_id) & (waits.c.key == steps.c.key)).outerjoin(
-    events, events.c.id == waits.c.event_id
+STEPS_AND_WAITS = (
+    steps.outerjoin(waits, (waits.c.run_id == steps.c.run_id) & (waits.c.key == steps.c.key))
+    .outerjoin(events, events.c.id == waits.c.event_id)
+    .outerjoin(branches, (branches.c.run_id == steps.c.run_id) & (branches.c.path == steps.c.branch))
+    .outerjoin(groups, (groups.c.run_id == steps.c.run_id) & (groups.c.path == steps.c.key))
 )
 
 

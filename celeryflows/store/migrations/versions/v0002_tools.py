@@ -28,6 +28,7 @@ def _more_columns() -> list[tuple[str, sa.Column[object]]]:
         ("flows_runs", sa.Column("owes", sa.String(length=64), nullable=True)),
         ("flows_runs", sa.Column("finish_by", sa.BigInteger(), nullable=True)),
         ("flows_steps", sa.Column("input", LONG, nullable=True)),
+        ("flows_steps", sa.Column("branch", KEY, server_default=sa.text("''"), nullable=False)),
         ("flows_waits", sa.Column("branch", KEY, server_default=sa.text("''"), nullable=False)),
         ("flows_flows", sa.Column("paused_at", sa.BigInteger(), nullable=True)),
     ]
@@ -58,6 +59,7 @@ def _create_branches() -> None:
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("turn", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("worker", sa.String(length=64), nullable=True),
+        sa.Column("carrier", KEY, server_default=sa.text("''"), nullable=False),
         sa.Column("claim_tok", sa.BigInteger(), nullable=True),
         sa.Column("attempt", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),

@@ -1,0 +1,280 @@
+"""Branches: units like runs, one row each. Claimed, fenced, queued and woken as runs are, by the same moves."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from celeryflows.model.runs import Delivery
+from celeryflows.store.executor import Row, Verbs
+from celeryflows.store.runs import Claim, Held
+
+Unit = tuple[str, str]
+
+CLAIM = """
+UPDATE flows_branches SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token,
+  carrier = :carrier, wake_at = NULL, started_at = COALESCE(started_at, {now})
+WHERE run_id = :id AND path = :path AND status = 'queued' RETURNING turn, attempt, lost, {now}
+"""
+
+_FENCE = "WHERE run_id = :id AND path = :path AND turn = :turn AND claim_tok = :token AND status = 'running'"
+
+SUSPEND = f"""
+UPDATE flows_branches SET status = 'suspended', worker = NULL, wake_at = :wake, attempt = :attempt, lost = 0 {_FENCE}
+RETURNING path
+"""
+
+END = f"""
+UPDATE flows_branches SET status = :status, worker = NULL, ended_at = {{now}}, value = :value, error = :error {_FENCE}
+RETURNING path
+"""
+
+_MEMOS = (
+    "(SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_branches.run_id AND s.branch = flows_branches.path "
+    "AND s.state <> 'retrying')"
+)
+REQUEUE = f"""
+UPDATE flows_branches SET status = 'queued', worker = NULL, claim_tok = NULL, sent_at = {{now}}, sends = 0,
+  lost = CASE WHEN lost_at = {_MEMOS} THEN lost + 1 ELSE 1 END, lost_at = {_MEMOS} {_FENCE} RETURNING lost
+"""
+
+_OPEN = "status IN ('queued', 'running', 'suspended')"
+# All below a prefix; no LIKE, for a path may hold what that takes for a wildcard.
+_BELOW = "run_id = :run AND substr(path, 1, length(CAST(:prefix AS varchar))) = CAST(:prefix AS varchar)"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a branch stands, and whose the last turn was."""
+
+    turn: int
+    token: int | None
+    status: str
+
+
+class Branches(Verbs):
+    """The verbs of branches; those of a claim are named as they are for runs."""
+
+    def claim(self, facts: Claim, path: str, token: int, carrier: str) -> Claim | None:
+        """Take a branch's next turn; None when there is nothing to claim. `facts` are the run's."""
+        rows = self._execute(CLAIM, id=facts.run_id, path=path, worker=facts.worker, token=token, carrier=carrier)
+        return _claim(facts, path, token, rows)
+
+    def claimed(self, facts: Claim, path: str, token: int) -> Claim | None:
+        """After a claim whose reply was lost: our claim, if it was made."""
+        rows = self._execute(
+            "SELECT turn, attempt, lost, {now} FROM flows_branches "
+            "WHERE run_id = :id AND path = :path AND claim_tok = :token AND status = 'running'",
+            id=facts.run_id,
+            path=path,
+            token=token,
+        )
+        return _claim(facts, path, token, rows)
+
+    def suspend(self, claim: Claim, wake: int | None, attempt: int) -> bool:
+        """running -> suspended until `wake` or an answer; False when the turn is no longer ours."""
+        return bool(self._execute(SUSPEND, **_fence(claim), wake=wake, attempt=attempt))
+
+    def resume_own(self, claim: Claim) -> None:
+        """suspended -> running in the transaction that suspended it."""
+        self._execute(
+            "UPDATE flows_branches SET status = 'running', worker = :worker, wake_at = NULL "
+            "WHERE run_id = :id AND path = :path AND turn = :turn AND claim_tok = :token AND status = 'suspended'",
+            **_fence(claim),
+            worker=claim.worker,
+        )
+
+    def note_error(self, claim: Claim, error: str) -> None:
+        """Its body's last error, of a branch that is tried again."""
+        self._execute(
+            "UPDATE flows_branches SET error = :error WHERE run_id = :id AND path = :path",
+            id=claim.run_id,
+            path=claim.path,
+            error=error,
+        )
+
+    def end(self, claim: Claim, status: str, value: str | None, error: str | None) -> bool:
+        """running -> completed or failed; False when the turn is no longer ours."""
+        return bool(self._execute(END, **_fence(claim), status=status, value=value, error=error))
+
+    def hand_back(self, claim: Claim) -> Delivery | None:
+        """running -> queued without counting a loss."""
+        rows = self._execute(
+            f"UPDATE flows_branches SET status = 'queued', worker = NULL, sent_at = {{now}}, sends = 0 {_FENCE} "
+            "RETURNING path",
+            **_fence(claim),
+        )
+        return claim.delivery if rows else None
+
+    def shelve(self, run_id: str, token: int) -> bool:
+        """running -> queued of a claim that this process cannot read: sent again later, with doubled patience."""
+        return bool(
+            self._execute(
+                "UPDATE flows_branches SET status = 'queued', worker = NULL, sent_at = {now}, sends = sends + 1 "
+                "WHERE run_id = :id AND claim_tok = :token AND status = 'running' RETURNING path",
+                id=run_id,
+                token=token,
+            )
+        )
+
+    def requeue(self, held: Held) -> tuple[Delivery, int] | None:
+        """running -> queued after its worker was lost; the message and the losses at this point."""
+        rows = self._execute(REQUEUE, id=held.id, path=held.path, turn=held.turn, token=held.token)
+        return (deliveries_of(self, [(held.id, held.path)])[0], rows[0][0]) if rows else None
+
+    def fail_lost(self, unit: Unit, error: str) -> bool:
+        """queued -> failed, after too many lost workers."""
+        return bool(
+            self._execute(
+                "UPDATE flows_branches SET status = 'failed', error = :error, ended_at = {now} "
+                "WHERE run_id = :run AND path = :path AND status = 'queued' RETURNING path",
+                run=unit[0],
+                path=unit[1],
+                error=error,
+            )
+        )
+
+    def leave(self, worker: str) -> list[Delivery]:
+        """running -> queued of all that a worker holds that stops for good; no loss is counted."""
+        rows = self._execute(
+            "UPDATE flows_branches SET status = 'queued', worker = NULL, sent_at = {now}, sends = 0 "
+            "WHERE worker = :worker AND status = 'running' RETURNING run_id, path",
+            worker=worker,
+        )
+        return deliveries_of(self, rows)
+
+    def lock(self, units: Sequence[Unit]) -> None:
+        """Take the rows, sorted (lock class 4, after the runs)."""
+        if self._connection.dialect.has_advisory_locks:
+            for run, path in sorted(units):
+                self._execute(
+                    "SELECT path FROM flows_branches WHERE run_id = :run AND path = :path {lock}", run=run, path=path
+                )
+
+    def lock_all(self, runs: Iterable[str], units: Sequence[Unit] = ()) -> None:
+        """Take the rows of all open branches of these runs, and these besides, in one order."""
+        if self._connection.dialect.has_advisory_locks:
+            rows = self._execute(
+                f"SELECT run_id, path FROM flows_branches WHERE run_id {{in_texts:runs}} AND {_OPEN}",
+                runs=self._array(sorted(runs)),
+            )
+            self.lock(sorted({*units, *((row[0], row[1]) for row in rows)}))
+
+    def cancel_all(self, run_ids: Sequence[str]) -> None:
+        """Any open state -> cancelled, of all branches of runs that were cancelled."""
+        self._execute(
+            "WITH mine AS {materialized} (SELECT run_id, path FROM flows_branches "
+            f"WHERE run_id {{in_texts:runs}} AND {_OPEN} ORDER BY run_id, path {{lock}}) "
+            "UPDATE flows_branches SET status = 'cancelled', ended_at = {now}, wake_at = NULL "
+            f"WHERE (run_id, path) IN (SELECT run_id, path FROM mine) AND {_OPEN}",
+            runs=self._array(sorted(run_ids)),
+        )
+
+    def queue_answered(self, units: Sequence[Unit]) -> list[Delivery]:
+        """suspended -> queued, of locked branches: a wait was answered, or an inner group has ended."""
+        return self._queue("status = 'suspended'", units)
+
+    def queue_due(self, units: Sequence[Unit]) -> list[Delivery]:
+        """suspended -> queued, of locked branches whose time has come."""
+        return self._queue("status = 'suspended' AND wake_at <= {now}", units)
+
+    def lock_below(self, run_id: str, prefix: str) -> None:
+        """Take the rows of all open branches whose path begins so, sorted."""
+        if self._connection.dialect.has_advisory_locks:
+            self._execute(
+                f"SELECT path FROM flows_branches WHERE {_BELOW} AND {_OPEN} ORDER BY path {{lock}}",
+                run=run_id,
+                prefix=prefix,
+            )
+
+    def cancel_below(self, run_id: str, prefix: str) -> int:
+        """Any open state -> cancelled, of all branches whose path begins so; how many. Their waits are closed."""
+        self.lock_below(run_id, prefix)
+        rows = self._execute(
+            "UPDATE flows_branches SET status = 'cancelled', ended_at = {now}, wake_at = NULL "
+            f"WHERE {_BELOW} AND {_OPEN} RETURNING path",
+            run=run_id,
+            prefix=prefix,
+        )
+        return len(rows)
+
+    def due(self, limit: int = 200) -> list[Unit]:
+        """Branches whose time has come, the longest due first. No lock: the compare-and-set decides."""
+        return [
+            (run, path)
+            for run, path in self._execute(
+                "SELECT run_id, path FROM flows_branches WHERE wake_at <= {now} ORDER BY wake_at LIMIT :most",
+                most=limit,
+            )
+        ]
+
+    def of_worker(self, worker: str) -> list[Held]:
+        """What a worker is running."""
+        rows = self._execute(
+            "SELECT run_id, turn, worker, claim_tok, path, carrier FROM flows_branches "
+            "WHERE worker = :worker AND status = 'running'",
+            worker=worker,
+        )
+        return [Held(*row) for row in rows]
+
+    def orphans(self, silence: int, limit: int = 200) -> list[Held]:
+        """Running branches whose worker has not beaten for `silence` microseconds, or is not known."""
+        rows = self._execute(
+            "SELECT b.run_id, b.turn, b.worker, b.claim_tok, b.path, b.carrier "
+            "FROM flows_branches b LEFT JOIN flows_workers w ON w.id = b.worker "
+            "WHERE b.status = 'running' AND (w.id IS NULL OR w.beat_at <= {now} - :silence) LIMIT :most",
+            silence=silence,
+            most=limit,
+        )
+        return [Held(*row) for row in rows]
+
+    def stands(self, claim: Claim) -> Standing | None:
+        """How the branch of a claim stands, None when it is gone."""
+        rows = self._execute(
+            "SELECT turn, claim_tok, status FROM flows_branches WHERE run_id = :run AND path = :path",
+            run=claim.run_id,
+            path=claim.path,
+        )
+        return Standing(*rows[0]) if rows else None
+
+    def next_unclaimed(self, run_id: str, group: str) -> str | None:
+        """A queued branch of the group, the first by position."""
+        rows = self._execute(
+            "SELECT path FROM flows_branches WHERE run_id = :run AND status = 'queued' AND group_path = :group "
+            "ORDER BY idx LIMIT 1",
+            run=run_id,
+            group=group,
+        )
+        return rows[0][0] if rows else None
+
+    def _queue(self, condition: str, units: Sequence[Unit]) -> list[Delivery]:
+        queued: list[Unit] = []
+        for run, path in sorted(units):
+            queued += self._execute(
+                "UPDATE flows_branches SET status = 'queued', wake_at = NULL, sent_at = {now}, sends = 0 "
+                f"WHERE run_id = :run AND path = :path AND {condition} RETURNING run_id, path",
+                run=run,
+                path=path,
+            )
+        return deliveries_of(self, queued)
+
+
+def deliveries_of(verbs: Verbs, units: Sequence[Row] | Sequence[Unit]) -> list[Delivery]:
+    """The messages of branches."""
+    if not units:
+        return []
+    rows = verbs._execute(
+        "SELECT id, flow, message FROM flows_runs WHERE id {in_texts:ids}",
+        ids=verbs._array(sorted({unit[0] for unit in units})),
+    )
+    runs = {row[0]: row for row in rows}
+    return [Delivery(run, runs[run][1], runs[run][2], path) for run, path in units]
+
+
+def _fence(claim: Claim) -> dict[str, object]:
+    return {"id": claim.run_id, "path": claim.path, "turn": claim.turn, "token": claim.token}
+
+
+def _claim(facts: Claim, path: str, token: int, rows: list[Row]) -> Claim | None:
+    if not rows:
+        return None
+    turn, attempt, lost, at = rows[0]
+    return replace(facts, path=path, token=token, turn=turn, attempt=attempt, lost=lost, at=at)

@@ -1,0 +1,98 @@
+"""Groups: how many of their branches are out, and how those that ended did. A group's row lock makes one the last."""
+
+from dataclasses import dataclass
+
+from celeryflows.codec import check_open
+from celeryflows.model.branches import NewGroup, index_of
+from celeryflows.model.runs import Status
+from celeryflows.store.executor import Verbs
+
+OPEN, DONE, WON = "open", "done", "won"
+
+OPEN_GROUP = """
+INSERT INTO flows_groups (run_id, path, kind, state, remaining, began)
+VALUES (:run, :path, :kind, 'open', :count, {now}) ON CONFLICT DO NOTHING
+"""
+
+OPEN_BRANCHES = """
+INSERT INTO flows_branches (run_id, path, group_path, parent_path, idx, status, created_at, sent_at)
+SELECT :run, CAST(:path AS varchar) || '[' || each.value || ']', :path, :parent, CAST(each.value AS integer), 'queued',
+  {now}, {now} FROM {each_text:numbers} WHERE true ON CONFLICT DO NOTHING
+"""
+
+ARRIVE = """
+UPDATE flows_groups SET remaining = remaining - 1,
+  state = CASE WHEN kind = 'race' THEN 'won' WHEN remaining = 1 THEN 'done' ELSE 'open' END,
+  winner = CASE WHEN kind = 'race' THEN CAST(:idx AS integer) END
+WHERE run_id = :run AND path = :path AND state = 'open' RETURNING state
+"""
+
+# What an answered wait of a branch took came before the group ended: a wait that follows looks from there on.
+STANDING = """
+SELECT g.state, g.winner, b.idx, b.status, b.value, b.error,
+  (SELECT min(e.arrived_at) FROM flows_waits w JOIN flows_events e ON e.id = w.event_id
+   WHERE w.run_id = g.run_id AND w.branch <> '' AND substr(w.branch, 1, length(g.path) + 1) = g.path || '[')
+FROM flows_groups g JOIN flows_branches b ON b.run_id = g.run_id AND b.group_path = g.path
+WHERE g.run_id = :run AND g.path = :path ORDER BY b.idx
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BranchEnd:
+    """A branch that ended: its value or its error, as JSON."""
+
+    idx: int
+    status: str
+    value: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStanding:
+    """How a group stands. `settled_at`: when the first event came that a wait of its branches took."""
+
+    state: str
+    winner: int | None
+    ends: tuple[BranchEnd, ...]
+    settled_at: int | None
+
+    @property
+    def is_open(self) -> bool:
+        """True while it is waited for."""
+        return self.state == OPEN
+
+
+class Groups(Verbs):
+    """The verbs of groups."""
+
+    def open(self, run_id: str, parent: str, group: NewGroup) -> None:
+        """Write a group and its branches, queued, or leave them as they stand; in the suspension of its parent."""
+        self._execute(OPEN_GROUP, run=run_id, path=group.path, kind=group.kind, count=group.count)
+        numbers = self._array([str(number) for number in range(group.count)])
+        self._execute(OPEN_BRANCHES, run=run_id, path=group.path, parent=parent, numbers=numbers)
+
+    def arrive(self, run_id: str, group: str, branch: str) -> str | None:
+        """A branch ends: how the group stands with it, None when it was over before. Locks the group (class 3)."""
+        rows = self._execute(ARRIVE, run=run_id, path=group, idx=index_of(branch))
+        return rows[0][0] if rows else None
+
+    def settled(self, run_id: str, paths: list[str]) -> bool:
+        """True when one of these is over; read after their parent's row is locked."""
+        return bool(
+            self._execute(
+                "SELECT 1 FROM flows_groups WHERE run_id = :run AND path {in_texts:paths} AND state <> 'open' LIMIT 1",
+                run=run_id,
+                paths=self._array(paths),
+            )
+        )
+
+    def standing(self, run_id: str, group: str) -> GroupStanding | None:
+        """How it stands with all that ended, None when there is no such group. Raises PayloadLocked."""
+        rows = self._execute(STANDING, run=run_id, path=group)
+        if not rows:
+            return None
+        for row in rows:
+            check_open(row[4])
+            check_open(row[5])
+        ends = tuple(BranchEnd(*row[2:6]) for row in rows if row[3] in (Status.COMPLETED, Status.FAILED))
+        return GroupStanding(rows[0][0], rows[0][1], ends, rows[0][6])
