@@ -81,13 +81,13 @@ class CeleryDispatcher:
         """The end of a line of runs, for who asks for its first one. Callbacks belong to the last one."""
         self._results.write(first, lambda backend: backend.store_result(first, result, state))
 
-    def terminate(self, run_id: str) -> None:
-        """Tell all workers: the process that is at work on the run gets SIGTERM."""
+    def terminate(self, task_id: str) -> None:
+        """Tell all workers: the process that is at work on the task gets SIGTERM."""
         try:
             with quick_connection(self._app) as connection:
-                self._app.control.revoke(run_id, terminate=True, connection=connection)
+                self._app.control.revoke(task_id, terminate=True, connection=connection)
         except Exception as error:
-            logger.warning("the task of run %s was not ended, it stops at its next step: %s", run_id, error)
+            logger.warning("the task %s was not ended, it stops at its next step: %s", task_id, error)
 
     def _producer(self) -> Any:
         if self._producers is None or self._pid != os.getpid():

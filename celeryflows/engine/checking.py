@@ -149,6 +149,15 @@ class _Journal(TurnJournal):
             self.added.append(slot.key)
         super().check_fresh(slot)
 
+    def group(self, kind: str, count: int, name: str | None) -> Result:
+        """A check looks no further than to the first group: what its branches gave stands outside of the memos."""
+        slot, _ = self.enter_group(kind, name)
+        if slot.memo is None:
+            self.check_fresh(slot)
+        self.asked |= set(self.memos)
+        self.paused = True
+        return Parked()
+
     def continue_as_new(self, data: Any) -> Result:
         """The run would end here; its successor has a history of its own."""
         if self.paused:

@@ -10,7 +10,7 @@ from celeryflows.engine.routing import cancel_line, route_stored
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import UnknownRun
 from celeryflows.model.events import StoredEvent
-from celeryflows.model.runs import Status
+from celeryflows.model.runs import Status, task_id
 from celeryflows.store.connection import Connection
 
 
@@ -35,7 +35,7 @@ def cancel(runtime: Runtime, run_id: str, reason: str, *, terminate: bool = Fals
     """Cancel a run, or the one that goes on for it; False when it had ended. Raises UnknownRun.
 
     At once for what sleeps, waits or is queued; a running turn stops at its next boundary, or now with `terminate`:
-    then the Celery task at work on it is ended too, also that of a run which was cancelled before.
+    then the Celery tasks at work on it are ended too, also that of a run which was cancelled before.
     """
     cancelled = cancel_line(runtime, run_id, reason)
     if cancelled is None:
@@ -43,8 +43,11 @@ def cancel(runtime: Runtime, run_id: str, reason: str, *, terminate: bool = Fals
         at_work = status == Status.CANCELLED
     else:
         last, at_work = cancelled.run_id, cancelled.row.was_running
-    if terminate and at_work:
-        runtime.dispatcher.terminate(last)
+    if terminate:
+        with runtime.store.connection() as connection:
+            carriers = connection.repeat(lambda: connection.branches.cut_off(last))
+        for branch in [*([""] if at_work else []), *carriers]:
+            runtime.dispatcher.terminate(task_id(last, branch))
     return cancelled is not None
 
 

@@ -44,8 +44,8 @@ class Dispatcher(Protocol):
         """Tell who asks for the Celery result of a run that failed outside a turn."""
         ...
 
-    def terminate(self, run_id: str) -> None:
-        """End the Celery task that is at work on a cancelled run, wherever it is."""
+    def terminate(self, task_id: str) -> None:
+        """End the Celery task of that id, which is at work on a cancelled run or branch, wherever it is."""
         ...
 
 

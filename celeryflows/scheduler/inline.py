@@ -41,7 +41,7 @@ class InlineDispatcher:
     def run_failed(self, run_id: str, error: Exception, message: str | None = None) -> None:
         """Nobody asks."""
 
-    def terminate(self, run_id: str) -> None:
+    def terminate(self, task_id: str) -> None:
         """Turns are taken in place: none is at work elsewhere."""
 
 

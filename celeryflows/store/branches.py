@@ -226,6 +226,15 @@ class Branches(Verbs):
         )
         return [Held(*row) for row in rows]
 
+    def cut_off(self, run_id: str) -> list[str]:
+        """The units whose messages carry branches that were cancelled while they ran."""
+        rows = self._execute(
+            "SELECT DISTINCT carrier FROM flows_branches "
+            "WHERE run_id = :run AND status = 'cancelled' AND worker IS NOT NULL ORDER BY carrier",
+            run=run_id,
+        )
+        return [row[0] for row in rows]
+
     def stands(self, claim: Claim) -> Standing | None:
         """How the branch of a claim stands, None when it is gone."""
         rows = self._execute(

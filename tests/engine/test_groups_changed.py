@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 
 from celeryflows import Status
+from celeryflows.console.history import check_store
 
 
 def nap(ctx, value):
@@ -79,3 +80,21 @@ def test_a_group_that_becomes_a_race_is_named_as_another_kind(flows, flows_teste
     flows_tester.advance("2 min")
     assert (run.status, run.error.name) == (Status.FAILED, "NondeterminismError")
     assert "'parallel' step and is now a 'race' step" in run.error.message
+
+
+def test_a_check_of_todays_code_looks_up_to_the_first_group_and_finds_nothing_wrong_there(flows, flows_tester):
+    code = {"race": False}
+
+    @flows.flow(name="f")
+    def flow(ctx):
+        ctx.step.run("a", lambda: 1)
+        call = ctx.group.race if code["race"] else ctx.group.parallel
+        values = call(partial(ctx.step.run, "b", lambda n=n: n) for n in range(2))
+        return ctx.step.run("c", lambda: values)
+
+    flows_tester.start(flow)
+    (run,) = check_store(flows.runtime)
+    assert run.findings == ()
+    code["race"] = True
+    (run,) = check_store(flows.runtime)
+    assert run.breaks
