@@ -10,11 +10,13 @@ from typing import Any
 
 from celeryflows.engine.slots import Slot
 from celeryflows.engine.tools.run import RunTool, check_callable
+from celeryflows.engine.units import lock_units
 from celeryflows.errors import LostTurn, TurnCancelled
 from celeryflows.model.runs import Status
 from celeryflows.model.step_options import StepOptions
 from celeryflows.model.steps import Kind, State
 from celeryflows.steps import Result
+from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection
 from celeryflows.store.steps import ReadBack
 from celeryflows.store.user_transaction import user_transaction
@@ -61,7 +63,7 @@ class TransactionTool(RunTool):
         """As for any step; but first look whether it was only the reply to the commit that failed."""
         if slot.kind is Kind.TRANSACTION:
             claim = self.recorder.claim
-            found = self.recorder.connection.transact(partial(_settled, claim.run_id, slot.key))
+            found = self.recorder.connection.transact(partial(_settled, (claim.run_id, claim.path), slot.key))
             is_ours = found is not None and (found.turn, found.token) == (claim.turn, claim.token)
             if found is not None and is_ours and found.state == State.DONE:
                 return self.transacted(slot, Committed(found.value or "", found.ended_at))
@@ -92,7 +94,7 @@ class TransactionTool(RunTool):
     def _look(self, slot: Slot, seen: list[ReadBack], tx: Connection) -> None:
         """A zombie does not even begin."""
         claim = self.recorder.claim
-        found = tx.steps.read_back(claim.run_id, slot.key)
+        found = tx.steps.read_back(claim.run_id, slot.key, claim.path)
         if found is not None and found.status == Status.CANCELLED:
             raise TurnCancelled
         if found is None or (found.turn, found.token, found.status) != (claim.turn, claim.token, Status.RUNNING):
@@ -100,7 +102,7 @@ class TransactionTool(RunTool):
         seen[:] = [found]
 
 
-def _settled(run_id: str, key: str, tx: Connection) -> ReadBack | None:
-    """How the step stands once a commit that may be under way is through: it holds the run's row until then."""
-    tx.runs.lock([run_id])
-    return tx.steps.read_back(run_id, key)
+def _settled(unit: Unit, key: str, tx: Connection) -> ReadBack | None:
+    """How the step stands once a commit that may be under way is through: it holds the unit's row until then."""
+    lock_units(tx, [unit])
+    return tx.steps.read_back(unit[0], key, unit[1])
