@@ -9,7 +9,7 @@ from celeryflows.engine.admission import guard_again
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RerunRefused, UnknownEvent, UnknownFlow, UnknownRun
 from celeryflows.ids import derived_id, new_id
-from celeryflows.model.reruns import CALLS, RecordedStep, StepInput, find_step, kept_steps, read_input
+from celeryflows.model.reruns import CALLS, StepInput, find_step, kept_steps, read_input
 from celeryflows.model.runs import ENDED, FIRST, Delivery, Status
 from celeryflows.store.connection import Connection
 from celeryflows.store.reruns import NewRerun, Original
@@ -130,10 +130,6 @@ def _keep(tx: Connection, origin: str, new: str, from_step: str, edited: StepInp
     waits = [(key, derived_id("wait", new, key)) for key in keys if by_key[key].wait is not None]
     tx.reruns.copy(origin, new, keys, waits)
     if edited is not None:
-        _edit(tx, new, start, edited)
-
-
-def _edit(tx: Connection, new: str, start: RecordedStep, edited: StepInput) -> None:
-    if start.kind not in CALLS:
-        raise RerunRefused(f"step {start.key!r} is a {start.kind}: only a step that calls a function takes input.")
-    tx.reruns.put_input(new, start, dumps(edited.json(), what=f"input of step {start.key!r}"))
+        if start.kind not in CALLS:
+            raise RerunRefused(f"step {start.key!r} is a {start.kind}: only a step that calls a function takes input.")
+        tx.reruns.put_input(origin, new, start.key, dumps(edited.json(), what=f"input of step {start.key!r}"))

@@ -1,8 +1,8 @@
 """A run as it was recorded: its event and what it remembers. One line of JSON each, so that it can leave the store."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from celeryflows.codec import loads
@@ -17,8 +17,31 @@ TEXTS = ("value", "output", "error", "input", "data")
 
 
 @dataclass(frozen=True, slots=True)
+class BranchHistory:
+    """How a branch stood: its path, its place in its group, its value or error."""
+
+    path: str
+    idx: int
+    status: str
+    value: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupHistory:
+    """How a group of branches stood."""
+
+    state: str
+    winner: int | None
+    branches: tuple[BranchHistory, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class History:
-    """What a replay of the handler needs of a run. Times in microseconds; `until` is how far its time went."""
+    """What a replay of the handler needs of a run. Times in microseconds; `until` is how far its time went.
+
+    `places` names the branch of each memo that belongs to one.
+    """
 
     run_id: str
     flow: str
@@ -31,6 +54,12 @@ class History:
     error: str | None
     event: StoredEvent
     memos: Mapping[str, Memo]
+    places: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, GroupHistory] = field(default_factory=dict)
+
+    def memos_of(self, branches: Collection[str]) -> dict[str, Memo]:
+        """What the run's main line remembers, and these branches."""
+        return {key: memo for key, memo in self.memos.items() if key not in self.places or self.places[key] in branches}
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +111,17 @@ def read_record(record: Mapping[str, Any], now: int) -> History:
         error=_text(run, "error"),
         event=_event(record["event"]),
         memos={memo.key: memo for memo in memos},
+        places={step["id"]: step["branch"] for step in record["steps"] if step["branch"]},
+        groups={group["path"]: _group(group) for group in record.get("groups", ())},
     )
+
+
+def _group(group: Mapping[str, Any]) -> GroupHistory:
+    branches = tuple(
+        BranchHistory(branch["path"], branch["idx"], branch["status"], _text(branch, "value"), _text(branch, "error"))
+        for branch in group["branches"]
+    )
+    return GroupHistory(group["state"], group["winner"], branches)
 
 
 def _memo(step: Mapping[str, Any]) -> Memo:

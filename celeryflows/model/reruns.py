@@ -12,26 +12,32 @@ _COUNT = re.compile(r":\d+\Z")
 _SHOWN = 20
 # How a wait ended that was over before its run was.
 SETTLED = ("answered", "expired", "replaced")
+# How a group stands that waits for no branch any more.
+OVER = ("done", "won")
 # What calls a function of the user's, and with which arguments.
 CALLS = frozenset({str(Kind.RUN), str(Kind.TRANSACTION)})
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
-    """A step of the run that is rerun, in the order of the record. `wait` is how its wait stands, if it has one."""
+    """A step of the run that is rerun, in the order of the record.
+
+    `wait` is how its wait stands, if it has one, and `group` how the group does that it opened.
+    """
 
     key: str
     kind: str
     state: str
     began: int
     wait: str | None = None
+    group: str | None = None
 
     @property
     def settled(self) -> bool:
         """True when it can be answered from the record."""
         if self.state in (State.DONE, State.FAILED):
             return True
-        return self.wait in SETTLED or (self.kind == Kind.SLEEP and self.state == State.WAITING)
+        return self.wait in SETTLED or self.group in OVER or (self.kind == Kind.SLEEP and self.state == State.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,8 @@ def kept_steps(steps: Sequence[RecordedStep], start: str, branches: Sequence[Bra
     for i, step in enumerate(steps):
         theirs = _groups(step.key, branches)
         beside = any(theirs.get(group, path) != path for group, path in own.items())
-        if step.settled and i != place and (i < place or beside):
+        # The groups around the step are opened anew: their branches are repeated from what they remember.
+        if step.settled and i != place and step.key not in own and (i < place or beside):
             kept.append(step.key)
     return kept
 

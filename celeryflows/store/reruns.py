@@ -14,6 +14,21 @@ FROM flows_steps WHERE run_id = :origin AND key {in_texts:keys} ON CONFLICT (run
 """
 
 
+COPY_GROUPS = """
+INSERT INTO flows_groups (run_id, path, kind, state, remaining, winner, began)
+SELECT CAST(:run AS varchar), path, kind, state, remaining, winner, began FROM flows_groups
+WHERE run_id = :origin AND path {in_texts:keys} ON CONFLICT DO NOTHING
+"""
+
+COPY_BRANCHES = """
+INSERT INTO flows_branches (run_id, path, group_path, parent_path, idx, status, created_at, started_at, ended_at, value,
+  error)
+SELECT CAST(:run AS varchar), path, group_path, parent_path, idx, status, created_at, started_at, ended_at, value, error
+FROM flows_branches WHERE run_id = :origin AND group_path {in_texts:keys}
+  AND status IN ('completed', 'failed', 'cancelled') ON CONFLICT DO NOTHING
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Original:
     """The run that is repeated."""
@@ -67,8 +82,9 @@ class Reruns(Verbs):
     def recorded(self, run_id: str) -> list[RecordedStep]:
         """A run's steps in the order in which they began; of those that began at once, in that of their end."""
         rows = self._execute(
-            "SELECT s.key, s.kind, s.state, s.began, w.state FROM flows_steps s "
+            "SELECT s.key, s.kind, s.state, s.began, w.state, g.state FROM flows_steps s "
             "LEFT JOIN flows_waits w ON w.run_id = s.run_id AND w.key = s.key "
+            "LEFT JOIN flows_groups g ON g.run_id = s.run_id AND g.path = s.key "
             "WHERE s.run_id = :run ORDER BY s.began, s.ended_at, {written}",
             run=run_id,
         )
@@ -80,8 +96,9 @@ class Reruns(Verbs):
         return [BranchPath(*row) for row in rows]
 
     def copy(self, origin: str, run_id: str, keys: Sequence[str], waits: Sequence[tuple[str, str]]) -> None:
-        """Copy these memos; `waits` are the ids of the new run's waits by key, for those of them that wait."""
-        self._execute(COPY_STEPS, run=run_id, origin=origin, keys=self._array(keys))
+        """Copy these memos with their groups; `waits` are ids of the new run's waits by key, for those that wait."""
+        for statement in (COPY_STEPS, COPY_GROUPS, COPY_BRANCHES):
+            self._execute(statement, run=run_id, origin=origin, keys=self._array(keys))
         for key, wait_id in waits:
             self._execute(
                 "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, if_exp, began, armed_at, "
@@ -94,14 +111,15 @@ class Reruns(Verbs):
                 key=key,
             )
 
-    def put_input(self, run_id: str, step: RecordedStep, text: str) -> None:
-        """A step that will run with these arguments."""
+    def put_input(self, origin: str, run_id: str, key: str, text: str) -> None:
+        """A step of the run that is repeated, which will run with these arguments."""
         self._execute(
-            "INSERT INTO flows_steps (run_id, key, kind, state, attempts, turn, began, input) "
-            "VALUES (:run, :key, :kind, 'edited', 0, 0, {now}, :input) ON CONFLICT (run_id, key) DO NOTHING",
+            "INSERT INTO flows_steps (run_id, key, kind, state, attempts, turn, began, input, branch) "
+            "SELECT CAST(:run AS varchar), key, kind, 'edited', 0, 0, {now}, CAST(:input AS text), branch "
+            "FROM flows_steps WHERE run_id = :origin AND key = :key ON CONFLICT (run_id, key) DO NOTHING",
             run=run_id,
-            key=step.key,
-            kind=step.kind,
+            origin=origin,
+            key=key,
             input=text,
         )
 

@@ -305,6 +305,82 @@ def test_a_run_that_went_on_as_another_ends_there(world: World, deploy: Deploy, 
     assert report.differences == ()
 
 
+# --- groups
+
+
+def fan(ctx: Any, body: Any = int) -> Any:
+    """A group of which the second branch sleeps between two steps, then a race, then a step."""
+
+    def second() -> Any:
+        ctx.step.run("x", body)
+        ctx.step.sleep("nap", "1h")
+        return ctx.step.run("y", body)
+
+    found = ctx.group.parallel(lambda: ctx.step.run("x", body), second)
+    return fan_behind(ctx, body, found)
+
+
+def fan_behind(ctx: Any, body: Any, found: Any) -> Any:
+    first = ctx.group.race(lambda: ctx.step.sleep("long", "5h"), lambda: ctx.step.run("fast", body), name="r")
+    return [found, first, ctx.step.run("end", body)]
+
+
+@pytest.mark.parametrize("advance", ["0s", "9h"])
+def test_the_branches_of_groups_are_checked_without_doing_their_steps(
+    world: World, deploy: Deploy, advance: str
+) -> None:
+    record(world, fan)
+    world.advance(advance)
+
+    assert findings(check_history(deploy(lambda ctx: fan(ctx, never)).flows)) == []
+
+
+@pytest.mark.parametrize("advance", ["0s", "9h"])
+def test_a_change_inside_a_branch_is_told_with_its_step(world: World, deploy: Deploy, advance: str) -> None:
+    record(world, fan)
+    world.advance(advance)
+
+    def changed(ctx: Any) -> Any:
+        def second() -> Any:
+            ctx.step.sleep("nap", "1h")
+            return ctx.step.run("y", never)
+
+        return fan_behind(ctx, never, ctx.group.parallel(lambda: ctx.step.sleep("x", "1h"), second))
+
+    report = check_history(deploy(changed).flows)
+
+    assert findings(report) == [("kind", "x"), ("removed", "group[1]/x")]
+
+
+def test_a_group_that_is_gone_is_told_once(world: World, deploy: Deploy) -> None:
+    record(world, fan)
+    world.advance("9h")
+
+    report = check_history(deploy(lambda ctx: ctx.step.run("end", never)).flows)
+
+    assert [step for what, step in findings(report) if what == "removed"] == ["group", "group.r"]
+
+
+def test_the_branches_of_an_async_flow_are_checked(world: World, deploy: Deploy) -> None:
+    def handler(body: Any, last: str = "y") -> Any:
+        async def flow(ctx: Any) -> Any:
+            async def branch() -> Any:
+                await ctx.step.run("x", body)
+                return await ctx.step.run(last, body)
+
+            return await ctx.group.parallel(branch, branch)
+
+        return flow
+
+    record(world, handler(int))
+
+    assert findings(check_history(deploy(handler(never)).flows)) == []
+    assert findings(check_history(deploy(handler(never, "z")).flows)) == [
+        ("added", "group[0]/z"),
+        ("added", "group[1]/z"),
+    ]
+
+
 # --- which runs
 
 

@@ -82,7 +82,7 @@ def test_a_group_that_becomes_a_race_is_named_as_another_kind(flows, flows_teste
     assert "'parallel' step and is now a 'race' step" in run.error.message
 
 
-def test_a_check_of_todays_code_looks_up_to_the_first_group_and_finds_nothing_wrong_there(flows, flows_tester):
+def test_a_check_of_todays_code_finds_nothing_wrong_with_groups_that_stay(flows, flows_tester):
     code = {"race": False}
 
     @flows.flow(name="f")

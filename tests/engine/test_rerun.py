@@ -268,6 +268,64 @@ def test_a_signal_before_the_step_is_kept(world: World) -> None:
     assert new.output == 7
 
 
+# --- groups
+
+
+def fan(world: World) -> dict[str, Counted]:
+    """A step, a group of two branches of two steps each, a race, and a step."""
+    bodies = {name: Counted() for name in ("before", "a", "b", "c", "d", "fast", "slow", "end")}
+
+    @world.flow(name="fan", trigger="a/b")
+    def handler(ctx: Any) -> Any:
+        def run(name: str) -> Any:
+            return ctx.step.run(name, bodies[name], name)
+
+        run("before")
+        both = ctx.group.parallel(lambda: [run("a"), run("b")], lambda: [run("c"), run("d")])
+        first = ctx.group.race(lambda: [ctx.step.sleep("nap", "1h"), run("slow")], lambda: run("fast"))
+        return [both, first, run("end")]
+
+    world.send("a/b")
+    world.advance("2h")
+    return bodies
+
+
+FAN = [[[["a"], ["b"]], [["c"], ["d"]]], [1, ["fast"]], ["end"]]
+
+
+def again(bodies: dict[str, Counted]) -> list[str]:
+    return [name for name, body in bodies.items() if len(body.calls) > 1]
+
+
+def test_groups_before_the_step_are_kept_whole(world: World) -> None:
+    bodies = fan(world)
+    new = world.only_run().rerun(from_step="end")
+    world.drain()
+
+    assert new.output == world.runs()[0].output == FAN
+    assert again(bodies) == ["end"]
+
+
+@pytest.mark.parametrize("asked", ["b", "group[0]/b"])
+def test_a_step_in_a_branch_runs_again_and_the_other_branches_keep_theirs(world: World, asked: str) -> None:
+    bodies = fan(world)
+    new = world.runs()[0].rerun(from_step=asked, input=["B"])
+    world.advance("2h")
+
+    assert new.output == [[[["a"], ["B"]], [["c"], ["d"]]], [1, ["fast"]], ["end"]]
+    assert again(bodies) == ["b", "fast", "end"]
+    assert bodies["b"].calls[1] == ("B",)
+
+
+def test_a_rerun_from_a_group_repeats_all_that_it_did(world: World) -> None:
+    bodies = fan(world)
+    new = world.runs()[0].rerun(from_step="group:0")
+    world.advance("2h")
+
+    assert new.output == FAN
+    assert again(bodies) == ["a", "b", "c", "d", "fast", "end"]
+
+
 # --- names of steps
 
 

@@ -113,8 +113,7 @@ def test_an_edited_input_is_exported(store: Store) -> None:
     new = put_run(store)
     with store.begin() as tx:
         tx.steps.put([a_step(origin)])
-        (step,) = tx.reruns.recorded(origin.run_id)
-        tx.reruns.put_input(new, step, '{"args":[1],"kwargs":{}}')
+        tx.reruns.put_input(origin.run_id, new, "charge", '{"args":[1],"kwargs":{}}')
 
     line = next(line for line in lines(store) if line["run"]["id"] == new)
 

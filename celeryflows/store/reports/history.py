@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, Table, select
 from celeryflows.model.history import plain
 from celeryflows.store.database import Store
 from celeryflows.store.reports.reading import read
-from celeryflows.store.schema import events, runs, steps, waits
+from celeryflows.store.schema import branches, events, groups, runs, steps, waits
 
 LOOK = 1_000
 # A run's values may have 32 MiB.
@@ -18,8 +18,10 @@ RUN = (
     *("id", "flow", "version", "status", "turn", "attempt", "created_at", "started_at", "ended_at", "wake_at"),
     *("reason", "output", "error", "parent", "origin", "continued_from", "continued_as", "event_id"),
 )
-STEP = ("key", "kind", "state", "attempts", "value", "turn", "began", "ended_at", "took", "due_at", "input")
+STEP = ("key", "kind", "state", "attempts", "value", "turn", "began", "ended_at", "took", "due_at", "input", "branch")
 WAIT = ("key", "kind", "name", "path", "value", "if_exp", "state", "began", "armed_at", "due_at", "problem", "event_id")
+GROUP = ("path", "kind", "state", "winner", "began")
+BRANCH = ("path", "group_path", "idx", "status", "started_at", "ended_at", "value", "error")
 EVENT = ("id", "ext_id", "name", "data", "ts", "v", "arrived_at")
 
 
@@ -68,13 +70,18 @@ def _records(store: Store, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     found = {row["id"]: row for row in _rows(store, runs, RUN, runs.c.id.in_(ids))}
     stepped = _by_run(store, steps, STEP, ids, (steps.c.began, steps.c.ended_at, steps.c.key))
     waited = _by_run(store, waits, WAIT, ids, ())
+    grouped = _by_run(store, groups, GROUP, ids, (groups.c.began, groups.c.path))
+    branched = _by_run(store, branches, BRANCH, ids, (branches.c.group_path, branches.c.idx)) if grouped else {}
     wanted = {row["event_id"] for row in found.values()}
     wanted |= {wait["event_id"] for of_run in waited.values() for wait in of_run if wait["event_id"]}
     known = {row["id"]: row for row in _rows(store, events, EVENT, events.c.id.in_(sorted(wanted)))}
     for run_id in ids:
         # Retention may have taken it meanwhile.
         if run_id in found and found[run_id]["event_id"] in known:
-            yield _record(found[run_id], stepped.get(run_id, []), waited.get(run_id, []), known)
+            record = _record(found[run_id], stepped.get(run_id, []), waited.get(run_id, []), known)
+            if run_id in grouped:
+                record["groups"] = [_group(group, branched.get(run_id, [])) for group in grouped[run_id]]
+            yield record
 
 
 def _record(
@@ -91,6 +98,12 @@ def _record(
 def _step(step: dict[str, Any], wait: dict[str, Any] | None) -> dict[str, Any]:
     shown = plain(step)
     return {"id": shown.pop("key"), **shown, "wait": wait}
+
+
+def _group(group: dict[str, Any], of_run: list[dict[str, Any]]) -> dict[str, Any]:
+    own = [plain(branch) for branch in of_run if branch["group_path"] == group["path"]]
+    shown = [{name: value for name, value in branch.items() if name != "group_path"} for branch in own]
+    return {**plain(group), "branches": shown}
 
 
 def _wait(wait: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
