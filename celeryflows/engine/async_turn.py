@@ -55,6 +55,7 @@ def run_async(handler: Coroutine[Any, Any, Any], journal: TurnJournal) -> Conclu
     loop = journal.loop = asyncio.SelectorEventLoop(selector)
     loop.set_exception_handler(lambda _loop, _context: None)
     task = loop.create_task(handler)
+    journal.looks.handled_by(task)
     alone = _LOOPS[threading.get_native_id()]
     alone.acquire()
     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celeryflows.engine.conclusion import Conclusion
+from celeryflows.engine.lookback import LookBack
 from celeryflows.engine.progress import Progress, Silence
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
@@ -28,8 +29,7 @@ class Scope:
     depth: int
     ids: StepIds
     progress: Progress
-    previous_began: int
-    settled: int | None = None
+    looks: LookBack
 
 
 _scope: ContextVar[Scope | None] = ContextVar("celeryflows_branch", default=None)
@@ -47,7 +47,8 @@ class BranchJournal(TurnJournal):
         self.outcome: Conclusion | None = None
         self.entered = False
         self.aside = False
-        self._root = Scope(self, 0, StepIds(runtime.settings.max_steps), Silence(), recorder.claim.started_at)
+        looks = LookBack(recorder.claim.started_at, is_async=flow.is_async)
+        self._root = Scope(self, 0, StepIds(runtime.settings.max_steps), Silence(), looks)
         super().__init__(runtime, flow, recorder, memos)
         self._root.progress = Silence()
 
@@ -76,10 +77,7 @@ class BranchJournal(TurnJournal):
 
     ids = property(lambda self: self.here.ids, lambda self, ids: setattr(self.here, "ids", ids))
     progress = property(lambda self: self.here.progress, lambda self, one: setattr(self.here, "progress", one))
-    settled = property(lambda self: self.here.settled, lambda self, at: setattr(self.here, "settled", at))
-    previous_began = property(
-        lambda self: self.here.previous_began, lambda self, at: setattr(self.here, "previous_began", at)
-    )
+    looks = property(lambda self: self.here.looks, lambda self, looks: setattr(self.here, "looks", looks))
 
     # -- what is around the branch only repeats
 
@@ -134,7 +132,8 @@ class BranchJournal(TurnJournal):
             again = claim.attempt > 0 or claim.lost > 0
             memos = {memo.key: memo for memo in self.own_memos}
             progress = Progress(memos, first=claim.turn == 1 and not self.recorder.looked, again=again)
-        return _MyBranch(self, index_of(path), Scope(self, depth, ids, progress, previous))
+        looks = LookBack(previous, is_async=self.flow.is_async)
+        return _MyBranch(self, index_of(path), Scope(self, depth, ids, progress, looks))
 
     def _stay_aside(self, key: str) -> None:
         self.aside = True

@@ -6,6 +6,7 @@ from typing import Any
 
 from celeryflows.engine.budget import ValueBudget
 from celeryflows.engine.failures import failure_of, failure_text, step_error
+from celeryflows.engine.lookback import LookBack
 from celeryflows.engine.progress import Progress
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
@@ -50,8 +51,7 @@ class JournalBase:
         self.joined: set[str] = set()
         self.ids = StepIds(runtime.settings.max_steps)
         self.budget = ValueBudget(runtime.settings, (memo.value for memo in memos.values()))
-        self.previous_began = recorder.claim.started_at
-        self.settled: int | None = None
+        self.looks = LookBack(recorder.claim.started_at, is_async=flow.is_async)
         self.charge = max(0, recorder.claim.lost - 1)
         claim = recorder.claim
         self.edited: Mapping[str, StepInput] = {}
@@ -125,6 +125,11 @@ class JournalBase:
         except StepMisuse as error:
             self.end_run(error)
 
+    @property
+    def previous_began(self) -> int:
+        """When the step before began: from then on a wait looks."""
+        return self.looks.began
+
     def enter(self, id: str, kind: Kind, options: StepOptions = PLAIN) -> Slot:
         """Take the next use of the id. Raises Suspend when the turn is over, or when the id is misused."""
         if self.paused:
@@ -141,8 +146,7 @@ class JournalBase:
         except FLOW_FAULTS as error:
             self.end_run(error)
         slot = Slot(self.recorder, id, key, kind, memo, options)
-        self.previous_began = slot.began if self.settled is None else min(slot.began, self.settled)
-        self.settled = None
+        self.looks.enter(slot.began)
         return slot
 
     def check_fresh(self, slot: Slot) -> None:

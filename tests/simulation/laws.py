@@ -112,14 +112,9 @@ def _span(world: World, run: str, key: str, op: Wait) -> tuple[int, int]:
         return armed_at + 1, until
     if op.lookback == "run":
         return started_at, until
-    before = ledger.before[run, key]
-    if before == "gather" or "." in key:
-        # Beside other branches: TODO
-        return armed_at + 1, until
-    if before is None:
-        return started_at, until
-    ((began,),) = world.look("SELECT began FROM flows_steps WHERE run_id = :run AND key = :key", run=run, key=before)
-    return ledger.began.get((run, before), began), until
+    began = dict(world.look("SELECT key, began FROM flows_steps WHERE run_id = :run", run=run))
+    found = [ledger.began.get((run, one), began.get(one, armed_at + 1)) for one in ledger.before[run, key]]
+    return min(found, default=started_at), until
 
 
 def _arrivals(world: World, run: str, op: Wait, key: str) -> list[Arrival]:

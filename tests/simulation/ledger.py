@@ -14,14 +14,14 @@ class Ledger:
         self.bodies: Counter[tuple[str, str]] = Counter()
         self.reached: dict[tuple[str, str], int] = {}
         self.began: dict[tuple[str, str], int] = {}
-        self.before: dict[tuple[str, str], str | None] = {}
+        self.before: dict[tuple[str, str], tuple[str, ...]] = {}
         self.given_at: dict[tuple[str, str], int] = {}
         self.disturbed: Counter[str] = Counter()
         self._kept: dict[tuple[str, str], list[Any]] = {}
         self.tripped: list[str] = []
 
-    def reach(self, run: str, key: str, before: str | None, now: int) -> None:
-        """The handler comes to a step, after another one or none."""
+    def reach(self, run: str, key: str, before: tuple[str, ...], now: int) -> None:
+        """The handler comes to a step, after another one, none, or those of its branches."""
         self.reached.setdefault((run, key), now)
         self.before[run, key] = before
 

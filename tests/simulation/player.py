@@ -64,7 +64,8 @@ class _Teller:
     def __init__(self, ctx: Any, host: Host) -> None:
         self.ctx, self.host, self.ledger = ctx, host, host.ledger
         self._uses: Counter[str] = Counter()
-        self._last: dict[str, str] = {}
+        self._last: dict[str, tuple[str, ...]] = {}
+        self._order: list[str] = []
         self.left = False
 
     def reach(self, path: str, id: str) -> str:
@@ -73,7 +74,8 @@ class _Teller:
         key = f"{path}{id}:{used}" if used else path + id
         if not self.left:
             self._uses[path + id] += 1
-            before, self._last[path] = self._last.get(path), key
+            before, self._last[path] = self._last.get(path, ()), (key,)
+            self._order.append(key)
             self.ledger.reach(self.ctx.run_id, key, before, self.host.now())
         return key
 
@@ -227,8 +229,10 @@ class _AsyncPlayer(_Teller):
     async def _gather(self, op: Gather, path: str) -> Any:
         outs: list[list[Any]] = [[] for _ in op.branches]
         branches = [self.block(branch, f"{path}{i}.", outs[i]) for i, branch in enumerate(op.branches)]
-        self._last[path] = "gather"
+        before, reached = self._last.get(path, ()), len(self._order)
+        self._last |= {f"{path}{i}.": before for i in range(len(branches))}
         ends = await asyncio.gather(*branches, return_exceptions=True)
+        self._last[path] = tuple(self._order[reached:]) or before
         return [
             ["failed", *told(end)] if isinstance(end, BaseException) else out
             for end, out in zip(ends, outs, strict=True)

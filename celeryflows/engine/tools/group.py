@@ -77,8 +77,7 @@ class GroupTool(JournalBase):
         self.progress.meet(memo)
         self.joined.add(memo.key)
         if standing.settled_at is not None:
-            self.settled = max(previous, standing.settled_at)
-            self.previous_began = min(self.previous_began, self.settled)
+            self.looks.settle(max(previous, standing.settled_at), self.previous_began)
 
     def _of_group(self, slot: Slot, standing: GroupStanding) -> Result:
         if standing.winner is not None:

@@ -34,5 +34,4 @@ class WaitTool(JournalBase):
         """A wait is over: the wait that follows, at once or after a step, looks from there, or a loop would miss
         what came after this wait's event and before its turn."""
         if memo.settled_at is not None:
-            self.settled = memo.settled_at
-            self.previous_began = min(slot.began, memo.settled_at)
+            self.looks.settle(memo.settled_at, slot.began)
