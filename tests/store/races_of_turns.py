@@ -153,8 +153,8 @@ def memos_of_the_claims_snapshot(store: Store) -> Iterator[None]:
         states.update(found[0][0] if found else {})
         return self.claimed(run_id, worker, token)
 
-    def memos_then(self: Any, run_id: str) -> dict[str, Memo]:
-        return {key: replace(memo, wait=states.get(key)) for key, memo in memos(self, run_id).items()}
+    def memos_then(self: Any, run_id: str, branch: str) -> dict[str, Memo]:
+        return {key: replace(memo, wait=states.get(key)) for key, memo in memos(self, run_id, branch).items()}
 
     with patch.object(runs.Runs, "claim", claim_with_memos), patch.object(steps.Steps, "memos", memos_then):
         yield

@@ -65,7 +65,7 @@ def test_a_claim_ends_what_would_wake_or_expire_the_run(turned: Store, clock: Tu
     take_claim(turned, run_id)
     clock.turn(2 * SECOND)
     with turned.connection() as connection:
-        assert (connection.runs.expired(), connection.runs.due()) == ([], [])
+        assert (connection.bounds.past("expires_at"), connection.runs.due()) == ([], [])
 
 
 def test_a_claim_that_waited_for_the_row_hears_the_time_after_the_wait(migrated_postgres: str) -> None:
