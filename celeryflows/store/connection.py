@@ -16,7 +16,7 @@ from celeryflows.store.bounds import Bounds
 from celeryflows.store.branches import Branches
 from celeryflows.store.cancels import Cancels
 from celeryflows.store.crons import Crons
-from celeryflows.store.dialect import Dialect
+from celeryflows.store.dialect import Dialect, of_arrays
 from celeryflows.store.events import Events
 from celeryflows.store.executor import Row
 from celeryflows.store.flows import Flows
@@ -73,6 +73,8 @@ class Connection:
         self.sealer = store.sealer
         self._raw: Any = None
         self._cursor: Any = None
+        # The transaction begins with its first statement: a round trip less where that is a lock.
+        self._begins = False
 
     runs = cached_property(Runs)
     branches = cached_property(Branches)
@@ -103,11 +105,18 @@ class Connection:
         with self.store.guard:
             return self._run("execute", sql, params)
 
-    def many(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run one statement for each row of parameters."""
-        if rows:
-            with self.store.guard:
+    def many(self, sql: str, rows: Sequence[Mapping[str, Any]], numbers: frozenset[str] | None = None) -> None:
+        """Run one statement for each row of parameters. `numbers`: which of an insert's parameters are numbers, the
+        others are texts; where the database takes arrays all rows go in one statement then."""
+        if not rows:
+            return
+        with self.store.guard:
+            if numbers is None or not self.dialect.takes_arrays:
                 self._run("executemany", sql, [dict(row) for row in rows])
+                return
+            given = rows if self.sealer is None else [sealed_params(self.sealer, row) for row in rows]
+            columns = {name: [row[name] for row in given] for name in rows[0]}
+            self._run("execute", of_arrays(sql, tuple(columns), numbers), columns)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -117,14 +126,39 @@ class Connection:
                 yield
             return
         with self.store.guard:
-            self._command(self.dialect.begin)
+            self._begin()
             try:
                 yield
             except BaseException:
                 with suppress(StoreError):
-                    self._command("ROLLBACK")
+                    self._end("ROLLBACK")
                 raise
-            self._command("COMMIT")
+            self._end("COMMIT")
+
+    def _begin(self) -> None:
+        if self.dialect.has_one_writer:
+            self._command(self.dialect.begin)
+        else:
+            self._begins = True
+
+    def _begin_owed(self) -> None:
+        if self._begins:
+            self._begins = False
+            self._command(self.dialect.begin)
+
+    def _end(self, word: str) -> None:
+        """A transaction that began nothing has nothing to end."""
+        begun, self._begins = not self._begins, False
+        if begun:
+            self._command(word)
+
+    def lock(self, sql: str) -> None:
+        """Run a statement without parameters or rows, in one round trip with the transaction's begin if it is the
+        first; what comes after is a statement of its own, and sees what was committed before the lock was granted."""
+        with self.store.guard:
+            begin = f"{self.dialect.begin}; " if self._begins else ""
+            self._begins = False
+            self._command(begin + sql)
 
     @contextmanager
     def _within_the_users(self) -> Iterator[None]:
@@ -184,6 +218,7 @@ class Connection:
             raw.close()
 
     def _run(self, how: str, sql: str, params: Any) -> list[Row]:
+        self._begin_owed()
         store = self.store
         text = store.compiled.get(sql)
         if text is None:
@@ -219,7 +254,7 @@ class Connection:
         if self.store.observer is not None:
             self.store.observer(sql)
         try:
-            (self._cursor or self._open()).execute(sql)
+            self.dialect.command(self._cursor or self._open(), sql)
         except StoreError:
             raise
         except Exception as error:

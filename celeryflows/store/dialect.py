@@ -5,9 +5,11 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+_VALUES = re.compile(r"(.*)VALUES \((.*)\)\s+(ON CONFLICT.*)", re.DOTALL)
 _BRACES = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
 
@@ -93,9 +95,21 @@ class Dialect:
         return cursor.description is not None
 
     @property
+    def takes_arrays(self) -> bool:
+        """True when many rows may go as one array for each column."""
+        return self.name == "postgresql"
+
+    @property
     def begin(self) -> str:
         """How a transaction that writes begins; SQLite takes its write lock before the first read."""
         return "BEGIN IMMEDIATE" if self.name == "sqlite" else "BEGIN"
+
+    def command(self, cursor: Any, sql: str) -> None:
+        """Run statements without parameters, several in one round trip; a prepared one would be one alone."""
+        if self.name == "postgresql":
+            cursor.execute(sql, prepare=False)
+        else:
+            cursor.execute(sql)
 
     def in_transaction(self, raw: Any) -> bool:
         """True when the driver's connection is in one."""
@@ -122,3 +136,13 @@ class Dialect:
         """The server is gone, starting or shutting down, or out of connections: later it may answer."""
         state = getattr(error, "sqlstate", None) or ""
         return state[:2] in ("08", "53", "57") or (self.name != "sqlite" and state == "" and "connection" in str(error))
+
+
+@lru_cache(maxsize=64)
+def of_arrays(insert: str, names: tuple[str, ...], numbers: frozenset[str]) -> str:
+    """The insert of one row, `... VALUES (...) ON CONFLICT ...`, as one that takes an array for each parameter."""
+    arrays = ", ".join(f"CAST(:{name} AS {'bigint' if name in numbers else 'text'}[])" for name in names)
+    rows = f"unnest({arrays}) AS given ({', '.join(names)})"
+    head, values, tail = _VALUES.match(insert).groups()  # type: ignore[union-attr]
+    picked = _PARAMETER.sub(lambda m: f"given.{m[1]}" if m[1] in names else m[0], values)
+    return f"{head} SELECT {picked} FROM {rows} {tail}"

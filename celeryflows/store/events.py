@@ -14,6 +14,7 @@ INSERT = (
     "INSERT INTO flows_events (id, ext_id, name, data, ts, v, stored_at, arrived_at, piece) "
     "VALUES (:id, :ext_id, :name, :data, :ts, :v, {now}, %s, :piece) ON CONFLICT (id) DO NOTHING"
 )
+NUMBERS = frozenset({"ts"})
 INSERT_ROUTED = INSERT % "{now}"
 INSERT_UNROUTED = INSERT % "NULL"
 # One run's own: it never arrived for those that look back.
@@ -61,7 +62,7 @@ class Events(Verbs):
     def add(self, events: Iterable[StoredEvent], pieces: Mapping[str, str] | None = None) -> None:
         """Store events as arrived now. An id that is there already is left as it is."""
         pieces = pieces or {}
-        self._insert(INSERT_ROUTED, [event_row(e, pieces.get(e.id)) for e in events])
+        self._insert(INSERT_ROUTED, [event_row(e, pieces.get(e.id)) for e in events], NUMBERS)
 
     def add_new(self, event: StoredEvent, piece: str | None = None) -> bool:
         """Store an event as arrived now; False when it is there, once the transaction that stores it has committed."""
@@ -84,11 +85,11 @@ class Events(Verbs):
 
     def add_unrouted(self, events: Iterable[StoredEvent]) -> None:
         """Store events that are routed after this transaction."""
-        self._insert(INSERT_UNROUTED, [event_row(e) for e in events])
+        self._insert(INSERT_UNROUTED, [event_row(e) for e in events], NUMBERS)
 
     def add_private(self, event: StoredEvent) -> None:
         """Store what one run is started with; it starts and answers no others."""
-        self._insert(INSERT_PRIVATE, [event_row(event)])
+        self._insert(INSERT_PRIVATE, [event_row(event)], NUMBERS)
 
     def get(self, event_id: str) -> StoredEvent | None:
         """One event, None when it is not there."""
@@ -163,9 +164,3 @@ class Events(Verbs):
     def note_problem(self, event_id: str, problem: str) -> None:
         """Why a condition could not be judged for the event."""
         self._execute("UPDATE flows_events SET problem = :problem WHERE id = :id", id=event_id, problem=problem)
-
-    def _insert(self, sql: str, rows: list[dict[str, Any]]) -> None:
-        if len(rows) == 1:
-            self._execute(sql, **rows[0])
-        else:
-            self._many(sql, rows)

@@ -19,8 +19,12 @@ class Executor(Protocol):
         """Run one statement and return its rows."""
         ...
 
-    def many(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run one statement for each row of parameters."""
+    def many(self, sql: str, rows: Sequence[Mapping[str, Any]], numbers: frozenset[str] | None = None) -> None:
+        """Run one statement for each row of parameters, of which `numbers` are numbers."""
+        ...
+
+    def lock(self, sql: str) -> None:
+        """Run a statement without parameters or rows."""
         ...
 
 
@@ -32,3 +36,9 @@ class Verbs:
         self._execute = connection.execute
         self._many = connection.many
         self._array = connection.dialect.array
+
+    def _insert(self, sql: str, rows: Sequence[Mapping[str, Any]], numbers: frozenset[str]) -> None:
+        if len(rows) == 1:
+            self._execute(sql, **rows[0])
+        else:
+            self._many(sql, rows, numbers)

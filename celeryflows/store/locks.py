@@ -50,7 +50,4 @@ class Locks(Verbs):
     def _take(self, function: str, space: int, keys: set[int]) -> None:
         if not keys or not self._connection.dialect.has_advisory_locks:
             return
-        self._execute(
-            f"SELECT {function}({space}, CAST(k AS integer)) FROM unnest(CAST(:keys AS bigint[])) AS k",
-            keys=sorted(keys),
-        )
+        self._connection.lock("SELECT " + ", ".join(f"{function}({space}, {key})" for key in sorted(keys)))

@@ -24,6 +24,7 @@ _START_BY = """CASE WHEN COALESCE(CAST(:wake_at AS bigint), {now}) + CAST(:start
   THEN COALESCE(CAST(:wake_at AS bigint), {now}) + CAST(:start_within AS bigint)
   ELSE CAST(:expires_at AS bigint) END"""
 INSERT_BOUNDED = INSERT.replace(":wake_at, :expires_at", f":wake_at, {_START_BY}")
+NUMBERS = frozenset({"wake_at", "expires_at", "start_within"})
 
 # The message is only a hint: a doubled or late one finds nothing to claim. The token fences what the turn cannot:
 # a claim that the database lost in a crash may be made again under the same number.
@@ -171,8 +172,8 @@ class Runs(Verbs):
         for row in rows:
             row["status"] = str(row["status"])
         bounded = [row for row in rows if row["start_within"] is not None]
-        self._insert(INSERT, [row for row in rows if row["start_within"] is None] if bounded else rows)
-        self._insert(INSERT_BOUNDED, bounded)
+        self._insert(INSERT, [row for row in rows if row["start_within"] is None] if bounded else rows, NUMBERS)
+        self._insert(INSERT_BOUNDED, bounded, NUMBERS)
 
     def claim(self, run_id: str, worker: str, token: int) -> Claim | None:
         """Take the next turn; None when there is nothing to claim."""
@@ -363,12 +364,6 @@ class Runs(Verbs):
             "SELECT id, flow, event_id, version FROM flows_runs WHERE id {in_texts:ids} AND turn = 0 ORDER BY id",
             ids=self._array(sorted(run_ids)),
         )
-
-    def _insert(self, sql: str, rows: Sequence[dict[str, object]]) -> None:
-        if len(rows) == 1:
-            self._execute(sql, **rows[0])
-        else:
-            self._many(sql, rows)
 
     def _queue(self, condition: str, run_ids: Sequence[str]) -> list[Delivery]:
         rows = self._execute(

@@ -59,7 +59,7 @@ class LossyConnection(Connection):
         self._meet(sql)
         if sql != "COMMIT":
             super()._command(sql)
-            self._inside = sql.startswith("BEGIN")
+            self._inside = sql.startswith("BEGIN") or (self._inside and sql != "ROLLBACK")
             return
         self._inside = False
         with self._broken(sql) as link:
@@ -69,6 +69,7 @@ class LossyConnection(Connection):
                 super()._command(sql)
 
     def _run(self, how: str, sql: str, params: Any) -> list[Row]:
+        self._begin_owed()
         self._meet(sql)
         if self._inside or not sql.lstrip().startswith(("INSERT", "UPDATE", "DELETE", "WITH")):
             return super()._run(how, sql, params)
