@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from celeryflows.engine.intake import send
+from celeryflows.engine.registrar import register_sender
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.starting import Call, start
 from celeryflows.engine.turn import take_turn
@@ -13,6 +15,7 @@ from celeryflows.model.events import FLOW_INVOKED, Event
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.runs import Status
+from celeryflows.model.triggers import OnEvent
 from celeryflows.scheduler.inline import InlineDispatcher
 from celeryflows.schemas import SchemaRegistry
 from celeryflows.store.database import Store
@@ -97,3 +100,23 @@ def test_a_turn_that_waits_costs_at_most_n_plus_two_commits(store: Store) -> Non
         ctx.step.wait_for_event("w", event="shop/paid", timeout="1 h")
 
     assert commits(counted_turn(store, waiter)) <= 3
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_a_send_is_one_transaction_however_many_events_it_has(store: Store, count: int) -> None:
+    """On a server five round trips for one event or for fifty: lock, look, events, runs, commit."""
+    flow = Flow(FlowDefinition("counted", triggers=(OnEvent("shop/paid"),)), lambda ctx: None, RetryPolicy())
+    runtime = Runtime("counted", store, InlineDispatcher(), SchemaRegistry(), {"counted": flow})
+    register_sender(runtime)
+    send(runtime, [Event("shop/paid", {"n": 0})])
+    with statements(store) as seen:
+        send(runtime, [Event("shop/paid", {"n": n}) for n in range(count)])
+    assert commits(seen) == 1
+    assert sum("FLOWS_RUNS" in sql for sql in seen) == 1
+    assert len(seen) == 5
+    with store.connection() as connection:
+        rows = connection.execute(
+            "SELECT e.data FROM flows_runs r JOIN flows_events e ON e.id = r.event_id WHERE r.status = 'queued' "
+            "AND r.sent_at > 0 ORDER BY e.id"
+        )
+    assert [row[0] for row in rows][1:] == [f'{{"n":{n}}}' for n in range(count)]
