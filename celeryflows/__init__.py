@@ -37,6 +37,7 @@ from celeryflows.handle import ReplayHandle, RunHandle
 from celeryflows.middleware import Middleware, RunCall, StepCall
 from celeryflows.model.cancels import CancelOn, Timeouts
 from celeryflows.model.events import Event
+from celeryflows.model.limits import Batch, Concurrency, Debounce, Priority, RateLimit, Singleton, Throttle
 from celeryflows.model.retries import Backoff
 from celeryflows.model.runs import Status
 from celeryflows.model.signals import Signal
@@ -44,10 +45,13 @@ from celeryflows.model.triggers import OnCron, OnEvent
 
 __all__ = [
     "Backoff",
+    "Batch",
     "BoundExceeded",
     "CancelOn",
+    "Concurrency",
     "ConfigurationError",
     "Context",
+    "Debounce",
     "DeclarationError",
     "Event",
     "ExpressionError",
@@ -65,6 +69,8 @@ __all__ = [
     "OnCron",
     "OnEvent",
     "PayloadLocked",
+    "Priority",
+    "RateLimit",
     "ReplayHandle",
     "RerunRefused",
     "RetryAfterError",
@@ -75,6 +81,7 @@ __all__ = [
     "RunTimeout",
     "SchemaMismatch",
     "Signal",
+    "Singleton",
     "Status",
     "StepCall",
     "StepError",
@@ -83,6 +90,7 @@ __all__ = [
     "StoreError",
     "StoreMismatch",
     "StoreUnavailable",
+    "Throttle",
     "Timeouts",
     "UnknownEvent",
     "UnknownFlow",

@@ -13,6 +13,7 @@ from celeryflows.errors import DeclarationError
 from celeryflows.model.cancels import parse_cancel_on, parse_timeouts
 from celeryflows.model.events import RUN_FAILED
 from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.limit_options import OPTIONS, is_ours, parse_limits
 from celeryflows.model.output_types import read_output_type
 from celeryflows.model.retries import Backoff, RetryPolicy, check_backoff, check_retries
 from celeryflows.model.triggers import OnEvent, parse_triggers
@@ -59,6 +60,7 @@ class Declaration:
             raise DeclarationError(f"flow name {name!r:.80}: a printable text of 1 to {NAME_BOUND} characters")
         self._check_handler(name)
         ours = {key: options.pop(key) for key in OURS if key in options}
+        limits = {key: options.pop(key) for key in OPTIONS if key in options and is_ours(key, options[key])}
         sent = {key: options.pop(key) for key in SENT if options.get(key) is not None}
         _check_celery_options(name, options, base)
         policy = RetryPolicy(
@@ -74,6 +76,7 @@ class Declaration:
             send=sent,
             cancel_on=parse_cancel_on(ours.get("cancel_on"), name),
             timeouts=parse_timeouts(ours.get("timeouts"), name),
+            limits=parse_limits(limits, name),
         )
         kind = ours.get("output_type")
         output_type = None if kind is None else read_output_type(kind, f"flow {name!r}")
@@ -121,7 +124,7 @@ def _check_celery_options(name: str, options: Mapping[str, Any], base: type | No
         if key in REFUSED:
             raise DeclarationError(f"flow {name!r}: {key}= is not for a flow; {REFUSED[key]}")
         if base is not None and key not in known:
-            near = difflib.get_close_matches(key, [*known, *OURS, *SENT], n=1, cutoff=0.5)
+            near = difflib.get_close_matches(key, [*known, *OURS, *OPTIONS, *SENT], n=1, cutoff=0.5)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise DeclarationError(f"flow {name!r}: unknown option {key!r}.{hint}")
 

@@ -1,10 +1,12 @@
 """Admission: new runs are written here, whoever starts them: now, later, or skipped, with what may cancel them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from celeryflows.engine.catalog import Snapshot
+from celeryflows.engine.pipeline import bounded, judge
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.starts import Start, a_start
 from celeryflows.ids import derived_id, new_id
 from celeryflows.model.cancels import cancel_waits
 from celeryflows.model.events import StoredEvent
@@ -15,17 +17,6 @@ from celeryflows.store.connection import Connection
 from celeryflows.store.links import Link
 from celeryflows.store.reruns import NewRerun
 
-PAUSED = "paused"
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A run to write and the event that starts it; `flow` is None for one that this process knows nothing of."""
-
-    run: NewRun
-    event: StoredEvent
-    flow: FlowDefinition | None
-
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -35,37 +26,30 @@ class Admitted:
     cancels: tuple[OpenWait, ...] = ()
 
 
-def a_start(runtime: Runtime, catalog: Snapshot, run: NewRun, event: StoredEvent) -> Start:
-    """A start by the flow's name: as the store knows the flow, else as this process does."""
-    mine = runtime.flows.get(run.flow)
-    return Start(run, event, catalog.flows.get(run.flow) or (mine.definition if mine is not None else None))
+def admit(runtime: Runtime, tx: Connection, catalog: Snapshot, starts: Sequence[Start]) -> Admitted:
+    """Judge new starts by their flows' limits and write their runs. Their events are stored already."""
+    return write(tx, judge(runtime, tx, catalog, starts)) if starts else Admitted()
 
 
-def admit(tx: Connection, catalog: Snapshot, starts: Sequence[Start]) -> Admitted:
-    """Write new runs, those of paused flows as skipped, and open what cancels them. Their events are stored already."""
-    if not starts:
-        return Admitted()
-    runs = tuple(_as_flow_says(catalog, start) for start in starts)
-    tx.runs.add(runs)
+def write(tx: Connection, judged: Sequence[Start]) -> Admitted:
+    """Write the runs of starts that were judged in this transaction, and open what cancels them."""
+    written = [start for start in judged if start.joined is None]
+    tx.runs.add([start.run for start in written if start.link is None])
     cancels: list[OpenWait] = []
-    for run, start in zip(runs, starts, strict=True):
-        if start.flow is not None and start.flow.cancel_on and run.status is not Status.SKIPPED:
+    for start in written:
+        if start.link is not None:
+            tx.links.add(start.run, start.link)
+            if start.run.start_within is not None:
+                tx.bounds.set_start([start.run.id], start.run.start_within)
+        if start.flow is not None and start.flow.cancel_on and start.is_under_way:
             waits = cancel_waits(start.flow.cancel_on, start.event.data)
-            cancels += tx.cancels.arm(run.id, waits, start.event)
-    return Admitted(runs, tuple(cancels))
+            cancels += tx.cancels.arm(start.run.id, waits, start.event)
+    return Admitted(tuple(start.run for start in written), tuple(cancels))
 
 
-def as_flow_says(runtime: Runtime, tx: Connection, run: NewRun) -> NewRun:
-    """The run, skipped when its flow is paused as of now."""
-    return _skipped(run) if run.flow in runtime.catalog.read(tx).paused else run
-
-
-def add_linked(runtime: Runtime, tx: Connection, run: NewRun, event: StoredEvent, link: Link) -> None:
-    """Write a run that belongs to another, with what its flow asks for it. Its event is stored already."""
-    tx.links.add(run, link)
-    flow = a_start(runtime, runtime.catalog.latest, run, event).flow
-    if flow is not None and run.status is not Status.SKIPPED:
-        _guard(tx, run.id, flow, event)
+def add_successor(runtime: Runtime, tx: Connection, run: NewRun, event: StoredEvent, link: Link) -> None:
+    """Write the run that goes on for another: it passes no limit, and a pause does not stop it."""
+    write(tx, [bounded(a_start(runtime, runtime.catalog.latest, run, event, link))])
 
 
 def _guard(tx: Connection, run_id: str, flow: FlowDefinition, event: StoredEvent) -> None:
@@ -87,21 +71,6 @@ def guard_again(runtime: Runtime, tx: Connection, runs: Sequence[NewRerun]) -> N
             _guard(tx, run.id, flow, event)
 
 
-def _as_flow_says(catalog: Snapshot, start: Start) -> NewRun:
-    run, flow = start.run, start.flow
-    if run.status is Status.SKIPPED:
-        return run
-    if run.flow in catalog.paused:
-        return _skipped(run)
-    if flow is not None and flow.timeouts is not None:
-        return replace(run, start_within=flow.timeouts.start_us)
-    return run
-
-
-def _skipped(run: NewRun) -> NewRun:
-    return replace(run, status=Status.SKIPPED, reason=PAUSED, wake_at=None, expires_at=None)
-
-
 def admit_started_by(runtime: Runtime, tx: Connection, catalog: Snapshot, events: Sequence[StoredEvent]) -> Admitted:
     """The runs that events start by their triggers."""
     now = runtime.clock.now()
@@ -111,7 +80,7 @@ def admit_started_by(runtime: Runtime, tx: Connection, catalog: Snapshot, events
         starts += [Start(_new_run(event, flow, now), event, flow) for flow in found.flows]
         if found.problems:
             tx.events.note_problem(event.id, "; ".join(found.problems))
-    return admit(tx, catalog, _without_duplicates(runtime, tx, starts))
+    return admit(runtime, tx, catalog, _without_duplicates(runtime, tx, starts))
 
 
 def _new_run(event: StoredEvent, flow: FlowDefinition, now: int) -> NewRun:
@@ -138,5 +107,5 @@ def _without_duplicates(runtime: Runtime, tx: Connection, starts: Sequence[Start
         start = starts[i]
         if not tx.once.take(key, start.run.id, runtime.settings.dedupe):
             reason = f"duplicate: event id {start.event.ext_id!r} has started run {tx.once.holder(key)}"
-            checked[i] = replace(start, run=replace(start.run, status=Status.SKIPPED, reason=reason, wake_at=None))
+            checked[i] = start.skipped(reason)
     return checked

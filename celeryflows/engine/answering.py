@@ -32,7 +32,7 @@ class Routed:
         self.events += events
         self.runs += runs
         for run in runs:
-            if run.status is Status.QUEUED:
+            if run.may_start:
                 self.deliveries.append(run.delivery)
             elif run.status is Status.SKIPPED:
                 self.skipped[run.id] = run.reason or "skipped"

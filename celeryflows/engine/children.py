@@ -1,11 +1,13 @@
 """Children: the runs that a suspending turn starts by `invoke`, in its own transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from celeryflows.engine.admission import add_linked, as_flow_says
+from celeryflows.engine.admission import write
+from celeryflows.engine.pipeline import judge
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starting import Call, plan
+from celeryflows.engine.starts import Start, a_start
 from celeryflows.ids import derived_id, seeded_ids
 from celeryflows.model.events import Event, StoredEvent
 from celeryflows.model.runs import NewRun
@@ -36,19 +38,31 @@ def plan_child(
     return plan(runtime, Call(flow, event, run_id), connection)
 
 
-def add_children(
-    runtime: Runtime, tx: Connection, parent: str, children: Sequence[tuple[str, Child]]
-) -> list[tuple[str, Child]]:
-    """Start the children of a locked parent, by the keys of its steps, and open its waits for them; as they were
-    written: one of a paused flow is skipped."""
-    written: list[tuple[str, Child]] = []
-    for key, child in children:
-        link = Link(parent, key)
+def judge_children(
+    runtime: Runtime, tx: Connection, parent: str, children: Sequence[tuple[str, Child]], *, again: bool
+) -> list[Start]:
+    """What becomes of the children, by the keys of the parent's steps, before its row is locked.
+
+    `again`: none when an earlier try, whose reply was lost, has started them.
+    """
+    if again and tx.events.get(children[0][1].event.id) is not None:
+        return []
+    catalog = runtime.catalog.read(tx)
+    starts = [a_start(runtime, catalog, child.run, child.event, Link(parent, key)) for key, child in children]
+    return judge(runtime, tx, catalog, starts)
+
+
+def add_children(tx: Connection, parent: str, children: Sequence[tuple[str, Child]], judged: Sequence[Start]) -> None:
+    """Start the children of a locked parent, and open its waits for them."""
+    for _, child in children:
         tx.events.add_private(child.event)
-        run = as_flow_says(runtime, tx, child.run)
-        add_linked(runtime, tx, run, child.event, link)
-        written.append((key, replace(child, run=run)))
+    write(tx, judged)
+    for (key, child), start in zip(children, judged, strict=True):
         tx.links.arm(
-            derived_id("wait", parent, key), link, child.run.id, due=child.due, began=child.began, bound=child.bound
+            derived_id("wait", parent, key),
+            Link(parent, key),
+            start.joined or start.run.id,
+            due=child.due,
+            began=child.began,
+            bound=child.bound,
         )
-    return written

@@ -67,7 +67,7 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         # A second try may find the waits that the first one armed and answered, when only its reply was lost.
         known = armed if tries == 1 else [p.row.key for p in pending if p.waits and p.group is None]
         _lock_waits(tx, fresh, openings.stripes)
-        openings.lock(tx)
+        openings.lock(tx, again=tries > 1)
         if not tx.unit(claim).suspend(claim, wake, claim.attempt):
             return suspended_before(tx, claim)
         tx.steps.put([p.row for p in pending])

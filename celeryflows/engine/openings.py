@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from celeryflows.engine import telling
-from celeryflows.engine.children import add_children
+from celeryflows.engine.children import add_children, judge_children
 from celeryflows.engine.debts import pay
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.signalling import arm_signals, lock_rivals
+from celeryflows.engine.starts import Start
 from celeryflows.engine.waiting import Pending
 from celeryflows.model.runs import Delivery, Status
 from celeryflows.store.connection import Connection
@@ -21,20 +22,25 @@ class Openings:
         self._pending = pending
         self._signals = [p.signal for p in pending if p.signal is not None]
         self._children = [(p.row.key, p.child) for p in pending if p.child is not None]
+        self._judged: list[Start] = []
         self._woken: list[Delivery] = []
         self.stripes = [signal.hash for signal in self._signals]
 
-    def lock(self, tx: Connection) -> None:
-        """Take the rows of this run and of those whose place it may take."""
+    def lock(self, tx: Connection, *, again: bool) -> None:
+        """Judge the children, then take the rows of this run and of those whose place it may take. `again`: not the
+        first try."""
+        claim = self._recorder.claim
+        if self._children:
+            judged = judge_children(self._recorder.runtime, tx, claim.run_id, self._children, again=again)
+            self._judged = judged or self._judged
         if self._signals:
-            claim = self._recorder.claim
             lock_rivals(tx, (claim.run_id, claim.path), self._signals)
 
     def open(self, tx: Connection, *, again: bool) -> bool:
         """Write them under the run's lock; True when a step of the run is over at once. `again`: not the first try."""
         claim = self._recorder.claim
         if self._children:
-            self._children = add_children(self._recorder.runtime, tx, claim.run_id, self._children)
+            add_children(tx, claim.run_id, self._children, self._judged)
         if not self._signals:
             return False
         armed = arm_signals(tx, claim, self._pending, again=again)
@@ -47,12 +53,12 @@ class Openings:
         if not self._children and not self._signals:
             return
         runtime = self._recorder.runtime
-        runs = [child.run for _, child in self._children]
-        deliveries = [*(run.delivery for run in runs if run.status is Status.QUEUED), *self._woken]
+        runs = [start.run for start in self._judged if start.joined is None]
+        deliveries = [*(run.delivery for run in runs if run.may_start), *self._woken]
         if deliveries:
             runtime.dispatcher.send_runs(deliveries)
-        for _, child in self._children:
-            telling.routed([child.event], [child.run])
+        for start in self._judged:
+            telling.routed([start.event], [start.run] if start.joined is None else [])
         for run in runs:
             if run.status is Status.SKIPPED:
                 pay(runtime, run.id, cancel)

@@ -8,9 +8,10 @@ from typing import Any
 
 from celeryflows.durations import from_datetime
 from celeryflows.engine import telling
-from celeryflows.engine.admission import a_start, admit
+from celeryflows.engine.admission import admit
 from celeryflows.engine.intake import checked_data
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.starts import a_start
 from celeryflows.errors import InvalidEvent, UnknownFlow
 from celeryflows.ids import derived_id, new_id
 from celeryflows.middleware import sent
@@ -56,7 +57,7 @@ def start(runtime: Runtime, call: Call) -> str:
     Raises UnknownFlow, InvalidEvent or StoreUnavailable; nothing is stored then.
     """
     written = _write(runtime, call)
-    if written.run.status is Status.QUEUED:
+    if written.run.may_start:
         runtime.dispatcher.send_runs([written.run.delivery])
     _tell(runtime, written)
     return written.run.id
@@ -86,7 +87,7 @@ def _write(runtime: Runtime, call: Call) -> Written:
         # Else it stands there already: our own commit whose reply was lost, or an earlier call under the same id.
         if version is not None:
             catalog, is_new = runtime.catalog.read(tx, version), True
-            (run,) = admit(tx, catalog, [a_start(runtime, catalog, run, stored)]).runs
+            (run,) = admit(runtime, tx, catalog, [a_start(runtime, catalog, run, stored)]).runs
 
     runtime.store.transact(work)
     return Written(run, stored, is_new)

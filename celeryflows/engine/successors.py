@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celeryflows.engine import telling
-from celeryflows.engine.admission import add_linked
+from celeryflows.engine.admission import add_successor
 from celeryflows.engine.conclusion import check_own_end
 from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import continued_event, told
@@ -54,15 +54,14 @@ def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> s
             tx.branches.cancel_below(claim.run_id, "")
         tx.waits.close(claim.run_id)
         tx.events.add_private(successor.event)
-        # It goes on for a run that was there: a pause does not stop it.
-        add_linked(runtime, tx, run, successor.event, link)
+        add_successor(runtime, tx, run, successor.event, link)
         if listened:
             tx.events.add_unrouted([event])
 
     connection.transact(work)
     telling.completed(claim, recorder.now(), "null")
     telling.routed([successor.event], [run])
-    if run.status is Status.QUEUED:
+    if run.may_start:
         runtime.dispatcher.send_runs([run.delivery])
     elif run.status is Status.SKIPPED:
         pay(runtime, run.id, cancel)

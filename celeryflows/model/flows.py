@@ -7,6 +7,7 @@ from typing import Any
 
 from celeryflows.ids import derived_id
 from celeryflows.model.cancels import CancelOn, Timeouts, read_cancel_on, read_timeouts
+from celeryflows.model.limits import NONE, Limits, read_limits
 from celeryflows.model.triggers import OnCron, OnEvent, Trigger
 
 
@@ -27,6 +28,7 @@ class FlowDefinition:
     failure_of: str | None = None
     cancel_on: tuple[CancelOn, ...] = ()
     timeouts: Timeouts | None = None
+    limits: Limits = NONE
 
     @property
     def events(self) -> tuple[OnEvent, ...]:
@@ -53,6 +55,8 @@ class FlowDefinition:
             value["cancel_on"] = [one.json() for one in self.cancel_on]
         if self.timeouts is not None:
             value["timeouts"] = self.timeouts.json()
+        if self.limits:
+            value["limits"] = self.limits.json()
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
     @property
@@ -88,6 +92,7 @@ def read_definition(name: str, text: str) -> FlowDefinition:
         failure_of=value.get("failure_of"),
         cancel_on=read_cancel_on(value.get("cancel_on", ())),
         timeouts=read_timeouts(value.get("timeouts")),
+        limits=read_limits(value.get("limits")),
     )
 
 

@@ -67,6 +67,21 @@ def task_id(run_id: str, branch: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What a unit has of limits: its gates, the numbers of its slots there, where it is held (None: it may start) and
+    its place in that line, its head start in microseconds; of a batch's run how many events it has."""
+
+    g1: str | None = None
+    g2: str | None = None
+    n1: int | None = None
+    n2: int | None = None
+    held_at: str | None = None
+    rank: int | None = None
+    priority: int | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
     """A run to write. Times in microseconds; `wake_at` of a scheduled one is its start.
 
@@ -83,8 +98,14 @@ class NewRun:
     expires_at: int | None = None
     reason: str | None = None
     start_within: int | None = None
+    place: Place | None = None
 
     @property
     def delivery(self) -> Delivery:
         """Its message."""
         return Delivery(self.id, self.flow, self.message)
+
+    @property
+    def may_start(self) -> bool:
+        """True when its message is to be sent."""
+        return self.status is Status.QUEUED and (self.place is None or self.place.held_at is None)

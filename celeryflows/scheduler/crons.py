@@ -4,8 +4,9 @@ import json
 
 from celeryflows.durations import MINUTE, SECOND, to_datetime
 from celeryflows.engine import telling
-from celeryflows.engine.admission import Start, admit
+from celeryflows.engine.admission import admit
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.starts import Start
 from celeryflows.ids import seeded_ids
 from celeryflows.model.cron import jittered
 from celeryflows.model.events import CRON_FIRED, StoredEvent
@@ -59,13 +60,13 @@ def _fire(runtime: Runtime, row: CronRow, now: int) -> None:
         runs = [_run(row, cron, event, flow.version, now) for event in events]
         tx.events.add(events)
         starts = [Start(run, event, flow) for run, event in zip(runs, events, strict=True)]
-        return events, admit(tx, catalog, starts).runs
+        return events, admit(runtime, tx, catalog, starts).runs
 
     events, runs = runtime.store.transact(work)
     for run in runs:
         if run.status is Status.SKIPPED:
             runtime.dispatcher.run_cancelled(run.id, run.reason or "skipped")
-    if deliveries := [run.delivery for run in runs if run.status is Status.QUEUED]:
+    if deliveries := [run.delivery for run in runs if run.may_start]:
         runtime.dispatcher.send_runs(deliveries)
     telling.routed(events, runs)
 

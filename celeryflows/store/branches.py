@@ -12,7 +12,8 @@ Unit = tuple[str, str]
 CLAIM = """
 UPDATE flows_branches SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token,
   carrier = :carrier, wake_at = NULL, started_at = COALESCE(started_at, {now})
-WHERE run_id = :id AND path = :path AND status = 'queued' RETURNING turn, attempt, lost, {now}
+WHERE run_id = :id AND path = :path AND status = 'queued' AND held_at IS NULL
+RETURNING turn, attempt, lost, {now}
 """
 
 _FENCE = "WHERE run_id = :id AND path = :path AND turn = :turn AND claim_tok = :token AND status = 'running'"

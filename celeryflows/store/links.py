@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from celeryflows.model.runs import NewRun
 from celeryflows.model.steps import branch_of
 from celeryflows.store.executor import Verbs
+from celeryflows.store.new_runs import limited, run_fields
 from celeryflows.store.runs import FENCE, Claim
 
 # What the path of an invoke's wait says when its run is cancelled with the parent.
@@ -20,6 +21,7 @@ VALUES (:id, :flow, :version, :status, :event_id, :message, :wake_at, :expires_a
   CASE WHEN CAST(:status AS varchar) = 'skipped' AND CAST(:parent AS varchar) IS NOT NULL THEN 'end' END)
 ON CONFLICT (id) DO NOTHING
 """
+ADD_LIMITED = limited(ADD)
 
 CONTINUE = f"""
 UPDATE flows_runs SET status = 'completed', worker = NULL, ended_at = {{now}}, output = NULL, error = NULL,
@@ -62,9 +64,8 @@ class Links(Verbs):
 
     def add(self, run: NewRun, link: Link) -> None:
         """Write a linked run; one whose id is there already is left as it is."""
-        fields = {name: getattr(run, name) for name in run.__slots__}
         links = {name: getattr(link, name) for name in link.__slots__}
-        self._execute(ADD, **fields | links | {"status": str(run.status)})
+        self._execute(ADD if run.place is None else ADD_LIMITED, **run_fields(run), **links)
 
     def arm(self, wait_id: str, link: Link, child: str, *, due: int, began: int, bound: bool) -> None:
         """Open the parent's wait for its child."""

@@ -17,6 +17,9 @@ class Unclaimed:
     sends: int
 
 
+_EPOCH_AT = "(SELECT CAST(value AS bigint) FROM flows_meta WHERE key = 'broker_epoch_at')"
+
+
 class Messages(Verbs):
     """The verbs of messages under way."""
 
@@ -24,14 +27,15 @@ class Messages(Verbs):
         """Queued runs, and branches, sent longer ago than `older_than` microseconds, each oldest first."""
         rows = self._execute(
             "SELECT id, flow, message, '', sent_at, {now} - sent_at, sends FROM flows_runs "
-            "WHERE status = 'queued' AND sent_at <= {now} - :age ORDER BY sent_at LIMIT :most",
+            "WHERE status = 'queued' AND held_at IS NULL AND sent_at <= {now} - :age ORDER BY sent_at LIMIT :most",
             age=older_than,
             most=limit,
         )
         rows += self._execute(
             "SELECT r.id, r.flow, r.message, b.path, b.sent_at, {now} - b.sent_at, b.sends "
             "FROM flows_branches b JOIN flows_runs r ON r.id = b.run_id "
-            "WHERE b.status = 'queued' AND b.sent_at <= {now} - :age ORDER BY b.sent_at LIMIT :most",
+            "WHERE b.status = 'queued' AND b.held_at IS NULL AND b.sent_at <= {now} - :age "
+            "ORDER BY b.sent_at LIMIT :most",
             age=older_than,
             most=limit,
         )
@@ -93,7 +97,7 @@ class Messages(Verbs):
         """After the broker lost everything: the oldest messages of before, marked as sent again."""
         rows = self._execute(
             "WITH lost AS {materialized} (SELECT id FROM flows_runs WHERE status = 'queued' "
-            "AND sent_at <= (SELECT CAST(value AS bigint) FROM flows_meta WHERE key = 'broker_epoch_at') "
+            f"AND held_at IS NULL AND sent_at <= {_EPOCH_AT} "
             "ORDER BY sent_at LIMIT :most {lock_what_is_free}) "
             "UPDATE flows_runs SET sent_at = {now} WHERE id IN (SELECT id FROM lost) AND status = 'queued' "
             "RETURNING id, flow, message",
@@ -104,7 +108,7 @@ class Messages(Verbs):
     def _resend_branches(self, limit: int) -> list[Delivery]:
         rows = self._execute(
             "WITH lost AS {materialized} (SELECT run_id, path FROM flows_branches WHERE status = 'queued' "
-            "AND sent_at <= (SELECT CAST(value AS bigint) FROM flows_meta WHERE key = 'broker_epoch_at') "
+            f"AND held_at IS NULL AND sent_at <= {_EPOCH_AT} "
             "ORDER BY sent_at LIMIT :most {lock_what_is_free}) "
             "UPDATE flows_branches SET sent_at = {now} "
             "WHERE (run_id, path) IN (SELECT run_id, path FROM lost) AND status = 'queued' RETURNING run_id, path",

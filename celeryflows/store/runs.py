@@ -8,30 +8,14 @@ from celeryflows.model.events import StoredEvent
 from celeryflows.model.runs import Delivery, NewRun, task_id
 from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
-
-INSERT = """
-INSERT INTO flows_runs (id, flow, version, status, event_id, message, wake_at, expires_at, reason, created_at,
-  sent_at, ended_at)
-VALUES (:id, :flow, :version, :status, :event_id, :message, :wake_at, :expires_at, :reason, {now},
-  CASE WHEN CAST(:status AS varchar) = 'queued' THEN {now} END,
-  CASE WHEN CAST(:status AS varchar) = 'skipped' THEN {now} END)
-ON CONFLICT (id) DO NOTHING
-"""
-
-# The store's own clock counts: what is to start within so long says so.
-_START_BY = """CASE WHEN COALESCE(CAST(:wake_at AS bigint), {now}) + CAST(:start_within AS bigint)
-  < COALESCE(CAST(:expires_at AS bigint), 9223372036854775807)
-  THEN COALESCE(CAST(:wake_at AS bigint), {now}) + CAST(:start_within AS bigint)
-  ELSE CAST(:expires_at AS bigint) END"""
-INSERT_BOUNDED = INSERT.replace(":wake_at, :expires_at", f":wake_at, {_START_BY}")
-NUMBERS = frozenset({"wake_at", "expires_at", "start_within"})
+from celeryflows.store.new_runs import NUMBERS, insert_of, run_fields
 
 # The message is only a hint: a doubled or late one finds nothing to claim. The token fences what the turn cannot:
 # a claim that the database lost in a crash may be made again under the same number.
 CLAIM = """
 UPDATE flows_runs SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token, wake_at = NULL,
   expires_at = NULL, started_at = COALESCE(started_at, {now}) {with_trigger}
-WHERE flows_runs.id = :id AND status = 'queued' {its_trigger}
+WHERE flows_runs.id = :id AND status = 'queued' AND held_at IS NULL {its_trigger}
 RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}
 """
 
@@ -168,12 +152,11 @@ class Runs(Verbs):
 
     def add(self, runs: Sequence[NewRun]) -> None:
         """Write new runs; one whose id is there already is left as it is."""
-        rows = [{name: getattr(run, name) for name in run.__slots__} for run in runs]
-        for row in rows:
-            row["status"] = str(row["status"])
-        bounded = [row for row in rows if row["start_within"] is not None]
-        self._insert(INSERT, [row for row in rows if row["start_within"] is None] if bounded else rows, NUMBERS)
-        self._insert(INSERT_BOUNDED, bounded, NUMBERS)
+        kinds: dict[str, list[dict[str, object]]] = {}
+        for run in runs:
+            kinds.setdefault(insert_of(run), []).append(run_fields(run))
+        for sql, rows in kinds.items():
+            self._insert(sql, rows, NUMBERS)
 
     def claim(self, run_id: str, worker: str, token: int) -> Claim | None:
         """Take the next turn; None when there is nothing to claim."""

@@ -1,26 +1,18 @@
 """The tables. Lock order, followed by everything that locks; a step may be skipped, never reversed:
 
 a replay's row before all . 0 advisory locks of event names, sorted . 1 advisory stripes (name, path, value), sorted .
-2 once . 3 groups . 4 runs by id, then branches by run and path . 5 children of these: waits, steps. Inside a class all
-rows of a transaction are locked in sorted order. Times are microseconds since 1970 on the store's clock."""
+2 once . 3 meters . 4 debounces, then batches . 5 singletons . 6 gates by level and key . 7 groups . 8 runs by id, then
+branches by run and path . 9 children of these: waits, slots, queue, steps. Inside a class all rows of a transaction are
+locked in sorted order. Times are microseconds since 1970 on the store's clock."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
-metadata = MetaData()
+from celeryflows.store import limit_tables as limit_tables
+from celeryflows.store.columns import ID, KEY, NAME, limited, long, partial_index
+from celeryflows.store.columns import metadata as metadata
+
 # As in migrations/versions, the newest last.
-VERSIONS = ("0001", "0002")
-
-# Ids sort by their bytes everywhere: the order of locks and pages, and cheaper than a language's order.
-ID = String(256).with_variant(String(256, collation="C"), "postgresql")
-NAME = String(512)
-# A step's id, its count, and the path of the branch that it belongs to.
-KEY = String(512).with_variant(String(512, collation="C"), "postgresql")
-
-
-def _long(name: str, **options: object) -> Column[str]:
-    # MySQL's TEXT ends at 64 KiB; a step's value may have 4 MiB.
-    return Column(name, Text().with_variant(Text(16_777_215), "mysql", "mariadb"), **options)  # type: ignore[arg-type]
-
+VERSIONS = ("0001", "0002", "0003")
 
 meta = Table(
     "flows_meta",
@@ -35,7 +27,7 @@ events = Table(
     Column("id", ID, primary_key=True),
     Column("ext_id", ID),
     Column("name", NAME, nullable=False),
-    _long("data", nullable=False),
+    long("data", nullable=False),
     Column("ts", BigInteger, nullable=False),
     Column("v", String(256)),
     Column("stored_at", BigInteger, nullable=False),
@@ -70,8 +62,8 @@ runs = Table(
     Column("lost", Integer, nullable=False, server_default=text("0")),
     Column("lost_at", Integer),
     Column("reason", Text),
-    _long("output"),
-    _long("error"),
+    long("output"),
+    long("error"),
     Column("parent", ID),
     Column("parent_key", KEY),
     Column("continued_from", ID),
@@ -79,29 +71,30 @@ runs = Table(
     Column("origin", ID),
     Column("owes", String(64)),
     Column("finish_by", BigInteger),
+    *limited(),
+    # The number of its events, of a run that a batch made.
+    Column("batch", Integer),
     postgresql_with={"fillfactor": "80"},
 )
 
 
-def _partial(name: str, columns: list[Column[object]], condition: str) -> None:
-    where = text(condition)
-    Index(name, *columns, postgresql_where=where, sqlite_where=where)
-
-
-_partial("flows_runs_running", [runs.c.worker], "status = 'running'")
-_partial("flows_runs_sent", [runs.c.sent_at], "status = 'queued'")
-_partial("flows_runs_wake", [runs.c.wake_at], "wake_at IS NOT NULL")
-_partial("flows_runs_expire", [runs.c.expires_at], "expires_at IS NOT NULL")
+partial_index("flows_runs_running", [runs.c.worker], "status = 'running'")
+# What a limit holds stands at its end, for it was not sent.
+partial_index("flows_runs_sent", [runs.c.sent_at], "status = 'queued'")
+partial_index("flows_runs_wake", [runs.c.wake_at], "wake_at IS NOT NULL")
+partial_index("flows_runs_expire", [runs.c.expires_at], "expires_at IS NOT NULL")
 Index("flows_runs_by_flow", runs.c.flow, runs.c.id)
 # What most runs pass through stands in no index of its own: each costs every change of a run's status an entry.
 RARE = "status NOT IN ('queued', 'running', 'completed')"
-_partial("flows_runs_by_status", [runs.c.status, runs.c.id], RARE)
+partial_index("flows_runs_by_status", [runs.c.status, runs.c.id], RARE)
 Index("flows_runs_by_event", runs.c.event_id)
 # Retention finds what is old by ids that begin with the time, and by their end the runs whose ids tell none.
-_partial("flows_runs_odd", [runs.c.ended_at, runs.c.id], "ended_at IS NOT NULL AND (length(id) <> 26 OR id >= '02')")
-_partial("flows_runs_finish", [runs.c.finish_by], "finish_by IS NOT NULL")
-_partial("flows_runs_owing", [runs.c.id], "owes IS NOT NULL")
-_partial("flows_runs_of_parent", [runs.c.parent], "parent IS NOT NULL")
+partial_index(
+    "flows_runs_odd", [runs.c.ended_at, runs.c.id], "ended_at IS NOT NULL AND (length(id) <> 26 OR id >= '02')"
+)
+partial_index("flows_runs_finish", [runs.c.finish_by], "finish_by IS NOT NULL")
+partial_index("flows_runs_owing", [runs.c.id], "owes IS NOT NULL")
+partial_index("flows_runs_of_parent", [runs.c.parent], "parent IS NOT NULL")
 
 # A branch of a group is a unit like a run: claimed, fenced, queued and woken by its own row.
 branches = Table(
@@ -127,13 +120,14 @@ branches = Table(
     Column("wake_at", BigInteger),
     Column("lost", Integer, nullable=False, server_default=text("0")),
     Column("lost_at", Integer),
-    _long("value"),
-    _long("error"),
+    long("value"),
+    long("error"),
+    *limited(),
     postgresql_with={"fillfactor": "80"},
 )
-_partial("flows_branches_running", [branches.c.worker], "status = 'running'")
-_partial("flows_branches_sent", [branches.c.sent_at], "status = 'queued'")
-_partial("flows_branches_wake", [branches.c.wake_at], "wake_at IS NOT NULL")
+partial_index("flows_branches_running", [branches.c.worker], "status = 'running'")
+partial_index("flows_branches_sent", [branches.c.sent_at], "status = 'queued'")
+partial_index("flows_branches_wake", [branches.c.wake_at], "wake_at IS NOT NULL")
 
 groups = Table(
     "flows_groups",
@@ -155,13 +149,13 @@ steps = Table(
     Column("kind", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
-    _long("value"),
+    long("value"),
     Column("turn", Integer, nullable=False),
     Column("began", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("took", BigInteger),
     Column("due_at", BigInteger),
-    _long("input"),
+    long("input"),
     Column("branch", KEY, nullable=False, server_default=text("''")),
 )
 
@@ -185,9 +179,9 @@ waits = Table(
     Column("problem", Text),
     Column("branch", KEY, nullable=False, server_default=text("''")),
 )
-_partial("flows_waits_open", [waits.c.name, waits.c.hash], "state = 'open'")
+partial_index("flows_waits_open", [waits.c.name, waits.c.hash], "state = 'open'")
 # The events that answered: they stay as long as their runs.
-_partial("flows_waits_event", [waits.c.event_id], "event_id IS NOT NULL")
+partial_index("flows_waits_event", [waits.c.event_id], "event_id IS NOT NULL")
 Index("flows_waits_of_run", waits.c.run_id, waits.c.key, unique=True)
 
 shapes = Table(
@@ -220,7 +214,7 @@ flows = Table(
     Column("name", ID, primary_key=True),
     Column("app", ID, nullable=False),
     Column("hash", String(64), nullable=False),
-    _long("definition", nullable=False),
+    long("definition", nullable=False),
     Column("seen_at", BigInteger, nullable=False),
     Column("removed_at", BigInteger),
     Column("paused_at", BigInteger),
@@ -231,7 +225,7 @@ replays = Table(
     metadata,
     Column("id", ID, primary_key=True),
     Column("flow", ID, nullable=False),
-    _long("selection", nullable=False),
+    long("selection", nullable=False),
     Column("pace", BigInteger, nullable=False),
     Column("cursor", ID),
     Column("total", Integer, nullable=False),
@@ -240,7 +234,7 @@ replays = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
 )
-_partial("flows_replays_due", [replays.c.next_at], "next_at IS NOT NULL")
+partial_index("flows_replays_due", [replays.c.next_at], "next_at IS NOT NULL")
 
 crons = Table(
     "flows_crons",
@@ -251,7 +245,7 @@ crons = Table(
     Column("definition", Text, nullable=False),
     Column("next_at", BigInteger),
 )
-_partial("flows_crons_due", [crons.c.next_at], "next_at IS NOT NULL")
+partial_index("flows_crons_due", [crons.c.next_at], "next_at IS NOT NULL")
 
 workers = Table(
     "flows_workers",

@@ -19,7 +19,9 @@ class Waiting:
 
 def queued(store: Store) -> Waiting:
     """Runs whose message nobody has taken."""
-    return _ask(store, select(func.count(), func.min(runs.c.sent_at)).where(runs.c.status == "queued"))
+    return _ask(
+        store, select(func.count(), func.min(runs.c.sent_at)).where(runs.c.status == "queued", runs.c.held_at.is_(None))
+    )
 
 
 def overdue(store: Store, before: int) -> Waiting:

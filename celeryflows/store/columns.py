@@ -1,0 +1,39 @@
+"""The kinds of columns, and what several tables have alike."""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Text, text
+
+metadata = MetaData()
+
+# Ids sort by their bytes everywhere: the order of locks and pages, and cheaper than a language's order.
+ID = String(256).with_variant(String(256, collation="C"), "postgresql")
+NAME = String(512)
+# What a limit counts under: derived from the limit and its key's value.
+GATE = String(64).with_variant(String(64, collation="C"), "postgresql")
+# A step's id, its count, and the path of the branch that it belongs to.
+KEY = String(512).with_variant(String(512, collation="C"), "postgresql")
+
+
+def long(name: str, **options: object) -> Column[str]:
+    """A column for what users give."""
+    # MySQL's TEXT ends at 64 KiB; a step's value may have 4 MiB.
+    return Column(name, Text().with_variant(Text(16_777_215), "mysql", "mariadb"), **options)  # type: ignore[arg-type]
+
+
+def limited() -> tuple[Column[object], ...]:
+    """What a unit has of limits: all null without any. Its gates, its slots' numbers there, where it waits and its
+    place in that line, and its head start in microseconds."""
+    return (
+        Column("g1", GATE),
+        Column("g2", GATE),
+        Column("n1", Integer),
+        Column("n2", Integer),
+        Column("held_at", GATE),
+        Column("rank", BigInteger),
+        Column("priority", BigInteger),
+    )
+
+
+def partial_index(name: str, columns: list[Column[object]], condition: str) -> None:
+    """An index of the rows for which the condition is true."""
+    where = text(condition)
+    Index(name, *columns, postgresql_where=where, sqlite_where=where)
