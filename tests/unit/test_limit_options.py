@@ -69,7 +69,7 @@ def test_a_limit_is_a_whole_number_up_to_a_million(limit: object) -> None:
         {"throttle": Throttle(1, "1s", burst=limit)},  # type: ignore[arg-type]
         {"rate_limit": RateLimit(limit, "1s")},  # type: ignore[arg-type]
     ):
-        with pytest.raises(DeclarationError, match="flow 'f'.* a whole number, 1 to 1,000,000"):
+        with pytest.raises(DeclarationError, match=r"flow 'f'.* a whole number, 1 to 1,000,000"):
             parse_limits(options, "f")
 
 
@@ -86,7 +86,7 @@ def test_a_limit_is_a_whole_number_up_to_a_million(limit: object) -> None:
     ],
 )
 def test_a_period_is_a_duration_from_a_second_to_a_year(options: dict[str, object]) -> None:
-    with pytest.raises(DeclarationError, match="flow 'f', .*(period|timeout)"):
+    with pytest.raises(DeclarationError, match=r"flow 'f', .*(period|timeout)"):
         parse_limits(options, "f")
 
 
