@@ -1,0 +1,1 @@
+"""The rules of limits: what was declared and what the store saw give a verdict. Pure."""

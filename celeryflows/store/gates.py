@@ -1,0 +1,339 @@
+"""Gates: numbered slots that units hold, lines in which units wait, and the locks around both. No counters.
+
+A slot is given or taken under its gate's shared lock; who joins or leaves a line holds it alone. Lock class 6."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from celeryflows.ids import hash64
+from celeryflows.model.runs import Delivery
+from celeryflows.store.branches import Unit
+from celeryflows.store.executor import Verbs
+
+_SHARED = "WITH k AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(:lock) AS held) "
+_FREE = (
+    "SELECT gate, no FROM flows_slots WHERE gate = :gate AND no <= :most AND run_id IS NULL {and} "
+    # Lowered: who holds a number above the limit takes up room below it.
+    "AND NOT EXISTS (SELECT 1 FROM flows_slots o WHERE o.gate = :gate AND o.no > :most AND o.run_id IS NOT NULL) "
+    "ORDER BY no LIMIT 1 {lock_what_is_free}"
+)
+_TAKE = "UPDATE flows_slots SET run_id = :run, branch = :branch WHERE (gate, no) = ({free}) RETURNING no"
+TAKE = _TAKE.replace("{free}", _FREE.replace("{and}", ""))
+SHARE_AND_TAKE = _SHARED + _TAKE.replace("{free}", _FREE.replace("{and}", "AND EXISTS (SELECT 1 FROM k)"))
+
+_HEAD = (
+    "SELECT gate, rank, run_id, branch FROM flows_queue WHERE gate = :gate {and} "
+    "ORDER BY rank, run_id, branch LIMIT 1 {lock_what_is_free}"
+)
+POP = f"DELETE FROM flows_queue WHERE (gate, rank, run_id, branch) = ({_HEAD}) RETURNING run_id, branch, rank"
+
+_MINE = "SELECT 1 FROM flows_slots m WHERE m.gate = :gate AND m.no = :no AND m.run_id = :run AND m.branch = :branch"
+# One statement where the database can: the head of the line gets the slot, nobody when the line is empty.
+HAND_ON = (
+    "WITH x AS ("
+    + POP.replace("{and}", f"AND EXISTS ({_MINE})")
+    + "), s AS (UPDATE flows_slots SET run_id = (SELECT run_id FROM x), branch = (SELECT branch FROM x) "
+    "WHERE gate = :gate AND no = :no AND run_id = :run AND branch = :branch RETURNING no) "
+    "SELECT (SELECT no FROM s), (SELECT run_id FROM x), (SELECT branch FROM x)"
+)
+POP = POP.replace("{and}", "")
+POP_MANY = (
+    "DELETE FROM flows_queue WHERE (gate, rank, run_id, branch) IN (SELECT gate, rank, run_id, branch FROM flows_queue "
+    "WHERE gate = :gate ORDER BY rank, run_id, branch LIMIT :most) RETURNING rank, run_id, branch"
+)
+
+SHARE_UNLESS_LOWERED = """
+WITH o AS MATERIALIZED (SELECT EXISTS (
+  SELECT 1 FROM flows_slots WHERE gate = :gate AND no > :most AND run_id IS NOT NULL) AS lowered)
+SELECT lowered, CASE WHEN lowered THEN CAST(pg_advisory_xact_lock(:lock) AS text)
+  ELSE CAST(pg_advisory_xact_lock_shared(:lock) AS text) END FROM o
+"""
+
+_UNIT = "r.id, '', r.status, r.g1, r.g2, r.n1, r.n2, r.held_at, r.rank, r.priority, r.created_at"
+_BRANCH = "b.run_id, b.path, b.status, r.g1, r.g2, b.n1, b.n2, b.held_at, b.rank, r.priority, r.created_at"
+_OPEN = "status IN ('scheduled', 'queued', 'running', 'suspended')"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A unit at its gates: the numbers of its slots, and the line where it waits. Times in microseconds."""
+
+    run_id: str
+    path: str
+    status: str
+    gates: tuple[str, ...]
+    numbers: tuple[int | None, ...]
+    held_at: str | None
+    rank: int | None
+    priority: int
+    created_at: int
+
+    @property
+    def unit(self) -> Unit:
+        """The run, or its branch."""
+        return self.run_id, self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a unit comes to stand: as in Standing."""
+
+    unit: Unit
+    numbers: tuple[int | None, ...]
+    held_at: str | None
+    rank: int | None
+
+
+class Gates(Verbs):
+    """The verbs of gates. What is read of a gate is read by a later statement than its lock."""
+
+    def _key(self, gate: str) -> int:
+        return hash64(gate)
+
+    def hold(self, gates: Iterable[str]) -> None:
+        """Lock gates, alone, sorted."""
+        names = sorted(set(gates))
+        if names and self._connection.dialect.has_advisory_locks:
+            self._execute(
+                "SELECT CAST(pg_advisory_xact_lock(k) AS text) FROM unnest(CAST(:keys AS bigint[])) AS k",
+                keys=[self._key(name) for name in names],
+            )
+
+    def share(self, gate: str) -> None:
+        """Lock a gate beside others who share it."""
+        if self._connection.dialect.has_advisory_locks:
+            self._execute("SELECT CAST(pg_advisory_xact_lock_shared(:lock) AS text)", lock=self._key(gate))
+
+    def share_unless_lowered(self, gate: str, most: int) -> bool:
+        """Lock a gate, shared; alone when numbers above its limit are held. True: alone."""
+        if not self._connection.dialect.has_advisory_locks:
+            # One writer is always alone.
+            return self._is_lowered(gate, most)
+        return bool(self._execute(SHARE_UNLESS_LOWERED, gate=gate, most=most, lock=self._key(gate))[0][0])
+
+    def _is_lowered(self, gate: str, most: int) -> bool:
+        return bool(
+            self._execute(
+                "SELECT 1 FROM flows_slots WHERE gate = :gate AND no > :most AND run_id IS NOT NULL LIMIT 1",
+                gate=gate,
+                most=most,
+            )
+        )
+
+    def share_and_take(self, gate: str, unit: Unit, most: int) -> int | None:
+        """Take a free slot under the shared lock; its number. None: nothing is held, neither slot nor lock."""
+        words = {"gate": gate, "run": unit[0], "branch": unit[1], "most": most}
+        if not self._connection.dialect.has_advisory_locks:
+            rows = self._execute(TAKE, **words)
+            return rows[0][0] if rows else None
+        self._execute("SAVEPOINT celeryflows_gate")
+        rows = self._execute(SHARE_AND_TAKE, **words, lock=self._key(gate))
+        if rows:
+            return int(rows[0][0])
+        # This frees the shared lock: two who would both go on to hold it alone would wait for each other.
+        self._execute("ROLLBACK TO SAVEPOINT celeryflows_gate")
+        return None
+
+    def hand_on(self, gate: str, no: int, unit: Unit) -> tuple[bool, Unit | None]:
+        """Give a unit's slot to the head of the line; whether it was the unit's, and who has it now."""
+        words = {"gate": gate, "no": no, "run": unit[0], "branch": unit[1]}
+        if self._connection.dialect.has_advisory_locks:
+            number, run, branch = self._execute(HAND_ON, **words)[0]
+            return number is not None, None if run is None else (run, branch)
+        if not self._execute(_MINE, **words):
+            return False, None
+        following = self.pop(gate)
+        self._execute(
+            "UPDATE flows_slots SET run_id = :run, branch = :branch WHERE gate = :gate AND no = :no",
+            gate=gate,
+            no=no,
+            run=following[0] if following else None,
+            branch=following[1] if following else None,
+        )
+        return True, following
+
+    def vacate(self, gate: str, no: int, unit: Unit) -> bool:
+        """Free a unit's slot; False when it was not the unit's."""
+        return bool(
+            self._execute(
+                "UPDATE flows_slots SET run_id = NULL, branch = NULL "
+                "WHERE gate = :gate AND no = :no AND run_id = :run AND branch = :branch RETURNING no",
+                gate=gate,
+                no=no,
+                run=unit[0],
+                branch=unit[1],
+            )
+        )
+
+    def pass_to(self, gate: str, no: int, unit: Unit, following: Unit) -> bool:
+        """Another unit goes on in a unit's slot; False when it was not the unit's."""
+        return bool(
+            self._execute(
+                "UPDATE flows_slots SET run_id = :new_run, branch = :new_branch "
+                "WHERE gate = :gate AND no = :no AND run_id = :run AND branch = :branch RETURNING no",
+                gate=gate,
+                no=no,
+                run=unit[0],
+                branch=unit[1],
+                new_run=following[0],
+                new_branch=following[1],
+            )
+        )
+
+    # -- with the gate's lock held alone
+
+    def pop(self, gate: str) -> Unit | None:
+        """Take the head out of the line."""
+        rows = self._execute(POP, gate=gate)
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def pop_many(self, gate: str, most: int) -> list[Unit]:
+        """Take so many out of the line, in its order."""
+        rows = self._execute(POP_MANY, gate=gate, most=most)
+        return [(run, branch) for rank, run, branch in sorted(rows)]
+
+    def count(self, gate: str) -> tuple[int, int]:
+        """How many slots are held, and the highest number that there is."""
+        rows = self._execute("SELECT count(run_id), COALESCE(max(no), 0) FROM flows_slots WHERE gate = :g", g=gate)
+        return rows[0][0], rows[0][1]
+
+    def has_line(self, gate: str) -> bool:
+        """True when somebody waits."""
+        return bool(self._execute("SELECT 1 FROM flows_queue WHERE gate = :gate LIMIT 1", gate=gate))
+
+    def give(self, gate: str, units: Sequence[Unit], most: int, highest: int) -> list[int]:
+        """Slots for so many units, there being room; new ones behind the highest when no more are free."""
+        free = self._execute(
+            "SELECT no FROM flows_slots WHERE gate = :gate AND no <= :most AND run_id IS NULL ORDER BY no LIMIT :wanted",
+            gate=gate,
+            most=most,
+            wanted=len(units),
+        )
+        numbers = [row[0] for row in free]
+        reused = len(numbers)
+        numbers += range(highest + 1, highest + 1 + len(units) - reused)
+        rows = [
+            {"gate": gate, "no": no, "run": unit[0], "branch": unit[1]}
+            for no, unit in zip(numbers, units, strict=True)
+        ]
+        self._each(
+            "UPDATE flows_slots SET run_id = :run, branch = :branch WHERE gate = :gate AND no = :no", rows[:reused]
+        )
+        self._each(
+            "INSERT INTO flows_slots (gate, no, run_id, branch) VALUES (:gate, :no, :run, :branch)", rows[reused:]
+        )
+        return numbers
+
+    def grow(self, gate: str, highest: int, most: int) -> None:
+        """Keep free slots ready, twice as many as there are: who comes next need not be alone to take one."""
+        numbers = range(highest + 1, min(most, 2 * highest) + 1)
+        self._each("INSERT INTO flows_slots (gate, no) VALUES (:gate, :no)", [{"gate": gate, "no": n} for n in numbers])
+
+    def shrink(self, gate: str, most: int) -> None:
+        """Forget the numbers above a lowered limit, once nobody holds one of them."""
+        if not self._is_lowered(gate, most):
+            self._execute("DELETE FROM flows_slots WHERE gate = :gate AND no > :most", gate=gate, most=most)
+
+    def join(self, gate: str, units: Sequence[tuple[int, Unit]]) -> None:
+        """Stand in line, each at its rank."""
+        self._each(
+            "INSERT INTO flows_queue (gate, rank, run_id, branch, joined_at) "
+            "VALUES (:gate, :rank, :run, :branch, {now}) ON CONFLICT DO NOTHING",
+            [{"gate": gate, "rank": rank, "run": unit[0], "branch": unit[1]} for rank, unit in units],
+        )
+
+    def unjoin(self, gate: str, rank: int, unit: Unit) -> bool:
+        """Leave the line; False when the unit did not stand there."""
+        return bool(
+            self._execute(
+                "DELETE FROM flows_queue WHERE gate = :gate AND rank = :rank AND run_id = :run AND branch = :branch "
+                "RETURNING rank",
+                gate=gate,
+                rank=rank,
+                run=unit[0],
+                branch=unit[1],
+            )
+        )
+
+    def know(self, gates: Sequence[dict[str, object]]) -> None:
+        """Note what gates are, for those who look: name, level, limit, flow and value."""
+        self._each(
+            "INSERT INTO flows_gates (key, level, limit_id, flow, value, touched_at) "
+            "VALUES (:key, :level, :limit, :flow, :shown, {now}) ON CONFLICT (key) DO NOTHING",
+            gates,
+        )
+
+    def _each(self, sql: str, rows: Sequence[dict[str, object]]) -> None:
+        if len(rows) == 1:
+            self._execute(sql, **rows[0])
+        else:
+            self._many(sql, rows)
+
+    # -- the units' own rows
+
+    def standings(self, units: Iterable[Unit]) -> list[Standing]:
+        """How units stand at their gates; those without limits and those that are gone are left out."""
+        ordered = sorted(units)
+        runs = [run for run, path in ordered if not path]
+        rows = []
+        if runs:
+            rows += self._execute(
+                f"SELECT {_UNIT} FROM flows_runs r WHERE r.id {{in_texts:runs}} AND r.g1 IS NOT NULL ORDER BY r.id",
+                runs=self._array(runs),
+            )
+        for run, path in ordered:
+            if path:
+                rows += self._execute(
+                    f"SELECT {_BRANCH} FROM flows_branches b JOIN flows_runs r ON r.id = b.run_id "
+                    "WHERE b.run_id = :run AND b.path = :path AND r.g1 IS NOT NULL",
+                    run=run,
+                    path=path,
+                )
+        return [_standing(row) for row in rows]
+
+    def whole(self, runs: Iterable[str]) -> list[Standing]:
+        """How runs with limits and all their open branches stand."""
+        ids = self._array(sorted(set(runs)))
+        rows = self._execute(
+            f"SELECT {_UNIT} FROM flows_runs r WHERE r.id {{in_texts:runs}} AND r.g1 IS NOT NULL "
+            f"UNION ALL SELECT {_BRANCH} FROM flows_branches b JOIN flows_runs r ON r.id = b.run_id "
+            f"WHERE b.run_id {{in_texts:runs}} AND b.{_OPEN} AND r.g1 IS NOT NULL ORDER BY 1, 2",
+            runs=ids,
+        )
+        return [_standing(row) for row in rows]
+
+    def gates_of(self, runs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """The gates of runs that have limits; they never change."""
+        rows = self._execute(
+            "SELECT id, g1, g2 FROM flows_runs WHERE id {in_texts:runs} AND g1 IS NOT NULL",
+            runs=self._array(sorted(set(runs))),
+        )
+        return {row[0]: tuple(gate for gate in row[1:] if gate is not None) for row in rows}
+
+    def place(self, place: Place, status: str = "queued") -> Delivery | None:
+        """Write where a locked unit stands; the message of one that may start now."""
+        first, second = (*place.numbers, None, None)[:2]
+        table, by = ("flows_branches", "run_id = :run AND path = :path") if place.unit[1] else ("flows_runs", "id = :run")
+        path = {"path": place.unit[1]} if place.unit[1] else {}
+        rows = self._execute(
+            f"UPDATE {table} SET n1 = :first, n2 = :second, held_at = :held, rank = COALESCE(CAST(:rank AS bigint), rank), "
+            "sends = 0, sent_at = CASE WHEN CAST(:held AS varchar) IS NULL THEN {now} END "
+            f"WHERE {by} AND status = :status "
+            + ("RETURNING run_id" if place.unit[1] else "RETURNING id, flow, message"),
+            run=place.unit[0],
+            **path,
+            first=first,
+            second=second,
+            held=place.held_at,
+            rank=place.rank,
+            status=status,
+        )
+        if not rows or place.held_at is not None:
+            return None
+        return Delivery(*rows[0]) if not place.unit[1] else Delivery(place.unit[0], "", None, place.unit[1])
+
+
+def _standing(row: Sequence[object]) -> Standing:
+    run, path, status, g1, g2, n1, n2, held, rank, priority, created = row
+    gates = tuple(gate for gate in (g1, g2) if gate is not None)
+    return Standing(run, path, status, gates, (n1, n2)[: len(gates)], held, rank, priority or 0, created)  # type: ignore[arg-type]
