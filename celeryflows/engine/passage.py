@@ -9,7 +9,7 @@ from celeryflows.flow_control.gates import Gate, GateBook, first_rank, room
 from celeryflows.model.runs import Delivery, Status
 from celeryflows.store.branches import Unit, deliveries_of
 from celeryflows.store.connection import Connection
-from celeryflows.store.gates import Place, Standing
+from celeryflows.store.gates import Spot, Standing
 
 CALLED_AT_ONCE = 20
 
@@ -26,9 +26,9 @@ class Traveller:
     held_at: str | None = None
     rank: int | None = None
 
-    def place(self) -> Place:
+    def spot(self) -> Spot:
         """Where it stands now."""
-        return Place(self.unit, tuple(self.numbers), self.held_at, self.rank)
+        return Spot(self.unit, tuple(self.numbers), self.held_at, self.rank)
 
 
 @dataclass(slots=True)
@@ -270,7 +270,7 @@ class Passage:
         deliveries: list[Delivery] = []
         for unit in sorted(self.moved):
             one = self.moved[unit]
-            written = self._tx.gates.place(one.place())
+            written = self._tx.gates.place(one.spot())
             if written is not None and unit[1]:
                 started.append(unit)
             elif written is not None:

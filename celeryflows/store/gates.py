@@ -75,7 +75,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Spot:
     """Where a unit comes to stand: as in Standing."""
 
     unit: Unit
@@ -310,27 +310,27 @@ class Gates(Verbs):
         )
         return {row[0]: tuple(gate for gate in row[1:] if gate is not None) for row in rows}
 
-    def place(self, place: Place, status: str = "queued") -> Delivery | None:
+    def place(self, spot: Spot, status: str = "queued") -> Delivery | None:
         """Write where a locked unit stands; the message of one that may start now."""
-        first, second = (*place.numbers, None, None)[:2]
-        table, by = ("flows_branches", "run_id = :run AND path = :path") if place.unit[1] else ("flows_runs", "id = :run")
-        path = {"path": place.unit[1]} if place.unit[1] else {}
+        first, second = (*spot.numbers, None, None)[:2]
+        table, by = ("flows_branches", "run_id = :run AND path = :path") if spot.unit[1] else ("flows_runs", "id = :run")
+        path = {"path": spot.unit[1]} if spot.unit[1] else {}
         rows = self._execute(
             f"UPDATE {table} SET n1 = :first, n2 = :second, held_at = :held, rank = COALESCE(CAST(:rank AS bigint), rank), "
             "sends = 0, sent_at = CASE WHEN CAST(:held AS varchar) IS NULL THEN {now} END "
             f"WHERE {by} AND status = :status "
-            + ("RETURNING run_id" if place.unit[1] else "RETURNING id, flow, message"),
-            run=place.unit[0],
+            + ("RETURNING run_id" if spot.unit[1] else "RETURNING id, flow, message"),
+            run=spot.unit[0],
             **path,
             first=first,
             second=second,
-            held=place.held_at,
-            rank=place.rank,
+            held=spot.held_at,
+            rank=spot.rank,
             status=status,
         )
-        if not rows or place.held_at is not None:
+        if not rows or spot.held_at is not None:
             return None
-        return Delivery(*rows[0]) if not place.unit[1] else Delivery(place.unit[0], "", None, place.unit[1])
+        return Delivery(*rows[0]) if not spot.unit[1] else Delivery(spot.unit[0], "", None, spot.unit[1])
 
 
 def _standing(row: Sequence[object]) -> Standing:
