@@ -48,7 +48,7 @@ def write(tx: Connection, judged: Sequence[Start]) -> Admitted:
 
 
 def add_successor(runtime: Runtime, tx: Connection, run: NewRun, event: StoredEvent, link: Link) -> None:
-    """Write the run that goes on for another: it passes no limit, and a pause does not stop it."""
+    """Write the run that goes on for another: but for its gates, which it has passed, no limit and no pause stops it."""
     write(tx, [bounded(a_start(runtime, runtime.catalog.latest, run, event, link))])
 
 

@@ -15,6 +15,8 @@ from celeryflows.engine.conclusion import (
     try_again,
 )
 from celeryflows.engine.failures import failure_of, failure_text, is_final
+from celeryflows.engine.leaving import pass_gates, send_off, settle
+from celeryflows.engine.passage import Passage
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.units import lock_units, queue_units
 from celeryflows.errors import BoundExceeded, FlowsError, NondeterminismError
@@ -76,14 +78,21 @@ def _let_parent_go_on(runtime: Runtime, journal: BranchJournal) -> None:
     parent = (claim.run_id, parent_of(claim.path))
 
     def work(tx: Connection) -> list[Delivery]:
-        lock_units(tx, [parent])
+        passage = pass_gates(runtime, tx, claim)
+        if passage is not None:
+            passage.go()
+        lock_units(tx, {parent, *(passage.moved if passage is not None else ())})
         if not tx.branches.suspend(claim, wake, claim.attempt + 1):
             suspended_before(tx, claim)
-        return queue_units(tx, [parent])
+            if passage is not None:
+                raise EndedBefore
+        return queue_units(tx, [parent]) + (passage.write() if passage is not None else [])
 
-    deliveries = recorder.connection.transact(work)
-    if deliveries:
-        runtime.dispatcher.send_runs(deliveries)
+    try:
+        deliveries = recorder.connection.transact(work)
+    except EndedBefore:
+        return
+    send_off(runtime, deliveries)
 
 
 def _ended(runtime: Runtime, flow: Flow, journal: BranchJournal, outcome: Conclusion) -> Status:
@@ -110,30 +119,38 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
     claim, connection = journal.recorder.claim, journal.recorder.connection
     has_more = journal.has_branches or bool(journal.pending) or journal.has_open_waits
 
+    handed: list[Delivery] = []
+
     def work(tx: Connection) -> list[Delivery]:
-        state = _arrive(tx, (claim.run_id, claim.path))
+        passage = pass_gates(runtime, tx, claim)
+        if passage is not None:
+            passage.go()
+        state = _arrive(tx, claim.unit, passage)
         if not tx.branches.end(claim, status, value, error):
             check_own_end(tx, claim)
             raise EndedBefore
         if has_more:
             tx.branches.cancel_below(claim.run_id, f"{claim.path}/")
             tx.waits.close_below(claim.run_id, claim.path)
-        return _resume_parent(tx, (claim.run_id, claim.path), state)
+        if passage is not None:
+            handed[:] = passage.write()
+        return _resume_parent(tx, claim.unit, state)
 
     try:
         deliveries = connection.transact(work)
     except EndedBefore:
         # Whether it was the last one nobody told us; a message too many claims nothing.
         deliveries = [replace(claim.delivery, branch=parent_of(claim.path))]
-    if deliveries:
-        runtime.dispatcher.send_runs(deliveries)
+    send_off(runtime, deliveries + handed)
+    if claim.gates and (has_more or deliveries):
+        settle(runtime, [claim.run_id])
 
 
 def fail_lost_branch(runtime: Runtime, unit: Unit, error: str) -> None:
     """queued -> failed after too many losses: the group goes on without it."""
 
     def work(tx: Connection) -> list[Delivery]:
-        state = _arrive(tx, unit)
+        state = _arrive(tx, unit, None)
         if not tx.branches.fail_lost(unit, error):
             raise EndedBefore
         tx.branches.cancel_below(unit[0], f"{unit[1]}/")
@@ -144,17 +161,21 @@ def fail_lost_branch(runtime: Runtime, unit: Unit, error: str) -> None:
         deliveries = runtime.store.transact(work)
     except EndedBefore:
         return
-    if deliveries:
-        runtime.dispatcher.send_runs(deliveries)
+    send_off(runtime, deliveries)
+    settle(runtime, [unit[0]])
 
 
-def _arrive(tx: Connection, unit: Unit) -> str | None:
-    """Count the branch in. The group's row, then who opened it and, of a race, all its branches: in order of locks."""
+def _arrive(tx: Connection, unit: Unit, passage: Passage | None) -> str | None:
+    """Count the branch in. The group's row, then who opened it, whom the gates let in, and of a race all its branches: in
+    order of locks."""
     run_id, path = unit
     group = group_of(path)
     state = tx.groups.arrive(run_id, group, path)
+    moved = set(passage.moved) if passage is not None else set()
     if state in OVER:
-        lock_units(tx, [(run_id, parent_of(path))])
+        lock_units(tx, {(run_id, parent_of(path)), *moved})
+    elif moved:
+        lock_units(tx, {unit, *moved})
     if state == WON:
         tx.branches.lock_below(run_id, f"{group}[")
     return state

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from celeryflows.engine.matching import LIFECYCLE, TriggerIndex
+from celeryflows.flow_control.gates import GateBook
 from celeryflows.model.flows import FlowDefinition, read_definition
 from celeryflows.store.connection import Connection
 
@@ -18,6 +19,12 @@ class Snapshot:
     index: TriggerIndex = field(default_factory=TriggerIndex)
     awaited: frozenset[str] = frozenset()
     paused: frozenset[str] = frozenset()
+    gates: GateBook = field(default_factory=GateBook)
+
+    def has_throttle(self, flow: str) -> bool:
+        """True when the flow's starts may be delayed."""
+        known = self.flows.get(flow)
+        return known is not None and known.limits.throttle is not None
 
     def tells(self, name: str) -> bool:
         """True when a flow starts at such events of ours, or a wait may look for them."""
@@ -41,7 +48,8 @@ class Catalog:
             flows = {f.name: read_definition(f.name, f.definition) for f in stored}
             awaited = frozenset(connection.waits.shapes(LIFECYCLE))
             paused = frozenset(f.name for f in stored if f.paused_at is not None)
-            self._snapshot = Snapshot(version, flows, TriggerIndex.of(flows.values()), awaited, paused)
+            gates = GateBook.of((f.app, flows[f.name]) for f in stored)
+            self._snapshot = Snapshot(version, flows, TriggerIndex.of(flows.values()), awaited, paused, gates)
         return self._snapshot
 
     @property

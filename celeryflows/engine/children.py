@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from celeryflows.engine.admission import write
+from celeryflows.engine.passage import Passage
 from celeryflows.engine.pipeline import judge
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starting import Call, plan
@@ -39,7 +40,13 @@ def plan_child(
 
 
 def judge_children(
-    runtime: Runtime, tx: Connection, parent: str, children: Sequence[tuple[str, Child]], *, again: bool
+    runtime: Runtime,
+    tx: Connection,
+    parent: str,
+    children: Sequence[tuple[str, Child]],
+    passage: Passage | None = None,
+    *,
+    again: bool,
 ) -> list[Start]:
     """What becomes of the children, by the keys of the parent's steps, before its row is locked.
 
@@ -49,7 +56,7 @@ def judge_children(
         return []
     catalog = runtime.catalog.read(tx)
     starts = [a_start(runtime, catalog, child.run, child.event, Link(parent, key)) for key, child in children]
-    return judge(runtime, tx, catalog, starts)
+    return judge(runtime, tx, catalog, starts, passage)
 
 
 def add_children(tx: Connection, parent: str, children: Sequence[tuple[str, Child]], judged: Sequence[Start]) -> None:

@@ -1,6 +1,7 @@
 """How a turn's outcome is written: suspend, finish, fail, hand back. Each in one transaction, messages after it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import completed_event, failed_event, told
 from celeryflows.engine.failures import failure_of, failure_text, is_final
 from celeryflows.engine.finish import cancel, route_ended, tell_suspended
+from celeryflows.engine.leaving import GoesOut, StaysIn, WrittenBefore, come_in, leave, pass_gates, settle
 from celeryflows.engine.matching import LIFECYCLE, answers
 from celeryflows.engine.openings import Openings
 from celeryflows.engine.recording import Recorder
@@ -18,7 +20,7 @@ from celeryflows.engine.waiting import Pending
 from celeryflows.errors import BoundExceeded, FlowsError, LostTurn, TurnCancelled
 from celeryflows.ids import derived_id
 from celeryflows.model.events import RUN_COMPLETED, RUN_FAILED, StoredEvent
-from celeryflows.model.runs import Status
+from celeryflows.model.runs import Delivery, Status
 from celeryflows.model.waits import OpenWait, WaitSpec
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import NOTHING, Claim
@@ -48,6 +50,8 @@ def hand_back(runtime: Runtime, connection: Connection, claim: Claim) -> None:
     delivery = connection.repeat(lambda: connection.unit(claim).hand_back(claim))
     if delivery is not None:
         runtime.dispatcher.send_runs([delivery])
+    elif claim.gates:
+        leave(runtime, claim)
 
 
 def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) -> bool:
@@ -59,20 +63,24 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     groups = [p.group for p in pending if p.group is not None]
     opened = [p.group for p in pending if p.group is not None and not p.armed]
     openings = Openings(recorder, pending)
-    tries = 0
+    handed: list[Delivery] = []
+    tries, leaves = 0, True
 
     def work(tx: Connection) -> bool:
         nonlocal tries
         tries += 1
+        passage = pass_gates(runtime, tx, claim) if leaves else None
         # A second try may find the waits that the first one armed and answered, when only its reply was lost.
         known = armed if tries == 1 else [p.row.key for p in pending if p.waits and p.group is None]
         _lock_waits(tx, fresh, openings.stripes)
-        openings.lock(tx, again=tries > 1)
+        openings.lock(tx, passage, again=tries > 1)
         if not tx.unit(claim).suspend(claim, wake, claim.attempt):
-            return suspended_before(tx, claim)
+            if suspended_before(tx, claim) and passage is not None:
+                raise WrittenBefore
+            return True
         tx.steps.put([p.row for p in pending])
         for group in opened:
-            tx.groups.open(claim.run_id, claim.path, group)
+            tx.groups.open(claim, group)
         answered = _arm(runtime, tx, claim, pending) | openings.open(tx, again=tries > 1)
         if (
             answered
@@ -81,18 +89,37 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         ):
             # What it waits for came first: the turn stays ours, and the handler goes on at once.
             tx.unit(claim).resume_own(claim)
+            if passage is not None:
+                raise StaysIn
             return False
+        if passage is not None:
+            handed[:] = passage.write()
+        elif claim.gates:
+            raise GoesOut
         return True
 
-    suspended = recorder.connection.transact(work)
+    while True:
+        try:
+            suspended = recorder.connection.transact(work)
+        except WrittenBefore:
+            suspended = True
+        except (StaysIn, GoesOut) as found:
+            leaves = isinstance(found, GoesOut)
+            continue
+        break
     recorder.tell_tried()
+    if handed:
+        runtime.dispatcher.send_runs(handed)
     openings.send_off()
     if suspended and not claim.path:
         telling.suspended(claim, recorder.now(), wake)
         tell_suspended(runtime, recorder.connection, claim.run_id)
     if opened:
         paths = [path for group in opened for path in group.branches]
-        runtime.dispatcher.send_runs([replace(claim.delivery, branch=path) for path in paths])
+        if claim.gates:
+            come_in(runtime, [(claim.run_id, path) for path in paths])
+        else:
+            runtime.dispatcher.send_runs([replace(claim.delivery, branch=path) for path in paths])
     return suspended
 
 
@@ -207,7 +234,31 @@ def _end_unheard(runtime: Runtime, connection: Connection, claim: Claim, output:
     snapshot = runtime.catalog.recent(connection, runtime.clock.monotonic())
     if snapshot.tells(RUN_COMPLETED):
         return None
+    if claim.gates:
+        return _end_limited(runtime, connection, claim, output, snapshot.version)
     return connection.runs.finish_unheard(claim, output, snapshot.version)
+
+
+def _end_limited(
+    runtime: Runtime, connection: Connection, claim: Claim, output: str, version: str
+) -> str | None:
+    """As above, and the next in line starts."""
+    handed: list[Delivery] = []
+    try:
+        with connection.transaction():
+            passage = pass_gates(runtime, connection, claim)
+            assert passage is not None
+            passage.go()
+            passage.lock(claim.unit)
+            owed = connection.runs.finish_unheard(claim, output, version)
+            if owed is None:
+                raise WrittenBefore
+            handed = passage.write()
+    except WrittenBefore:
+        return None
+    if handed:
+        runtime.dispatcher.send_runs(handed)
+    return owed
 
 
 def _fail(runtime: Runtime, recorder: Recorder, error: BaseException) -> Ended:
@@ -225,17 +276,36 @@ def _finish(
     claim, connection = recorder.claim, recorder.connection
     name = RUN_COMPLETED if status is Status.COMPLETED else RUN_FAILED
     listened = connection.repeat(lambda: told(runtime, connection, name))
+    handed: list[Delivery] = []
 
     def work(tx: Connection) -> str:
-        owed = tx.runs.finish(claim, status, output, error) or check_own_end(tx, claim)
+        passage = pass_gates(runtime, tx, claim)
+        if passage is not None:
+            passage.go()
+            passage.lock(claim.unit)
+        owed = tx.runs.finish(claim, status, output, error)
+        if owed is None:
+            owed = check_own_end(tx, claim)
+            if passage is not None:
+                raise WrittenBefore(owed)
         if recorder.has_branches:
             tx.branches.cancel_below(claim.run_id, "")
         tx.waits.close(claim.run_id)
         if listened:
             tx.events.add_unrouted([event])
+        if passage is not None:
+            handed[:] = passage.write()
         return owed
 
-    if connection.transact(work) != NOTHING:
+    try:
+        owed = connection.transact(work)
+    except WrittenBefore as before:
+        owed = before.found
+    if handed:
+        runtime.dispatcher.send_runs(handed)
+    if claim.gates and recorder.has_branches:
+        settle(runtime, [claim.run_id])
+    if owed != NOTHING:
         pay(runtime, claim.run_id, cancel)
     if listened:
         route_ended(runtime, event)
@@ -264,12 +334,25 @@ def try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseExcep
     except Exception as bad:
         return bad
 
+    handed: list[Delivery] = []
+
     def work(tx: Connection) -> None:
+        passage = pass_gates(runtime, tx, claim)
+        if passage is not None:
+            passage.go()
+            passage.lock(claim.unit)
         if not tx.unit(claim).suspend(claim, now + delay, attempt):
             suspended_before(tx, claim)
+            if passage is not None:
+                raise WrittenBefore
         tx.unit(claim).note_error(claim, failure_text(failure_of(error)))
+        if passage is not None:
+            handed[:] = passage.write()
 
-    recorder.connection.transact(work)
+    with suppress(WrittenBefore):
+        recorder.connection.transact(work)
+    if handed:
+        runtime.dispatcher.send_runs(handed)
     if not claim.path:
         telling.suspended(claim, recorder.now(), now + delay, error)
         tell_suspended(runtime, recorder.connection, claim.run_id)

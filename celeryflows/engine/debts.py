@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from celeryflows.engine.aftermath import left_to_recovery
 from celeryflows.engine.failures import failure_text
+from celeryflows.engine.leaving import send_off
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.units import lock_units, queue_units
 from celeryflows.errors import BoundExceeded
@@ -30,7 +31,7 @@ def pay(runtime: Runtime, run_id: str, cancel: Cancel) -> None:
         woken: list[Delivery] = []
         connection.transact(lambda tx: _tell_parent(runtime, tx, debt, woken))
         if woken:
-            runtime.dispatcher.send_runs(woken)
+            send_off(runtime, woken)
 
 
 def _tell_parent(runtime: Runtime, tx: Connection, debt: Debt, woken: list[Delivery]) -> None:

@@ -1,20 +1,112 @@
 """Gates: throttle and concurrency, the last that a start passes. What does not fit is held in the store, in a line."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from celeryflows.engine.catalog import Snapshot
+from celeryflows.engine.passage import Passage, Traveller
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starts import Start
+from celeryflows.engine.throttling import Asker, ask, asker, hold_meters
+from celeryflows.flow_control.gates import Gate, GateBook
+from celeryflows.model.runs import Place, Status
 from celeryflows.store.connection import Connection
+from celeryflows.store.gates import DOOR
+from celeryflows.store.runs import Claim
 
 
-def lock_meters(tx: Connection, starts: Sequence[Start]) -> None:
+def lock_meters(runtime: Runtime, tx: Connection, starts: Sequence[Start]) -> None:
     """Lock class 3: the meters of throttles that these may meet in `enter`."""
+    hold_meters(tx, _askers(runtime.catalog.read(tx), starts))
 
 
-def enter(runtime: Runtime, tx: Connection, starts: Sequence[Start]) -> list[Start]:
+def _askers(catalog: Snapshot, starts: Sequence[Start]) -> list[Asker]:
+    found = [
+        asker(catalog, (one.run.id, ""), one.run.flow, one.event.scope(), priority=_priority(one))
+        for one in starts
+        if one.may_start and one.limits.throttle is not None
+    ]
+    return [one for one in found if one is not None]
+
+
+def enter(runtime: Runtime, tx: Connection, starts: Sequence[Start], passage: Passage | None = None) -> list[Start]:
     """Lock class 6: those that may start now enter their gates or are held there; their runs are not written yet.
 
-    Each `start.may_start` gets the place of its run (`NewRun.place`): gates, slots, or where it is held. Those that are
-    scheduled, skipped or joined are left as they are.
+    Each `start.may_start` gets the place of its run (`NewRun.place`): gates, slots, or where it is held. Of those that
+    are scheduled the gates are noted, for the keys count as they are now. `passage`: what else passes gates in the
+    transaction.
     """
-    return list(starts)
+    catalog = runtime.catalog.read(tx)
+    book = catalog.gates
+    passage = passage or Passage(tx, book)
+    delayed = ask(tx, _askers(catalog, starts))
+    gates = [book.gates(one.run.flow, one.event.scope()) if one.is_under_way else () for one in starts]
+    on_the_way = [
+        passage.start((one.run.id, ""), its, _priority(one))
+        if its and one.may_start and (one.run.id, "") not in delayed
+        else None
+        for one, its in zip(starts, gates, strict=True)
+    ]
+    passage.go()
+    for traveller in on_the_way:
+        if traveller is not None:
+            passage.take_out(traveller.unit)
+    placed = [
+        _placed(one, its, traveller) if its else one
+        for one, its, traveller in zip(starts, gates, on_the_way, strict=True)
+    ]
+    return [_held(catalog, one, delayed.get((one.run.id, ""))) for one in placed]
+
+
+def _held(catalog: Snapshot, start: Start, line: tuple[str, int] | None) -> Start:
+    """In the line of a throttle; one that starts later asks there when its time has come."""
+    place = start.run.place or Place()
+    if line is not None:
+        place = replace(place, held_at=line[0], rank=line[1])
+    elif start.run.status is Status.SCHEDULED and start.joined is None and catalog.has_throttle(start.run.flow):
+        place = replace(place, held_at=DOOR)
+    else:
+        return start
+    return replace(start, run=replace(start.run, place=place))
+
+
+def _priority(start: Start) -> int:
+    return (start.run.place.priority or 0) if start.run.place is not None else 0
+
+
+def _placed(start: Start, gates: Sequence[Gate], traveller: Traveller | None) -> Start:
+    names = [gate.name for gate in gates]
+    place = place_of(start.run.place or Place(), names, traveller)
+    return replace(start, run=replace(start.run, place=place))
+
+
+def place_of(place: Place, gates: Sequence[str], traveller: Traveller | None) -> Place:
+    """The place of a new run with these gates, after its way through them."""
+    first, second = (*gates, None, None)[:2]
+    if traveller is None:
+        return replace(place, g1=first, g2=second)
+    one, two = (*traveller.numbers, None, None)[:2]
+    return replace(
+        place, g1=first, g2=second, n1=one, n2=two, held_at=traveller.held_at, rank=traveller.rank
+    )
+
+
+def succeed(tx: Connection, book: GateBook, claim: Claim, start: Start) -> tuple[Place | None, Passage]:
+    """A run goes on for another: in its slots when it passes the same gates, else as any start."""
+    passage = Passage(tx, book)
+    gates = book.gates(start.run.flow, start.event.scope())
+    names = tuple(gate.name for gate in gates)
+    unit = (start.run.id, "")
+    place = start.run.place
+    if names and names == claim.gates:
+        for gate, no in zip(claim.gates, claim.numbers, strict=False):
+            if no is not None:
+                tx.gates.share(gate)
+                tx.gates.pass_to(gate, no, claim.unit, unit)
+        first, second = (*claim.numbers, None, None)[:2]
+        return replace(place_of(place or Place(), names, None), n1=first, n2=second), passage
+    passage.leave(claim.unit, claim.gates, claim.numbers)
+    traveller = passage.start(unit, gates) if gates else None
+    passage.go()
+    passage.take_out(unit)
+    return place_of(place or Place(), names, traveller) if names else place, passage

@@ -6,6 +6,8 @@ from celeryflows.engine import telling
 from celeryflows.engine.children import add_children, judge_children
 from celeryflows.engine.debts import pay
 from celeryflows.engine.finish import cancel
+from celeryflows.engine.leaving import send_off
+from celeryflows.engine.passage import Passage
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.signalling import arm_signals, lock_rivals
 from celeryflows.engine.starts import Start
@@ -26,15 +28,18 @@ class Openings:
         self._woken: list[Delivery] = []
         self.stripes = [signal.hash for signal in self._signals]
 
-    def lock(self, tx: Connection, *, again: bool) -> None:
-        """Judge the children, then take the rows of this run and of those whose place it may take. `again`: not the
-        first try."""
+    def lock(self, tx: Connection, passage: Passage | None, *, again: bool) -> None:
+        """Judge the children and pass the gates, then take the rows of this run, of those whose place it may take, and of
+        those that the gates let in. `again`: not the first try."""
         claim = self._recorder.claim
         if self._children:
-            judged = judge_children(self._recorder.runtime, tx, claim.run_id, self._children, again=again)
+            judged = judge_children(self._recorder.runtime, tx, claim.run_id, self._children, passage, again=again)
             self._judged = judged or self._judged
-        if self._signals:
-            lock_rivals(tx, (claim.run_id, claim.path), self._signals)
+        if passage is not None:
+            passage.go()
+        moved = set(passage.moved) if passage is not None else set()
+        if self._signals or moved:
+            lock_rivals(tx, claim.unit, self._signals, moved)
 
     def open(self, tx: Connection, *, again: bool) -> bool:
         """Write them under the run's lock; True when a step of the run is over at once. `again`: not the first try."""
@@ -54,9 +59,7 @@ class Openings:
             return
         runtime = self._recorder.runtime
         runs = [start.run for start in self._judged if start.joined is None]
-        deliveries = [*(run.delivery for run in runs if run.may_start), *self._woken]
-        if deliveries:
-            runtime.dispatcher.send_runs(deliveries)
+        send_off(runtime, [*(run.delivery for run in runs if run.may_start), *self._woken])
         for start in self._judged:
             telling.routed([start.event], [start.run] if start.joined is None else [])
         for run in runs:

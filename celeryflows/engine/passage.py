@@ -5,10 +5,11 @@ One passage a transaction, before any row of a group, run or branch is locked. G
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from celeryflows.engine.units import lock_units
 from celeryflows.flow_control.gates import Gate, GateBook, first_rank, room
 from celeryflows.model.runs import Delivery, Status
 from celeryflows.store.branches import Unit, deliveries_of
-from celeryflows.store.connection import Connection
+from celeryflows.store.connection import Connection, TransientError
 from celeryflows.store.gates import Spot, Standing
 
 CALLED_AT_ONCE = 20
@@ -16,7 +17,8 @@ CALLED_AT_ONCE = 20
 
 @dataclass(slots=True)
 class Traveller:
-    """A unit on its way: the numbers that it has got so far, and where it was held. `created_at` None: it is new."""
+    """A unit on its way: the numbers that it has got so far, and where it is held. `created_at` None: it is new; `was_at`:
+    where its row says that it is held."""
 
     unit: Unit
     gates: tuple[str, ...]
@@ -25,10 +27,11 @@ class Traveller:
     numbers: list[int | None] = field(default_factory=list)
     held_at: str | None = None
     rank: int | None = None
+    was_at: str | None = None
 
     def spot(self) -> Spot:
         """Where it stands now."""
-        return Spot(self.unit, tuple(self.numbers), self.held_at, self.rank)
+        return Spot(self.unit, tuple(self.numbers), self.held_at, self.rank, self.was_at)
 
 
 @dataclass(slots=True)
@@ -37,39 +40,22 @@ class Stop:
 
     leaving: list[tuple[Unit, int]] = field(default_factory=list)
     arriving: list[Traveller] = field(default_factory=list)
-    withdrawing: list["Withdrawal"] = field(default_factory=list)
     fill: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawal:
-    """Units of a run that are cancelled: the run with all its branches, or the branches below a prefix."""
-
-    run_id: str
-    prefix: str | None = None
-
-    def means(self, one: Standing) -> bool:
-        """True for a unit that it is about."""
-        if one.run_id != self.run_id:
-            return False
-        return self.prefix is None or (one.path != "" and one.path.startswith(self.prefix))
-
-
 class Passage:
-    """Of one transaction. `moved` are the units that entered or were let in, and how they stand; `missed`: somebody who
-    left did not hold what it said, so the caller's own fence will refuse."""
+    """Of one transaction. `moved` are the units that entered or were let in; `called` those of them that stood in a line
+    before. Who leaves must ask its own fence too: what it does not hold any more is left as it is."""
 
     def __init__(self, tx: Connection, book: GateBook) -> None:
         self._tx = tx
         self._book = book
         self._stops: dict[str, Stop] = {}
-        self._alone: set[str] = set()
         self._held: set[str] = set()
         self._known: dict[str, Gate] = {}
         self._now: int | None = None
         self.moved: dict[Unit, Traveller] = {}
-        self.freed: set[Unit] = set()
-        self.missed = False
+        self.called: set[Unit] = set()
 
     # -- what is to be done
 
@@ -86,26 +72,27 @@ class Passage:
 
     def resume(self, one: Standing) -> Traveller:
         """A unit that slept, waited or was not there yet enters."""
-        return self._enter(Traveller(one.unit, one.gates, one.priority, one.created_at))
+        return self._enter(Traveller(one.unit, one.gates, one.priority, one.created_at, was_at=one.held_at))
 
-    def withdraw(self, run_id: str, gates: Iterable[str], prefix: str | None = None) -> None:
-        """Units that are cancelled leave slots and lines; those that are running keep theirs until the turn leaves."""
-        for gate in gates:
-            self._stop(gate).withdrawing.append(Withdrawal(run_id, prefix))
+    def wait(self, one: Standing, line: str, rank: int) -> None:
+        """A unit stands in a line before its gates."""
+        waiting = Traveller(one.unit, one.gates, one.priority, one.created_at, was_at=one.held_at)
+        waiting.held_at, waiting.rank = line, rank
+        self.moved[one.unit] = waiting
+
+    def rejoin(self, one: Standing) -> None:
+        """A unit that nobody takes gives its slots up and stands behind all who wait."""
+        self.leave(one.unit, one.gates, one.numbers)
+        self._enter(Traveller(one.unit, one.gates, one.priority, was_at=one.held_at))
 
     def fill(self, gate: str, most: int) -> None:
         """Let in up to so many who wait, as far as there is room."""
         self._stop(gate).fill = most
 
-    def hold(self, gates: Iterable[str]) -> None:
-        """Pass these gates alone: more is to be done at them in this transaction."""
-        for gate in gates:
-            self._stop(gate)
-            self._alone.add(gate)
-
     def _enter(self, traveller: Traveller) -> Traveller:
         self.moved[traveller.unit] = traveller
-        self._arrive(traveller)
+        if traveller.gates:
+            self._arrive(traveller)
         return traveller
 
     def _stop(self, gate: str) -> Stop:
@@ -122,7 +109,7 @@ class Passage:
     def _pass(self, gate: str, stop: Stop) -> None:
         number = self._book.number(gate)
         single = len(stop.arriving) + bool(stop.leaving) == 1
-        if number is None or gate in self._alone or stop.withdrawing or stop.fill or not single:
+        if number is None or stop.fill or not single:
             self._pass_alone(gate, stop, number)
         elif stop.leaving:
             self._pass_on(gate, stop, number)
@@ -143,18 +130,13 @@ class Passage:
             self._pass_alone(gate, stop, number)
             return
         for unit, no in stop.leaving:
-            owner, mine = unit, True
-            while True:
-                was_owners, following = self._tx.gates.hand_on(gate, no, owner)
-                self.missed |= mine and not was_owners
-                if following is None:
-                    break
+            following: Unit | None = unit
+            while (following := self._tx.gates.hand_on(gate, no, following)) is not None:
                 traveller = self._waiting(gate, [following]).get(following)
                 if traveller is not None:
                     self._let_in(traveller, no)
                     break
-                # A line that is left of somebody who is not there any more.
-                owner, mine = following, False
+                # What is left in the line of somebody who was cancelled: on to the next.
 
     def _pass_alone(self, gate: str, stop: Stop, number: int | None) -> None:
         gates = self._tx.gates
@@ -162,12 +144,10 @@ class Passage:
             gates.hold([gate])
             self._held.add(gate)
         for unit, no in stop.leaving:
-            self.missed |= not gates.vacate(gate, no, unit)
-        if stop.withdrawing:
-            self._withdraw(gate, stop.withdrawing)
+            gates.vacate(gate, no, unit)
         if number is None:
             self._open(gate, stop)
-        elif stop.arriving or stop.leaving or stop.withdrawing or stop.fill:
+        else:
             self._fill(gate, stop, number)
 
     def _fill(self, gate: str, stop: Stop, number: int) -> None:
@@ -238,21 +218,9 @@ class Passage:
         for one in self._tx.gates.standings(others) if others else ():
             if one.status == Status.QUEUED and one.held_at == gate:
                 passed = list(one.numbers[: one.gates.index(gate)])
-                found[one.unit] = Traveller(one.unit, one.gates, one.priority, one.created_at, passed)
+                found[one.unit] = Traveller(one.unit, one.gates, one.priority, one.created_at, passed, was_at=gate)
+                self.called.add(one.unit)
         return found
-
-    def _withdraw(self, gate: str, wanted: Sequence[Withdrawal]) -> None:
-        gates = self._tx.gates
-        for one in gates.whole(sorted({one.run_id for one in wanted})):
-            if gate not in one.gates or not any(withdrawal.means(one) for withdrawal in wanted):
-                continue
-            at = one.gates.index(gate)
-            if one.held_at == gate:
-                gates.unjoin(gate, one.rank or 0, one.unit)
-            elif one.status == Status.QUEUED and (no := one.numbers[at]) is not None:
-                gates.vacate(gate, no, one.unit)
-                if one.held_at is None:
-                    self.freed.add(one.unit)
 
     def _note(self, gate: str) -> None:
         known = self._known.get(gate)
@@ -264,21 +232,26 @@ class Passage:
 
     # -- what it came to
 
+    def take_out(self, unit: Unit) -> None:
+        """The unit's row is written by the caller."""
+        self.moved.pop(unit, None)
+
+    def lock(self, *own: Unit) -> None:
+        """Take the rows of those that moved, and with them those that the caller writes."""
+        if self.moved:
+            lock_units(self._tx, {*self.moved, *own})
+
     def write(self) -> list[Delivery]:
-        """Write where the moved units stand, their rows being locked; the messages of those that may start."""
+        """Write where those stand that moved; the messages of those that may start.
+
+        Raises TransientError when one was cancelled meanwhile: all is to be done again.
+        """
         started: list[Unit] = []
-        deliveries: list[Delivery] = []
         for unit in sorted(self.moved):
             one = self.moved[unit]
-            written = self._tx.gates.place(one.spot())
-            if written is not None and unit[1]:
+            if not self._tx.gates.place(one.spot()):
+                raise TransientError(f"{unit} left its line while it was let in")
+            if one.held_at is None:
                 started.append(unit)
-            elif written is not None:
-                deliveries.append(written)
         self.moved.clear()
-        return deliveries + deliveries_of(self._tx.branches, started)
-
-
-def held_back(travellers: Iterable[Traveller]) -> set[Unit]:
-    """Those who wait."""
-    return {one.unit for one in travellers if one.held_at is not None}
+        return deliveries_of(self._tx.branches, started)

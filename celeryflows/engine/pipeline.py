@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from celeryflows.engine import gates
 from celeryflows.engine.catalog import Snapshot
+from celeryflows.engine.passage import Passage
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starts import Start
 from celeryflows.store.connection import Connection
@@ -14,28 +15,30 @@ from celeryflows.store.connection import Connection
 PAUSED = "paused"
 
 
-def judge(runtime: Runtime, tx: Connection, catalog: Snapshot, starts: Sequence[Start]) -> list[Start]:
+def judge(
+    runtime: Runtime, tx: Connection, catalog: Snapshot, starts: Sequence[Start], passage: Passage | None = None
+) -> list[Start]:
     """What becomes of new starts: now, held, later, skipped, or put to another run. Lock classes 2 to 6."""
     judged = list(starts)
     limited = any(start.limits for start in judged)
     if limited:
-        gates.lock_meters(tx, judged)
+        gates.lock_meters(runtime, tx, judged)
     judged = [_paused(catalog, start) for start in judged]
     judged = [bounded(start) for start in judged]
-    return gates.enter(runtime, tx, judged) if limited else judged
+    return gates.enter(runtime, tx, judged, passage) if limited else judged
 
 
 def judge_due(runtime: Runtime, tx: Connection, starts: Sequence[Start]) -> list[Start]:
     """What becomes of scheduled runs whose time has come: those limits that hold at the start alone."""
     judged = list(starts)
-    gates.lock_meters(tx, judged)
+    gates.lock_meters(runtime, tx, judged)
     return gates.enter(runtime, tx, judged)
 
 
 def judge_again(runtime: Runtime, tx: Connection, starts: Sequence[Start]) -> list[Start]:
     """What becomes of reruns and replays: asked for by hand, they pass throttle and concurrency alone."""
     judged = list(starts)
-    gates.lock_meters(tx, judged)
+    gates.lock_meters(runtime, tx, judged)
     return gates.enter(runtime, tx, judged)
 
 

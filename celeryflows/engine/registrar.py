@@ -4,8 +4,9 @@ import json
 from collections.abc import Sequence
 
 from celeryflows.engine.runtime import Runtime
+from celeryflows.flow_control.gates import gate_limits
 from celeryflows.ids import derived_id
-from celeryflows.model.flows import FlowDefinition, trigger_json
+from celeryflows.model.flows import FlowDefinition, read_definition, trigger_json
 from celeryflows.model.triggers import OnCron
 from celeryflows.store.connection import Connection
 from celeryflows.store.crons import CronRow
@@ -87,6 +88,7 @@ def _remove_others(runtime: Runtime, tx: Connection, flows: Sequence[FlowDefinit
     if gone:
         tx.flows.touch()
         tx.flows.remove(gone)
+        _limits_changed(runtime, tx, gone, ())
         for row in tx.crons.of(gone):
             tx.crons.remove(row.flow, row.trigger_no)
 
@@ -107,6 +109,7 @@ def _declare(runtime: Runtime, tx: Connection, flows: Sequence[FlowDefinition]) 
     if not flows:
         return
     tx.flows.touch()
+    _limits_changed(runtime, tx, [f.name for f in flows], flows)
     tx.flows.put(runtime.app, flows)
     for name, path in sorted(_shapes(flows)):
         tx.waits.add_shape(name, path)
@@ -121,6 +124,18 @@ def _declare(runtime: Runtime, tx: Connection, flows: Sequence[FlowDefinition]) 
     for row in before:
         if (row.flow, row.trigger_no) not in after:
             tx.crons.remove(row.flow, row.trigger_no)
+
+
+def _limits_changed(runtime: Runtime, tx: Connection, names: Sequence[str], now: Sequence[FlowDefinition]) -> None:
+    """Those who wait at limits that are raised, lowered or gone: the leader looks at their lines."""
+    wanted = set(names)
+    before = [read_definition(f.name, f.definition) for f in tx.flows.all() if f.name in wanted]
+    limits = {limit.id for flow in (*before, *now) for limit in gate_limits(runtime.app, flow)}
+    if limits:
+        tx.gates.mark(limits)
+    throttled = [flow.name for flow in (*before, *now) if flow.limits.throttle is not None]
+    if throttled:
+        tx.throttles.look_again(throttled)
 
 
 def cron_text(cron: OnCron) -> str:

@@ -9,6 +9,7 @@ from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import failed_event, told
 from celeryflows.engine.failures import failure_text, run_failed
 from celeryflows.engine.finish import cancel, route_ended
+from celeryflows.engine.leaving import leave, send_off, settle
 from celeryflows.engine.routing import cancel_runs
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import UnknownRun
@@ -41,8 +42,7 @@ def wake_due(runtime: Runtime) -> int:
 
         woken = connection.transact(work)
         new = connection.runs.before_first_turn([one.run_id for one in woken]) if run_queued.receivers else []
-    if woken:
-        runtime.dispatcher.send_runs(woken)
+    send_off(runtime, woken)
     telling.queued(new)
     return len(due)
 
@@ -61,8 +61,7 @@ def wake_branches(runtime: Runtime) -> int:
             return woken
 
         woken = connection.transact(work)
-    if woken:
-        runtime.dispatcher.send_runs(woken)
+    send_off(runtime, woken)
     return len(due)
 
 
@@ -130,6 +129,8 @@ def requeue(runtime: Runtime, held: Held) -> bool:
 
     recovered = runtime.store.transact(work)
     if recovered is None:
+        # It may have been cancelled while it ran.
+        leave(runtime, held)
         return False
     if recovered.delivery is not None:
         runtime.dispatcher.send_runs([recovered.delivery])
@@ -137,6 +138,7 @@ def requeue(runtime: Runtime, held: Held) -> bool:
         runtime.dispatcher.run_failed(held.id, run_failed(held.id, recovered.error), recovered.message)
         if recovered.run is not None:
             telling.lost(recovered.run, recovered.error)
+        settle(runtime, [held.id])
         pay(runtime, held.id, cancel)
     if recovered.failed is not None:
         route_ended(runtime, recovered.failed)
@@ -146,6 +148,7 @@ def requeue(runtime: Runtime, held: Held) -> bool:
 def _requeue_branch(runtime: Runtime, held: Held) -> bool:
     back = runtime.store.transact(lambda tx: tx.branches.requeue(held))
     if back is None:
+        leave(runtime, held)
         return False
     delivery, lost = back
     if lost < runtime.settings.max_lost:

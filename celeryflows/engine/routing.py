@@ -11,6 +11,7 @@ from celeryflows.engine.answering import Routed, answer, cancel_sender, later_in
 from celeryflows.engine.catalog import Snapshot
 from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import Cancelled, cancel_within, committed, last_of
+from celeryflows.engine.leaving import send_off, settle
 from celeryflows.engine.matching import Verdict, judged, wait_hashes
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.cancels import cancel_waits
@@ -119,8 +120,7 @@ def _route_piece(runtime: Runtime, event_id: str, piece: str) -> str | None:
 
 
 def _after(runtime: Runtime, routed: Routed) -> None:
-    if routed.deliveries:
-        runtime.dispatcher.send_runs(routed.deliveries)
+    send_off(runtime, routed.deliveries)
     for run_id, reason in routed.skipped.items():
         runtime.dispatcher.run_cancelled(run_id, reason)
     telling.routed(routed.events, routed.runs)
@@ -131,8 +131,10 @@ def _after(runtime: Runtime, routed: Routed) -> None:
 
 
 def tell_cancelled(runtime: Runtime, cancelled: Iterable[Cancelled]) -> None:
-    """Tell those who ask for the results of runs that were cancelled, and those who listen."""
+    """Tell those who ask for the results of runs that were cancelled, and those who listen; free what they held."""
     for one in cancelled:
+        if one.row.is_limited:
+            settle(runtime, [one.run_id])
         runtime.dispatcher.run_cancelled(one.run_id, one.reason, one.row.message)
         telling.cancelled(one.row, one.reason)
         if one.row.owes is not None:

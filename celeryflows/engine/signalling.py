@@ -1,11 +1,12 @@
 """Signals: one wakes the one run that waits for its name. Waits are armed as their run suspends, in its transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from celeryflows.codec import dumps
 from celeryflows.engine.failures import failure_text
+from celeryflows.engine.leaving import send_off
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.units import lock_units, queue_units
 from celeryflows.engine.waiting import Pending
@@ -30,12 +31,13 @@ class Armed:
     woken: list[Delivery] = field(default_factory=list)
 
 
-def lock_rivals(tx: Connection, unit: Unit, specs: Sequence[SignalSpec]) -> None:
-    """Under the names' stripes: take the rows of this run or branch and of those that it may replace, in order."""
+def lock_rivals(tx: Connection, unit: Unit, specs: Sequence[SignalSpec], others: Set[Unit] = frozenset()) -> None:
+    """Under the names' stripes: take the rows of this run or branch, of those that it may replace and of these others,
+    in order."""
     waiters = [(spec, tx.signals.waiter(spec.name)) for spec in specs]
     rivals = {waiter.unit for spec, waiter in waiters if waiter is not None and (spec.replaces or waiter.is_due)}
-    if rivals - {unit}:
-        lock_units(tx, rivals | {unit})
+    if (rivals | others) - {unit}:
+        lock_units(tx, rivals | others | {unit})
 
 
 def arm_signals(tx: Connection, claim: Claim, pending: Sequence[Pending], *, again: bool) -> Armed:
@@ -122,5 +124,5 @@ def _wake(runtime: Runtime, connection: Connection, waiter: Waiter, text: str) -
 
     taken = connection.transact(work)
     if taken and woken:
-        runtime.dispatcher.send_runs(woken)
+        send_off(runtime, woken)
     return taken

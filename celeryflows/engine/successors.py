@@ -1,5 +1,6 @@
 """Successors: a run ends as completed and another of its flow goes on, in one transaction."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,11 +10,14 @@ from celeryflows.engine.conclusion import check_own_end
 from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import continued_event, told
 from celeryflows.engine.finish import cancel, route_ended
+from celeryflows.engine.gates import succeed
+from celeryflows.engine.leaving import WrittenBefore, settle
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.starts import a_start
 from celeryflows.engine.starting import Call, call_event, plan
 from celeryflows.model.events import FLOW_INVOKED, RESERVED, RUN_COMPLETED, Event, StoredEvent
-from celeryflows.model.runs import NewRun, Status
+from celeryflows.model.runs import Delivery, NewRun, Status
 from celeryflows.store.connection import Connection
 
 
@@ -44,11 +48,21 @@ def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> s
     run = replace(successor.run, message=runtime.dispatcher.run_continues(claim.run_id, claim.message))
     event = continued_event(runtime, claim, run.id)
     listened = connection.repeat(lambda: told(runtime, connection, RUN_COMPLETED))
+    handed: list[Delivery] = []
 
     def work(tx: Connection) -> None:
+        nonlocal run
+        passage = None
+        if claim.gates or claim.flow in runtime.catalog.latest.gates.by_flow:
+            catalog = runtime.catalog.read(tx)
+            place, passage = succeed(tx, catalog.gates, claim, a_start(runtime, catalog, run, successor.event))
+            passage.lock(claim.unit)
+            run = replace(run, place=place)
         link = tx.links.continue_as(claim, run.id)
         if link is None:
             check_own_end(tx, claim)
+            if passage is not None:
+                raise WrittenBefore
             return
         if recorder.has_branches:
             tx.branches.cancel_below(claim.run_id, "")
@@ -57,8 +71,15 @@ def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> s
         add_successor(runtime, tx, run, successor.event, link)
         if listened:
             tx.events.add_unrouted([event])
+        if passage is not None:
+            handed[:] = passage.write()
 
-    connection.transact(work)
+    with suppress(WrittenBefore):
+        connection.transact(work)
+    if handed:
+        runtime.dispatcher.send_runs(handed)
+    if claim.gates and recorder.has_branches:
+        settle(runtime, [claim.run_id])
     telling.completed(claim, recorder.now(), "null")
     telling.routed([successor.event], [run])
     if run.may_start:

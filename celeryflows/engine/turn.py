@@ -17,6 +17,7 @@ from celeryflows.engine.branch_journal import BranchJournal
 from celeryflows.engine.branches import claim_branch, conclude_branch
 from celeryflows.engine.conclusion import Conclusion, ended, hand_back, suspend
 from celeryflows.engine.edited import read_edited
+from celeryflows.engine.leaving import leave
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.successors import continue_as
@@ -115,6 +116,8 @@ def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yi
                 return end
             recorder.looked = True
     except TurnCancelled:
+        if claim.gates:
+            leave(runtime, claim)
         return TurnEnd(Status.CANCELLED)
     except LostTurn:
         return NOT_CLAIMED

@@ -48,12 +48,16 @@ FIRST = "flows_first"
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one Celery message needs: the run, its flow, the run's own sending options as JSON; of a branch its path."""
+    """What one Celery message needs: the run, its flow, the run's own sending options as JSON; of a branch its path.
+
+    `at_door`: it may not be sent before the unit has passed its gates.
+    """
 
     run_id: str
     flow: str
     message: str | None = None
     branch: str = ""
+    at_door: bool = False
 
     @property
     def task_id(self) -> str:

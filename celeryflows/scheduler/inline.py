@@ -7,10 +7,12 @@ from celeryflows.clock import TurnedClock
 from celeryflows.engine.replay import drive_due
 from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, wake_branches, wake_due
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.throttling import let_in_due
 from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.errors import FlowsError
 from celeryflows.model.runs import Delivery
 from celeryflows.scheduler.crons import fire_due
+from celeryflows.scheduler.doorkeeper import fill_changed, let_in
 from celeryflows.scheduler.sweeper import route_left
 
 TURNS_BOUND = 100_000
@@ -86,6 +88,9 @@ class InlineWorld:
             + pay_debts(self.runtime, 0)
             + expire_unstarted(self.runtime)
             + drive_due(self.runtime)
+            + let_in_due(self.runtime)
+            + let_in(self.runtime)
+            + fill_changed(self.runtime)
             + end_overdue(self.runtime)
         ):
             self.drain()
@@ -93,7 +98,8 @@ class InlineWorld:
     def next_due(self) -> int | None:
         """The next moment at which something is due, None when nothing ever is."""
         with self.runtime.store.connection() as connection:
-            return connection.runs.next_due()
+            dues = (connection.runs.next_due(), connection.throttles.next_due())
+        return min((due for due in dues if due is not None), default=None)
 
     def turn_to(self, moment: int, most: int = TURNS_BOUND) -> None:
         """Turn the clock to the moment, stopping at everything due on the way."""

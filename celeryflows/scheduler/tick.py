@@ -11,8 +11,10 @@ from celeryflows.engine.registrar import register_worker
 from celeryflows.engine.replay import drive_due
 from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, requeue, wake_branches, wake_due
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.throttling import let_in_due
 from celeryflows.errors import StoreError
 from celeryflows.scheduler.crons import fire_due
+from celeryflows.scheduler.doorkeeper import Doorkeeper, audit, fill_changed, prune
 from celeryflows.scheduler.retention import Pruner
 from celeryflows.scheduler.sweeper import Broker, adopt_orphans, forget_old, resend_lost, route_left
 from celeryflows.store.runs import Held
@@ -26,6 +28,7 @@ RENEW_EVERY = 3.0
 RELEASE_EVERY = 10.0
 FORGET_EVERY = 60.0
 PRUNE_EVERY = 5.0
+AUDIT_EVERY = 5.0
 BATCHES_A_TICK = 20
 BATCHES_SECONDS = 1.0
 
@@ -37,11 +40,12 @@ class Every:
     seconds: float
     last: float = float("-inf")
 
-    def is_due(self, now: float) -> bool:
-        """True, and marked as done, when the time has come."""
+    def is_due(self, now: float, *, look: bool = False) -> bool:
+        """True, and marked as done (but for a `look`), when the time has come."""
         if now - self.last < self.seconds:
             return False
-        self.last = now
+        if not look:
+            self.last = now
         return True
 
 
@@ -75,7 +79,10 @@ class Scheduler:
     _release: Every = field(default_factory=lambda: Every(RELEASE_EVERY))
     _forget: Every = field(default_factory=lambda: Every(FORGET_EVERY))
     _prune: Every = field(default_factory=lambda: Every(PRUNE_EVERY))
+    _audit: Every = field(default_factory=lambda: Every(AUDIT_EVERY))
     _pruner: Pruner | None = None
+    _door: Doorkeeper = field(default_factory=Doorkeeper)
+    _throttles_at: float = float("inf")
 
     def start(self) -> None:
         """Enter this worker and its flows."""
@@ -135,6 +142,7 @@ class Scheduler:
         with self.runtime.store.connection() as connection:
             worker = self.runtime.worker
             running = connection.runs.of_worker(worker) + connection.branches.of_worker(worker)
+            running += connection.gates.at_work(worker)
         active = self.active()
         missing = {f"{held.id}:{held.path}:{held.turn}": held for held in running if held.task_id not in active}
         for key in missing.keys() & self._missing.keys():
@@ -156,6 +164,9 @@ class Scheduler:
             self._renew.last = now
 
     def _lead_all(self, now: float) -> None:
+        if now >= self._throttles_at or self._timers.is_due(now, look=True):
+            self._batches(let_in_due)
+            self._throttles_at = self._next_throttle(now)
         if self._timers.is_due(now):
             self._batches(wake_due)
             self._batches(wake_branches)
@@ -166,15 +177,26 @@ class Scheduler:
         if self._sweep.is_due(now):
             self._batches(expire_unstarted)
             self._batches(end_overdue)
+            self._piece(self._door.let_in)
+            self._batches(fill_changed)
             self._piece(lambda runtime: resend_lost(runtime, self.broker))
             if self._has_seen_long(now):
                 self._piece(adopt_orphans)
+        if self._audit.is_due(now) and self._has_seen_long(now):
+            self._piece(audit)
         if self._forget.is_due(now):
             with self.gate:
                 forget_old(self.runtime)
+                prune(self.runtime)
         if self.runtime.settings.retention and self._prune.is_due(now):
             self._pruner = self._pruner or Pruner(self.runtime)
             self._batches(self._pruner.piece)
+
+    def _next_throttle(self, now: float) -> float:
+        """When the next start is due that a throttle delays: between the timers too, for even gaps."""
+        with self.runtime.store.connection() as connection:
+            due = connection.throttles.next_due()
+            return float("inf") if due is None else now + max(0.0, (due - connection.now()) / SECOND)
 
     def _has_seen_long(self, now: float) -> bool:
         """After an outage of the store every heartbeat is old: declare nobody dead before it was seen for as long."""

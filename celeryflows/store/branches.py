@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from celeryflows.model.runs import Delivery
 from celeryflows.store.executor import Row, Verbs
-from celeryflows.store.runs import Claim, Held
+from celeryflows.store.runs import TO_THE_DOOR, Claim, Held
 
 Unit = tuple[str, str]
 
@@ -13,18 +13,20 @@ CLAIM = """
 UPDATE flows_branches SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token,
   carrier = :carrier, wake_at = NULL, started_at = COALESCE(started_at, {now})
 WHERE run_id = :id AND path = :path AND status = 'queued' AND held_at IS NULL
-RETURNING turn, attempt, lost, {now}
+RETURNING turn, attempt, lost, {now}, n1, n2
 """
 
 _FENCE = "WHERE run_id = :id AND path = :path AND turn = :turn AND claim_tok = :token AND status = 'running'"
 
 SUSPEND = f"""
-UPDATE flows_branches SET status = 'suspended', worker = NULL, wake_at = :wake, attempt = :attempt, lost = 0 {_FENCE}
+UPDATE flows_branches SET status = 'suspended', worker = NULL, wake_at = :wake, attempt = :attempt, lost = 0,
+  n1 = NULL, n2 = NULL {_FENCE}
 RETURNING path
 """
 
 END = f"""
-UPDATE flows_branches SET status = :status, worker = NULL, ended_at = {{now}}, value = :value, error = :error {_FENCE}
+UPDATE flows_branches SET status = :status, worker = NULL, ended_at = {{now}}, value = :value, error = :error,
+  n1 = NULL, n2 = NULL {_FENCE}
 RETURNING path
 """
 
@@ -62,7 +64,7 @@ class Branches(Verbs):
     def claimed(self, facts: Claim, path: str, token: int) -> Claim | None:
         """After a claim whose reply was lost: our claim, if it was made."""
         rows = self._execute(
-            "SELECT turn, attempt, lost, {now} FROM flows_branches "
+            "SELECT turn, attempt, lost, {now}, n1, n2 FROM flows_branches "
             "WHERE run_id = :id AND path = :path AND claim_tok = :token AND status = 'running'",
             id=facts.run_id,
             path=path,
@@ -77,10 +79,12 @@ class Branches(Verbs):
     def resume_own(self, claim: Claim) -> None:
         """suspended -> running in the transaction that suspended it."""
         self._execute(
-            "UPDATE flows_branches SET status = 'running', worker = :worker, wake_at = NULL "
+            "UPDATE flows_branches SET status = 'running', worker = :worker, wake_at = NULL, n1 = :one, n2 = :two "
             "WHERE run_id = :id AND path = :path AND turn = :turn AND claim_tok = :token AND status = 'suspended'",
             **_fence(claim),
             worker=claim.worker,
+            one=claim.numbers[0] if claim.numbers else None,
+            two=claim.numbers[1] if len(claim.numbers) > 1 else None,
         )
 
     def note_error(self, claim: Claim, error: str) -> None:
@@ -248,7 +252,7 @@ class Branches(Verbs):
     def next_unclaimed(self, run_id: str, group: str) -> str | None:
         """A queued branch of the group, the first by position."""
         rows = self._execute(
-            "SELECT path FROM flows_branches WHERE run_id = :run AND status = 'queued' AND group_path = :group "
+            "SELECT path FROM flows_branches WHERE run_id = :run AND status = 'queued' AND held_at IS NULL AND group_path = :group "
             "ORDER BY idx LIMIT 1",
             run=run_id,
             group=group,
@@ -256,15 +260,17 @@ class Branches(Verbs):
         return rows[0][0] if rows else None
 
     def _queue(self, condition: str, units: Sequence[Unit]) -> list[Delivery]:
-        queued: list[Unit] = []
+        queued: list[Row] = []
         for run, path in sorted(units):
             queued += self._execute(
-                "UPDATE flows_branches SET status = 'queued', wake_at = NULL, sent_at = {now}, sends = 0 "
-                f"WHERE run_id = :run AND path = :path AND {condition} RETURNING run_id, path",
+                f"UPDATE flows_branches SET status = 'queued', wake_at = NULL, sends = 0, {TO_THE_DOOR} "
+                f"WHERE run_id = :run AND path = :path AND {condition} RETURNING run_id, path, held_at IS NOT NULL",
                 run=run,
                 path=path,
             )
-        return deliveries_of(self, queued)
+        at_door = {(run, path) for run, path, is_limited in queued if is_limited}
+        found = deliveries_of(self, [(run, path) for run, path, _ in queued])
+        return [replace(one, at_door=True) if (one.run_id, one.branch) in at_door else one for one in found]
 
 
 def deliveries_of(verbs: Verbs, units: Sequence[Row] | Sequence[Unit]) -> list[Delivery]:
@@ -286,5 +292,6 @@ def _fence(claim: Claim) -> dict[str, object]:
 def _claim(facts: Claim, path: str, token: int, rows: list[Row]) -> Claim | None:
     if not rows:
         return None
-    turn, attempt, lost, at = rows[0]
-    return replace(facts, path=path, token=token, turn=turn, attempt=attempt, lost=lost, at=at)
+    turn, attempt, lost, at, *numbers = rows[0]
+    numbers = tuple(numbers[: len(facts.gates)])
+    return replace(facts, path=path, token=token, turn=turn, attempt=attempt, lost=lost, at=at, numbers=numbers)

@@ -20,6 +20,7 @@ from celeryflows.store.dialect import Dialect, of_arrays
 from celeryflows.store.events import Events
 from celeryflows.store.executor import Row
 from celeryflows.store.flows import Flows
+from celeryflows.store.gates import Gates
 from celeryflows.store.groups import Groups
 from celeryflows.store.links import Links
 from celeryflows.store.locks import Locks
@@ -32,6 +33,7 @@ from celeryflows.store.runs import Claim, Runs
 from celeryflows.store.sealing import Sealer, opened_rows, payload_columns, sealed_params
 from celeryflows.store.signals import Signals
 from celeryflows.store.steps import Steps
+from celeryflows.store.throttles import Throttles
 from celeryflows.store.waits import Waits
 from celeryflows.store.workers import Workers
 
@@ -79,6 +81,8 @@ class Connection:
     runs = cached_property(Runs)
     branches = cached_property(Branches)
     groups = cached_property(Groups)
+    gates = cached_property(Gates)
+    throttles = cached_property(Throttles)
     events = cached_property(Events)
     steps = cached_property(Steps)
     waits = cached_property(Waits)

@@ -6,6 +6,7 @@ from celeryflows.codec import check_open
 from celeryflows.model.branches import NewGroup, index_of
 from celeryflows.model.runs import Status
 from celeryflows.store.executor import Verbs
+from celeryflows.store.runs import Claim
 
 OPEN, DONE, WON = "open", "done", "won"
 
@@ -18,6 +19,11 @@ OPEN_BRANCHES = """
 INSERT INTO flows_branches (run_id, path, group_path, parent_path, idx, status, created_at, sent_at)
 SELECT :run, CAST(:path AS varchar) || '[' || each.value || ']', :path, :parent, CAST(each.value AS integer), 'queued',
   {now}, {now} FROM {each_text:numbers} WHERE true ON CONFLICT DO NOTHING
+"""
+OPEN_LIMITED = """
+INSERT INTO flows_branches (run_id, path, group_path, parent_path, idx, status, created_at, held_at, g1, g2)
+SELECT :run, CAST(:path AS varchar) || '[' || each.value || ']', :path, :parent, CAST(each.value AS integer), 'queued',
+  {now}, '0', :gate, :further FROM {each_text:numbers} WHERE true ON CONFLICT DO NOTHING
 """
 
 ARRIVE = """
@@ -65,11 +71,17 @@ class GroupStanding:
 class Groups(Verbs):
     """The verbs of groups."""
 
-    def open(self, run_id: str, parent: str, group: NewGroup) -> None:
+    def open(self, claim: Claim, group: NewGroup) -> None:
         """Write a group and its branches, queued, or leave them as they stand; in the suspension of its parent."""
+        run_id, parent = claim.run_id, claim.path
         self._execute(OPEN_GROUP, run=run_id, path=group.path, kind=group.kind, count=group.count)
         numbers = self._array([str(number) for number in range(group.count)])
-        self._execute(OPEN_BRANCHES, run=run_id, path=group.path, parent=parent, numbers=numbers)
+        words = {"run": run_id, "path": group.path, "parent": parent, "numbers": numbers}
+        if claim.gates:
+            further = claim.gates[1] if len(claim.gates) > 1 else None
+            self._execute(OPEN_LIMITED, **words, gate=claim.gates[0], further=further)
+        else:
+            self._execute(OPEN_BRANCHES, **words)
 
     def arrive(self, run_id: str, group: str, branch: str) -> str | None:
         """A branch ends: how the group stands with it, None when it was over before. Locks the group (class 3)."""

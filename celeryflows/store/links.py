@@ -25,7 +25,7 @@ ADD_LIMITED = limited(ADD)
 
 CONTINUE = f"""
 UPDATE flows_runs SET status = 'completed', worker = NULL, ended_at = {{now}}, output = NULL, error = NULL,
-  continued_as = :next {FENCE} RETURNING parent, parent_key
+  n1 = NULL, n2 = NULL, continued_as = :next {FENCE} RETURNING parent, parent_key
 """
 
 

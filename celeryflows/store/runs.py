@@ -10,25 +10,32 @@ from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
 from celeryflows.store.new_runs import NUMBERS, insert_of, run_fields
 
+# Who comes back asks at its gates first: in a transaction of its own, right after the commit.
+TO_THE_DOOR = (
+    "held_at = CASE WHEN g1 IS NOT NULL OR held_at IS NOT NULL THEN '0' END, "
+    "sent_at = CASE WHEN g1 IS NULL AND held_at IS NULL THEN {now} END"
+)
+
 # The message is only a hint: a doubled or late one finds nothing to claim. The token fences what the turn cannot:
 # a claim that the database lost in a crash may be made again under the same number.
 CLAIM = """
 UPDATE flows_runs SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token, wake_at = NULL,
   expires_at = NULL, started_at = COALESCE(started_at, {now}) {with_trigger}
 WHERE flows_runs.id = :id AND status = 'queued' AND held_at IS NULL {its_trigger}
-RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}
+RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}, g1, g2, n1, n2
 """
 
 FACTS = """
-SELECT turn, flow, version, attempt, lost, started_at, {now}, message, origin, e.id, e.ext_id, e.name, e.data, e.ts, e.v
-FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id WHERE flows_runs.id = :id
+SELECT turn, flow, version, attempt, lost, started_at, {now}, message, origin, e.id, e.ext_id, e.name, e.data, e.ts, e.v,
+  g1, g2, n1, n2 FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id WHERE flows_runs.id = :id
 """
 CLAIMED = f"{FACTS} AND claim_tok = :token AND status = 'running'"
 
 FENCE = "WHERE id = :id AND turn = :turn AND claim_tok = :token AND status = 'running'"
 
 SUSPEND = f"""
-UPDATE flows_runs SET status = 'suspended', worker = NULL, wake_at = :wake, attempt = :attempt, lost = 0 {FENCE}
+UPDATE flows_runs SET status = 'suspended', worker = NULL, wake_at = :wake, attempt = :attempt, lost = 0,
+  n1 = NULL, n2 = NULL {FENCE}
 RETURNING id
 """
 
@@ -38,13 +45,15 @@ _OWED = "RETURNING COALESCE(owes, 'nothing')"
 NOTHING = "nothing"
 
 FINISH = f"""
-UPDATE flows_runs SET status = :status, worker = NULL, ended_at = {{now}}, output = :output, error = :error, {_OWES}
+UPDATE flows_runs SET status = :status, worker = NULL, ended_at = {{now}}, output = :output, error = :error, {_OWES},
+  n1 = NULL, n2 = NULL
 {FENCE} {_OWED}
 """
 
 # Refused once the declared flows, or what is waited for, are others than the caller knows, and while a wait is open.
 FINISH_UNHEARD = f"""
-UPDATE flows_runs SET status = 'completed', worker = NULL, ended_at = {{now}}, output = :output, error = NULL, {_OWES}
+UPDATE flows_runs SET status = 'completed', worker = NULL, ended_at = {{now}}, output = :output, error = NULL, {_OWES},
+  n1 = NULL, n2 = NULL
 {FENCE} AND COALESCE((SELECT value FROM flows_meta WHERE key = 'flows_version'), '0') = :version
 AND NOT EXISTS (SELECT 1 FROM flows_waits w WHERE w.run_id = :id AND w.state = 'open')
 {_OWED}
@@ -68,7 +77,8 @@ UPDATE flows_runs SET status = 'queued', worker = NULL, claim_tok = NULL, sent_a
 class Claim:
     """A turn that is ours: fenced by its number and token. `at` is the store's clock at the claim.
 
-    `path` names the branch that it is a turn of, '' for the run itself; `started_at` is the run's.
+    `path` names the branch that it is a turn of, '' for the run itself; `started_at` is the run's. `gates` are those that
+    its limits make it pass, `numbers` its slots there.
     """
 
     run_id: str
@@ -85,6 +95,13 @@ class Claim:
     origin: str | None
     event: StoredEvent
     path: str = ""
+    gates: tuple[str, ...] = ()
+    numbers: tuple[int | None, ...] = ()
+
+    @property
+    def unit(self) -> tuple[str, str]:
+        """The run, or its branch."""
+        return self.run_id, self.path
 
     @property
     def delivery(self) -> Delivery:
@@ -145,6 +162,7 @@ class CancelledRow:
     turn: int
     was_running: bool
     owes: str | None
+    is_limited: bool = False
 
 
 class Runs(Verbs):
@@ -184,12 +202,14 @@ class Runs(Verbs):
     def resume_own(self, claim: Claim) -> None:
         """suspended -> running in the transaction that suspended it: what it waits for has come already."""
         self._execute(
-            "UPDATE flows_runs SET status = 'running', worker = :worker, wake_at = NULL "
+            "UPDATE flows_runs SET status = 'running', worker = :worker, wake_at = NULL, n1 = :one, n2 = :two "
             "WHERE id = :id AND turn = :turn AND claim_tok = :token AND status = 'suspended'",
             id=claim.run_id,
             turn=claim.turn,
             token=claim.token,
             worker=claim.worker,
+            one=claim.numbers[0] if claim.numbers else None,
+            two=claim.numbers[1] if len(claim.numbers) > 1 else None,
         )
 
     def note_error(self, claim: Claim, error: str) -> None:
@@ -246,11 +266,11 @@ class Runs(Verbs):
             "flows_waits w WHERE w.run_id = flows_runs.id AND w.kind = 'invoke' AND w.path <> '') THEN 'end' END "
             "WHERE id {in_texts:ids} "
             f"AND status IN ('scheduled', 'queued', 'running', 'suspended') {overdue}"
-            "RETURNING id, flow, message, event_id, turn, worker, owes",
+            "RETURNING id, flow, message, event_id, turn, worker, owes, g1 IS NOT NULL OR held_at IS NOT NULL",
             ids=self._array(run_ids),
             reason=reason,
         )
-        return [CancelledRow(row[0], row[1], row[2], row[3], row[4], row[5] is not None, row[6]) for row in rows]
+        return [CancelledRow(*row[:5], row[5] is not None, row[6], bool(row[7])) for row in rows]
 
     def leave(self, worker: str) -> list[Delivery]:
         """running -> queued of all that a worker holds that stops for good; no loss is counted."""
@@ -350,11 +370,11 @@ class Runs(Verbs):
 
     def _queue(self, condition: str, run_ids: Sequence[str]) -> list[Delivery]:
         rows = self._execute(
-            "UPDATE flows_runs SET status = 'queued', wake_at = NULL, sent_at = {now}, sends = 0 "
-            f"WHERE id {{in_texts:ids}} AND {condition} RETURNING id, flow, message",
+            f"UPDATE flows_runs SET status = 'queued', wake_at = NULL, sends = 0, {TO_THE_DOOR} "
+            f"WHERE id {{in_texts:ids}} AND {condition} RETURNING id, flow, message, held_at IS NOT NULL",
             ids=self._array(sorted(run_ids)),
         )
-        return [Delivery(*row) for row in rows]
+        return [Delivery(*row[:3], at_door=bool(row[3])) for row in rows]
 
 
 def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | None:
@@ -363,7 +383,13 @@ def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | Non
     row = rows[0]
     turn, flow, version, attempt, lost, started_at, at, message, origin = row[:9]
     event = read_event(row[9:15])
-    return Claim(run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, origin, event)
+    if row[15] is None:
+        return Claim(run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, origin, event)
+    gates = tuple(gate for gate in row[15:17] if gate is not None)
+    return Claim(
+        run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, origin, event,
+        gates=gates, numbers=row[17 : 17 + len(gates)],
+    )  # fmt: skip
 
 
 def _delivery(rows: list[Row]) -> Delivery | None:

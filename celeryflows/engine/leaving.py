@@ -1,0 +1,211 @@
+"""After the commit: units that came back pass their gates, and what ended units hold goes to the next in line.
+
+Each in a transaction of its own, by the process that caused it, else by recovery."""
+
+from collections.abc import Iterable, Sequence
+
+from celeryflows.engine.aftermath import left_to_recovery
+from celeryflows.engine.catalog import Snapshot
+from celeryflows.engine.passage import Passage
+from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.throttling import ask, asker, hold_meters
+from celeryflows.model.runs import ENDED, Delivery, Status
+from celeryflows.store.branches import Unit
+from celeryflows.store.connection import Connection
+from celeryflows.store.gates import DOOR, Standing
+from celeryflows.store.runs import Claim, Held
+
+AT_ONCE = 20
+
+
+class NotMine(Exception):
+    """The fence refused: what was done at the gates is taken back."""
+
+
+class WrittenBefore(NotMine):
+    """Our own commit wrote it; its reply was lost. `found`: what it came to."""
+
+    def __init__(self, found: str = "") -> None:
+        super().__init__(found)
+        self.found = found
+
+
+class StaysIn(NotMine):
+    """What the turn was to wait for has come: it keeps its slots."""
+
+
+class GoesOut(NotMine):
+    """It has not come after all."""
+
+
+def send_off(runtime: Runtime, deliveries: Sequence[Delivery]) -> None:
+    """Send the messages; those of units that are at the door once they have passed their gates."""
+    ready = [one for one in deliveries if not one.at_door]
+    if ready:
+        runtime.dispatcher.send_runs(ready)
+    if len(ready) < len(deliveries):
+        come_in(runtime, [(one.run_id, one.branch) for one in deliveries if one.at_door])
+
+
+def come_in(runtime: Runtime, units: Sequence[Unit]) -> None:
+    """Let units that are at the door pass their gates, and send the messages of those that may start."""
+    with left_to_recovery():
+        for start in range(0, len(units), AT_ONCE):
+            deliveries = _enter(runtime, units[start : start + AT_ONCE])
+            if deliveries:
+                runtime.dispatcher.send_runs(deliveries)
+
+
+def _enter(runtime: Runtime, units: Sequence[Unit]) -> list[Delivery]:
+    tried: list[Delivery] = []
+
+    def work(tx: Connection) -> list[Delivery]:
+        waiting = [one for one in tx.gates.standings(units) if one.held_at == DOOR and one.status == Status.QUEUED]
+        if not waiting:
+            # Another came first, or a try whose reply was lost; a message too many claims nothing.
+            return tried
+        catalog = runtime.catalog.read(tx)
+        passage = Passage(tx, catalog.gates)
+        delayed = _delayed(tx, catalog, waiting)
+        for one in waiting:
+            if one.unit in delayed:
+                passage.wait(one, *delayed[one.unit])
+            else:
+                passage.resume(one)
+        passage.go()
+        passage.lock()
+        tried[:] = passage.write()
+        return tried
+
+    return runtime.store.transact(work)
+
+
+def _delayed(tx: Connection, catalog: Snapshot, units: Sequence[Standing]) -> dict[Unit, tuple[str, int]]:
+    """A throttle delays starts alone, not what comes back."""
+    fresh = [one for one in units if not one.turn and not one.path and catalog.has_throttle(one.flow)]
+    if not fresh:
+        return {}
+    by_run = {row[0]: row[2] for row in tx.runs.before_first_turn([one.run_id for one in fresh])}
+    events = tx.events.many(by_run.values())
+    askers = [
+        asker(catalog, one.unit, one.flow, event.scope(), priority=one.priority, created_at=one.created_at)
+        for one in fresh
+        if (event := events.get(by_run.get(one.run_id, ""))) is not None
+    ]
+    found = [one for one in askers if one is not None]
+    hold_meters(tx, found)
+    return ask(tx, found)
+
+
+def pass_gates(runtime: Runtime, tx: Connection, claim: Claim) -> Passage | None:
+    """The way out of a turn's unit, before any row is locked: its slots go to the next in line. None without limits."""
+    if not claim.gates:
+        return None
+    passage = Passage(tx, runtime.catalog.read(tx).gates)
+    passage.leave(claim.unit, claim.gates, claim.numbers)
+    return passage
+
+
+def leave(runtime: Runtime, claim: Claim | Held) -> None:
+    """A turn that was cancelled while it ran, or its worker with it, is gone: its slots go to the next in line."""
+    unit = (claim.run_id, claim.path) if isinstance(claim, Claim) else (claim.id, claim.path)
+    with left_to_recovery(), runtime.store.connection() as connection:
+        found = connection.repeat(lambda: connection.gates.standings([unit]))
+        for one in found:
+            if one.status not in ENDED:
+                continue
+            _free(runtime, connection, one, (claim.turn, claim.token))
+
+
+def settle(runtime: Runtime, run_ids: Iterable[str]) -> None:
+    """Free what units of these runs hold that have ended without a turn that leaves."""
+    with left_to_recovery(), runtime.store.connection() as connection:
+        ids = sorted(set(run_ids))
+        for one in connection.repeat(lambda: connection.gates.left_behind(ids)):
+            _free(runtime, connection, one, None)
+
+
+def _free(runtime: Runtime, connection: Connection, one: Standing, fence: tuple[int, int | None] | None) -> None:
+    deliveries: list[Delivery] = []
+
+    def work(tx: Connection) -> None:
+        if one.held_at is not None and one.rank is not None:
+            tx.gates.unjoin(one.held_at, one.rank, one.unit)
+        passage = Passage(tx, runtime.catalog.read(tx).gates)
+        passage.leave(one.unit, one.gates, one.numbers)
+        passage.go()
+        passage.lock(one.unit)
+        if not tx.gates.clear(one.unit, fence):
+            raise NotMine
+        deliveries[:] = passage.write()
+
+    try:
+        connection.transact(work)
+    except NotMine:
+        # A try whose reply was lost has put the messages there.
+        pass
+    if deliveries:
+        runtime.dispatcher.send_runs(deliveries)
+
+
+def fill(runtime: Runtime, gate: str) -> int:
+    """Let in who waits at a gate as far as there is room, a few at once; how many."""
+    moved = 0
+    deliveries: list[Delivery] = []
+
+    def work(tx: Connection) -> None:
+        nonlocal moved
+        passage = Passage(tx, runtime.catalog.read(tx).gates)
+        passage.fill(gate, AT_ONCE)
+        passage.go()
+        passage.lock()
+        moved = len(passage.moved)
+        if not moved:
+            tx.gates.filled(gate)
+        deliveries[:] = passage.write()
+
+    runtime.store.transact(work)
+    if deliveries:
+        runtime.dispatcher.send_runs(deliveries)
+    return moved
+
+
+def free_stray(runtime: Runtime, gate: str, no: int, unit: Unit) -> bool:
+    """Free a slot whose unit does not know of it; False when that was settled meanwhile."""
+    deliveries: list[Delivery] = []
+
+    def work(tx: Connection) -> bool:
+        passage = Passage(tx, runtime.catalog.read(tx).gates)
+        tx.gates.hold([gate])
+        if not tx.gates.is_stray(gate, no, unit):
+            return False
+        tx.gates.vacate(gate, no, unit)
+        passage.fill(gate, AT_ONCE)
+        passage.go()
+        passage.lock()
+        deliveries[:] = passage.write()
+        return True
+
+    freed = runtime.store.transact(work)
+    if deliveries:
+        runtime.dispatcher.send_runs(deliveries)
+    return freed
+
+
+def rejoin(runtime: Runtime, unit: Unit) -> None:
+    """A unit that nobody takes gives its slots up, and stands behind all who wait."""
+    deliveries: list[Delivery] = []
+
+    def work(tx: Connection) -> None:
+        found = [one for one in tx.gates.standings([unit]) if one.gates and one.status == Status.QUEUED]
+        if not found or found[0].held_at is not None:
+            return
+        passage = Passage(tx, runtime.catalog.read(tx).gates)
+        passage.rejoin(found[0])
+        passage.go()
+        passage.lock()
+        deliveries[:] = passage.write()
+
+    runtime.store.transact(work)
+    if deliveries:
+        runtime.dispatcher.send_runs(deliveries)

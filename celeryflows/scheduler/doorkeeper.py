@@ -1,0 +1,81 @@
+"""The doorkeeper: what a crash left at the door, at a gate or in a slot is put right, and changed limits take effect."""
+
+from dataclasses import dataclass, field
+
+from celeryflows.engine.leaving import come_in, fill, free_stray, leave, settle
+from celeryflows.engine.runtime import Runtime
+from celeryflows.flow_control.gates import room
+from celeryflows.store.branches import Unit
+from celeryflows.store.connection import Connection
+
+# Behind a throttle or concurrency: gates are named by their level, meters by a 0.
+METERS = "0"
+
+
+def let_in(runtime: Runtime) -> int:
+    """Let units pass their gates that came back and were left at the door; how many."""
+    with runtime.store.connection() as connection:
+        units = connection.gates.at_door()
+    come_in(runtime, units)
+    return len(units)
+
+
+def fill_changed(runtime: Runtime) -> int:
+    """Fill the gates whose limit has changed, a few units a transaction; how many were let in."""
+    with runtime.store.connection() as connection:
+        gates = connection.gates.to_fill()
+    return sum(fill(runtime, gate) for gate in gates)
+
+
+def audit(runtime: Runtime) -> int:
+    """Slots and lines that nobody looks after: hardly ever any; how many were put right."""
+    with runtime.store.connection() as connection:
+        book = runtime.catalog.read(connection).gates
+        lines = connection.gates.lines()
+        strays = connection.gates.strays()
+        orphans = connection.gates.orphans(runtime.settings.dead_after)
+        for line, _ in lines:
+            if line.startswith(METERS):
+                connection.throttles.wake(line)
+    found = 0
+    for gate, held in lines:
+        if not gate.startswith(METERS):
+            number = book.number(gate)
+            if number is None or room(number, held):
+                found += fill(runtime, gate)
+    for one in orphans:
+        if one.worker:
+            leave(runtime, one)
+        else:
+            settle(runtime, [one.id])
+    found += sum(free_stray(runtime, *one) for one in strays)
+    return found + len(orphans)
+
+
+def prune(runtime: Runtime) -> None:
+    """Forget gates and meters that bound nobody for an hour."""
+    with runtime.store.connection() as connection:
+        connection.throttles.forget_idle()
+        for gate in connection.gates.idle():
+            connection.transact(lambda tx, gate=gate: _prune(tx, gate))  # type: ignore[misc]
+
+
+def _prune(tx: Connection, gate: str) -> None:
+    tx.gates.hold([gate])
+    tx.gates.prune(gate)
+
+
+@dataclass(slots=True)
+class Doorkeeper:
+    """The leader's own: it lets in what stood at the door when it looked before, too; the younger are on their way."""
+
+    _seen: set[Unit] = field(default_factory=set)
+
+    def let_in(self, runtime: Runtime) -> int:
+        """Let in what was left there; how many."""
+        with runtime.store.connection() as connection:
+            units = set(connection.gates.at_door())
+        left, self._seen = units & self._seen, units
+        come_in(runtime, sorted(left))
+        return 0
+
