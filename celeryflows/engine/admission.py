@@ -48,7 +48,7 @@ def write(tx: Connection, judged: Sequence[Start]) -> Admitted:
 
 
 def add_successor(runtime: Runtime, tx: Connection, run: NewRun, event: StoredEvent, link: Link) -> None:
-    """Write the run that goes on for another: but for its gates, which it has passed, no limit and no pause stops it."""
+    """Write the run that goes on for another: no limit but its gates, and no pause stops it."""
     write(tx, [bounded(a_start(runtime, runtime.catalog.latest, run, event, link))])
 
 

@@ -15,7 +15,7 @@ from celeryflows.engine.conclusion import (
     try_again,
 )
 from celeryflows.engine.failures import failure_of, failure_text, is_final
-from celeryflows.engine.leaving import pass_gates, send_off, settle
+from celeryflows.engine.leaving import go_out, pass_out, send_off, settle, written_before
 from celeryflows.engine.passage import Passage
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.units import lock_units, queue_units
@@ -77,22 +77,15 @@ def _let_parent_go_on(runtime: Runtime, journal: BranchJournal) -> None:
     claim, wake = recorder.claim, recorder.now() + SECOND
     parent = (claim.run_id, parent_of(claim.path))
 
-    def work(tx: Connection) -> list[Delivery]:
-        passage = pass_gates(runtime, tx, claim)
-        if passage is not None:
-            passage.go()
+    def work(tx: Connection, passage: Passage | None) -> list[Delivery]:
+        pass_out(passage)
         lock_units(tx, {parent, *(passage.moved if passage is not None else ())})
         if not tx.branches.suspend(claim, wake, claim.attempt + 1):
             suspended_before(tx, claim)
-            if passage is not None:
-                raise EndedBefore
-        return queue_units(tx, [parent]) + (passage.write() if passage is not None else [])
+            return written_before(passage, [])
+        return queue_units(tx, [parent])
 
-    try:
-        deliveries = recorder.connection.transact(work)
-    except EndedBefore:
-        return
-    send_off(runtime, deliveries)
+    send_off(runtime, go_out(runtime, recorder.connection, claim, work))
 
 
 def _ended(runtime: Runtime, flow: Flow, journal: BranchJournal, outcome: Conclusion) -> Status:
@@ -119,12 +112,8 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
     claim, connection = journal.recorder.claim, journal.recorder.connection
     has_more = journal.has_branches or bool(journal.pending) or journal.has_open_waits
 
-    handed: list[Delivery] = []
-
-    def work(tx: Connection) -> list[Delivery]:
-        passage = pass_gates(runtime, tx, claim)
-        if passage is not None:
-            passage.go()
+    def work(tx: Connection, passage: Passage | None) -> list[Delivery]:
+        pass_out(passage)
         state = _arrive(tx, claim.unit, passage)
         if not tx.branches.end(claim, status, value, error):
             check_own_end(tx, claim)
@@ -132,16 +121,14 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
         if has_more:
             tx.branches.cancel_below(claim.run_id, f"{claim.path}/")
             tx.waits.close_below(claim.run_id, claim.path)
-        if passage is not None:
-            handed[:] = passage.write()
         return _resume_parent(tx, claim.unit, state)
 
     try:
-        deliveries = connection.transact(work)
+        deliveries = go_out(runtime, connection, claim, work)
     except EndedBefore:
         # Whether it was the last one nobody told us; a message too many claims nothing.
         deliveries = [replace(claim.delivery, branch=parent_of(claim.path))]
-    send_off(runtime, deliveries + handed)
+    send_off(runtime, deliveries)
     if claim.gates and (has_more or deliveries):
         settle(runtime, [claim.run_id])
 
@@ -166,8 +153,8 @@ def fail_lost_branch(runtime: Runtime, unit: Unit, error: str) -> None:
 
 
 def _arrive(tx: Connection, unit: Unit, passage: Passage | None) -> str | None:
-    """Count the branch in. The group's row, then who opened it, whom the gates let in, and of a race all its branches: in
-    order of locks."""
+    """Count the branch in. The group's row, then who opened it and whom the gates let in, and of a race all its branches:
+    in order of locks."""
     run_id, path = unit
     group = group_of(path)
     state = tx.groups.arrive(run_id, group, path)

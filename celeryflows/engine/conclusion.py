@@ -1,7 +1,6 @@
 """How a turn's outcome is written: suspend, finish, fail, hand back. Each in one transaction, messages after it."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,16 +10,26 @@ from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import completed_event, failed_event, told
 from celeryflows.engine.failures import failure_of, failure_text, is_final
 from celeryflows.engine.finish import cancel, route_ended, tell_suspended
-from celeryflows.engine.leaving import GoesOut, StaysIn, WrittenBefore, come_in, leave, pass_gates, settle
+from celeryflows.engine.leaving import (
+    go_out,
+    goes_out,
+    leave,
+    pass_out,
+    send_off,
+    settle,
+    stays_in,
+    written_before,
+)
 from celeryflows.engine.matching import LIFECYCLE, answers
 from celeryflows.engine.openings import Openings
+from celeryflows.engine.passage import Passage
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.waiting import Pending
 from celeryflows.errors import BoundExceeded, FlowsError, LostTurn, TurnCancelled
 from celeryflows.ids import derived_id
 from celeryflows.model.events import RUN_COMPLETED, RUN_FAILED, StoredEvent
-from celeryflows.model.runs import Delivery, Status
+from celeryflows.model.runs import Status
 from celeryflows.model.waits import OpenWait, WaitSpec
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import NOTHING, Claim
@@ -63,21 +72,17 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     groups = [p.group for p in pending if p.group is not None]
     opened = [p.group for p in pending if p.group is not None and not p.armed]
     openings = Openings(recorder, pending)
-    handed: list[Delivery] = []
-    tries, leaves = 0, True
+    tries = 0
 
-    def work(tx: Connection) -> bool:
+    def work(tx: Connection, passage: Passage | None) -> bool:
         nonlocal tries
         tries += 1
-        passage = pass_gates(runtime, tx, claim) if leaves else None
         # A second try may find the waits that the first one armed and answered, when only its reply was lost.
         known = armed if tries == 1 else [p.row.key for p in pending if p.waits and p.group is None]
         _lock_waits(tx, fresh, openings.stripes)
         openings.lock(tx, passage, again=tries > 1)
         if not tx.unit(claim).suspend(claim, wake, claim.attempt):
-            if suspended_before(tx, claim) and passage is not None:
-                raise WrittenBefore
-            return True
+            return written_before(passage, suspended_before(tx, claim))
         tx.steps.put([p.row for p in pending])
         for group in opened:
             tx.groups.open(claim, group)
@@ -89,37 +94,20 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         ):
             # What it waits for came first: the turn stays ours, and the handler goes on at once.
             tx.unit(claim).resume_own(claim)
-            if passage is not None:
-                raise StaysIn
+            stays_in(passage)
             return False
-        if passage is not None:
-            handed[:] = passage.write()
-        elif claim.gates:
-            raise GoesOut
+        goes_out(claim, passage)
         return True
 
-    while True:
-        try:
-            suspended = recorder.connection.transact(work)
-        except WrittenBefore:
-            suspended = True
-        except (StaysIn, GoesOut) as found:
-            leaves = isinstance(found, GoesOut)
-            continue
-        break
+    suspended = go_out(runtime, recorder.connection, claim, work)
     recorder.tell_tried()
-    if handed:
-        runtime.dispatcher.send_runs(handed)
     openings.send_off()
     if suspended and not claim.path:
         telling.suspended(claim, recorder.now(), wake)
         tell_suspended(runtime, recorder.connection, claim.run_id)
     if opened:
         paths = [path for group in opened for path in group.branches]
-        if claim.gates:
-            come_in(runtime, [(claim.run_id, path) for path in paths])
-        else:
-            runtime.dispatcher.send_runs([replace(claim.delivery, branch=path) for path in paths])
+        send_off(runtime, [replace(claim.delivery, branch=path, at_door=bool(claim.gates)) for path in paths])
     return suspended
 
 
@@ -239,26 +227,14 @@ def _end_unheard(runtime: Runtime, connection: Connection, claim: Claim, output:
     return connection.runs.finish_unheard(claim, output, snapshot.version)
 
 
-def _end_limited(
-    runtime: Runtime, connection: Connection, claim: Claim, output: str, version: str
-) -> str | None:
+def _end_limited(runtime: Runtime, connection: Connection, claim: Claim, output: str, version: str) -> str | None:
     """As above, and the next in line starts."""
-    handed: list[Delivery] = []
-    try:
-        with connection.transaction():
-            passage = pass_gates(runtime, connection, claim)
-            assert passage is not None
-            passage.go()
-            passage.lock(claim.unit)
-            owed = connection.runs.finish_unheard(claim, output, version)
-            if owed is None:
-                raise WrittenBefore
-            handed = passage.write()
-    except WrittenBefore:
-        return None
-    if handed:
-        runtime.dispatcher.send_runs(handed)
-    return owed
+
+    def work(tx: Connection, passage: Passage | None) -> str | None:
+        pass_out(passage, claim.unit)
+        return tx.runs.finish_unheard(claim, output, version) or written_before(passage, None)
+
+    return go_out(runtime, connection, claim, work)
 
 
 def _fail(runtime: Runtime, recorder: Recorder, error: BaseException) -> Ended:
@@ -276,33 +252,18 @@ def _finish(
     claim, connection = recorder.claim, recorder.connection
     name = RUN_COMPLETED if status is Status.COMPLETED else RUN_FAILED
     listened = connection.repeat(lambda: told(runtime, connection, name))
-    handed: list[Delivery] = []
 
-    def work(tx: Connection) -> str:
-        passage = pass_gates(runtime, tx, claim)
-        if passage is not None:
-            passage.go()
-            passage.lock(claim.unit)
-        owed = tx.runs.finish(claim, status, output, error)
-        if owed is None:
-            owed = check_own_end(tx, claim)
-            if passage is not None:
-                raise WrittenBefore(owed)
+    def work(tx: Connection, passage: Passage | None) -> str:
+        pass_out(passage, claim.unit)
+        owed = tx.runs.finish(claim, status, output, error) or written_before(passage, check_own_end(tx, claim))
         if recorder.has_branches:
             tx.branches.cancel_below(claim.run_id, "")
         tx.waits.close(claim.run_id)
         if listened:
             tx.events.add_unrouted([event])
-        if passage is not None:
-            handed[:] = passage.write()
         return owed
 
-    try:
-        owed = connection.transact(work)
-    except WrittenBefore as before:
-        owed = before.found
-    if handed:
-        runtime.dispatcher.send_runs(handed)
+    owed = go_out(runtime, connection, claim, work)
     if claim.gates and recorder.has_branches:
         settle(runtime, [claim.run_id])
     if owed != NOTHING:
@@ -334,25 +295,13 @@ def try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseExcep
     except Exception as bad:
         return bad
 
-    handed: list[Delivery] = []
-
-    def work(tx: Connection) -> None:
-        passage = pass_gates(runtime, tx, claim)
-        if passage is not None:
-            passage.go()
-            passage.lock(claim.unit)
+    def work(tx: Connection, passage: Passage | None) -> None:
+        pass_out(passage, claim.unit)
         if not tx.unit(claim).suspend(claim, now + delay, attempt):
-            suspended_before(tx, claim)
-            if passage is not None:
-                raise WrittenBefore
+            written_before(passage, suspended_before(tx, claim))
         tx.unit(claim).note_error(claim, failure_text(failure_of(error)))
-        if passage is not None:
-            handed[:] = passage.write()
 
-    with suppress(WrittenBefore):
-        recorder.connection.transact(work)
-    if handed:
-        runtime.dispatcher.send_runs(handed)
+    go_out(runtime, recorder.connection, claim, work)
     if not claim.path:
         telling.suspended(claim, recorder.now(), now + delay, error)
         tell_suspended(runtime, recorder.connection, claim.run_id)

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from celeryflows.engine.catalog import Snapshot
+from celeryflows.engine.leaving import pass_out
 from celeryflows.engine.passage import Passage, Traveller
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starts import Start
 from celeryflows.engine.throttling import Asker, ask, asker, hold_meters
-from celeryflows.flow_control.gates import Gate, GateBook
-from celeryflows.model.runs import Place, Status
+from celeryflows.flow_control.gates import Gate
+from celeryflows.model.events import StoredEvent
+from celeryflows.model.runs import NewRun, Place, Status
 from celeryflows.store.connection import Connection
-from celeryflows.store.gates import DOOR
 from celeryflows.store.runs import Claim
+from celeryflows.store.standings import DOOR
 
 
 def lock_meters(runtime: Runtime, tx: Connection, starts: Sequence[Start]) -> None:
@@ -86,27 +88,20 @@ def place_of(place: Place, gates: Sequence[str], traveller: Traveller | None) ->
     if traveller is None:
         return replace(place, g1=first, g2=second)
     one, two = (*traveller.numbers, None, None)[:2]
-    return replace(
-        place, g1=first, g2=second, n1=one, n2=two, held_at=traveller.held_at, rank=traveller.rank
-    )
+    return replace(place, g1=first, g2=second, n1=one, n2=two, held_at=traveller.held_at, rank=traveller.rank)
 
 
-def succeed(tx: Connection, book: GateBook, claim: Claim, start: Start) -> tuple[Place | None, Passage]:
-    """A run goes on for another: in its slots when it passes the same gates, else as any start."""
-    passage = Passage(tx, book)
-    gates = book.gates(start.run.flow, start.event.scope())
-    names = tuple(gate.name for gate in gates)
-    unit = (start.run.id, "")
-    place = start.run.place
-    if names and names == claim.gates:
-        for gate, no in zip(claim.gates, claim.numbers, strict=False):
-            if no is not None:
-                tx.gates.share(gate)
-                tx.gates.pass_to(gate, no, claim.unit, unit)
-        first, second = (*claim.numbers, None, None)[:2]
-        return replace(place_of(place or Place(), names, None), n1=first, n2=second), passage
-    passage.leave(claim.unit, claim.gates, claim.numbers)
-    traveller = passage.start(unit, gates) if gates else None
-    passage.go()
-    passage.take_out(unit)
-    return place_of(place or Place(), names, traveller) if names else place, passage
+def heir(
+    runtime: Runtime, tx: Connection, claim: Claim, run: NewRun, event: StoredEvent, passage: Passage | None
+) -> Place | None:
+    """A run goes on for another: in its slots when it passes the same gates, else it asks at its own after the commit."""
+    if passage is None and run.flow not in runtime.catalog.latest.gates.by_flow:
+        return run.place
+    names = tuple(gate.name for gate in runtime.catalog.read(tx).gates.gates(run.flow, event.scope()))
+    place = run.place or Place()
+    if passage is not None and names == claim.gates:
+        passage.hand_over(claim, (run.id, ""))
+        one, two = (*claim.numbers, None, None)[:2]
+        return replace(place_of(place, names, None), n1=one, n2=two)
+    pass_out(passage, claim.unit)
+    return replace(place_of(place, names, None), held_at=DOOR) if names else run.place

@@ -2,7 +2,9 @@
 
 Each in a transaction of its own, by the process that caused it, else by recovery."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TypeVar
 
 from celeryflows.engine.aftermath import left_to_recovery
 from celeryflows.engine.catalog import Snapshot
@@ -12,30 +14,97 @@ from celeryflows.engine.throttling import ask, asker, hold_meters
 from celeryflows.model.runs import ENDED, Delivery, Status
 from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection
-from celeryflows.store.gates import DOOR, Standing
 from celeryflows.store.runs import Claim, Held
+from celeryflows.store.standings import DOOR, Standing
 
 AT_ONCE = 20
+
+
+T = TypeVar("T")
 
 
 class NotMine(Exception):
     """The fence refused: what was done at the gates is taken back."""
 
 
-class WrittenBefore(NotMine):
+class _WrittenBefore(NotMine):
     """Our own commit wrote it; its reply was lost. `found`: what it came to."""
 
-    def __init__(self, found: str = "") -> None:
+    def __init__(self, found: object) -> None:
         super().__init__(found)
         self.found = found
 
 
-class StaysIn(NotMine):
+class _StaysIn(NotMine):
     """What the turn was to wait for has come: it keeps its slots."""
 
 
-class GoesOut(NotMine):
+class _GoesOut(NotMine):
     """It has not come after all."""
+
+
+def go_out(
+    runtime: Runtime, connection: Connection, claim: Claim, work: Callable[[Connection, Passage | None], T]
+) -> T:
+    """The transaction in which a turn ends; its unit's slots go to the next in line, whose messages follow the commit.
+
+    `work` passes the gates before it takes a row; it gets None for a unit without limits, whose turn costs no more.
+    """
+    if not claim.gates:
+        return connection.transact(lambda tx: work(tx, None))
+    handed: list[Delivery] = []
+    leaves = True
+
+    def whole(tx: Connection) -> T:
+        passage = _way_out(runtime, tx, claim) if leaves else None
+        result = work(tx, passage)
+        handed[:] = passage.write() if passage is not None else ()
+        return result
+
+    while True:
+        try:
+            result = connection.transact(whole)
+        except _WrittenBefore as before:
+            # A try whose reply was lost has put the messages there; one too many claims nothing.
+            result = before.found  # type: ignore[assignment]
+        except (_StaysIn, _GoesOut) as found:
+            leaves = isinstance(found, _GoesOut)
+            continue
+        if handed:
+            runtime.dispatcher.send_runs(handed)
+        return result
+
+
+def pass_out(passage: Passage | None, *own: Unit) -> None:
+    """Pass the gates, and take the rows of those that they let in with those that the caller writes."""
+    if passage is not None:
+        passage.go()
+        passage.lock(*own)
+
+
+def written_before(passage: Passage | None, found: T) -> T:
+    """The fence took no row, for our own commit wrote it: what was done at the gates this time is taken back."""
+    if passage is not None:
+        raise _WrittenBefore(found)
+    return found
+
+
+def stays_in(passage: Passage | None) -> None:
+    """What the turn was to wait for has come: all again, and its slots stay its own."""
+    if passage is not None:
+        raise _StaysIn
+
+
+def goes_out(claim: Claim, passage: Passage | None) -> None:
+    """It waits after all."""
+    if claim.gates and passage is None:
+        raise _GoesOut
+
+
+def _way_out(runtime: Runtime, tx: Connection, claim: Claim) -> Passage:
+    passage = Passage(tx, runtime.catalog.read(tx).gates)
+    passage.leave(claim.unit, claim.gates, claim.numbers)
+    return passage
 
 
 def send_off(runtime: Runtime, deliveries: Sequence[Delivery]) -> None:
@@ -60,7 +129,7 @@ def _enter(runtime: Runtime, units: Sequence[Unit]) -> list[Delivery]:
     tried: list[Delivery] = []
 
     def work(tx: Connection) -> list[Delivery]:
-        waiting = [one for one in tx.gates.standings(units) if one.held_at == DOOR and one.status == Status.QUEUED]
+        waiting = [one for one in tx.standings.of(units) if one.held_at == DOOR and one.status == Status.QUEUED]
         if not waiting:
             # Another came first, or a try whose reply was lost; a message too many claims nothing.
             return tried
@@ -97,20 +166,11 @@ def _delayed(tx: Connection, catalog: Snapshot, units: Sequence[Standing]) -> di
     return ask(tx, found)
 
 
-def pass_gates(runtime: Runtime, tx: Connection, claim: Claim) -> Passage | None:
-    """The way out of a turn's unit, before any row is locked: its slots go to the next in line. None without limits."""
-    if not claim.gates:
-        return None
-    passage = Passage(tx, runtime.catalog.read(tx).gates)
-    passage.leave(claim.unit, claim.gates, claim.numbers)
-    return passage
-
-
 def leave(runtime: Runtime, claim: Claim | Held) -> None:
     """A turn that was cancelled while it ran, or its worker with it, is gone: its slots go to the next in line."""
     unit = (claim.run_id, claim.path) if isinstance(claim, Claim) else (claim.id, claim.path)
     with left_to_recovery(), runtime.store.connection() as connection:
-        found = connection.repeat(lambda: connection.gates.standings([unit]))
+        found = connection.repeat(lambda: connection.standings.of([unit]))
         for one in found:
             if one.status not in ENDED:
                 continue
@@ -121,7 +181,7 @@ def settle(runtime: Runtime, run_ids: Iterable[str]) -> None:
     """Free what units of these runs hold that have ended without a turn that leaves."""
     with left_to_recovery(), runtime.store.connection() as connection:
         ids = sorted(set(run_ids))
-        for one in connection.repeat(lambda: connection.gates.left_behind(ids)):
+        for one in connection.repeat(lambda: connection.standings.left_behind(ids)):
             _free(runtime, connection, one, None)
 
 
@@ -135,15 +195,13 @@ def _free(runtime: Runtime, connection: Connection, one: Standing, fence: tuple[
         passage.leave(one.unit, one.gates, one.numbers)
         passage.go()
         passage.lock(one.unit)
-        if not tx.gates.clear(one.unit, fence):
+        if not tx.standings.clear(one.unit, fence):
             raise NotMine
         deliveries[:] = passage.write()
 
-    try:
+    # A try whose reply was lost has put the messages there.
+    with suppress(NotMine):
         connection.transact(work)
-    except NotMine:
-        # A try whose reply was lost has put the messages there.
-        pass
     if deliveries:
         runtime.dispatcher.send_runs(deliveries)
 
@@ -161,7 +219,7 @@ def fill(runtime: Runtime, gate: str) -> int:
         passage.lock()
         moved = len(passage.moved)
         if not moved:
-            tx.gates.filled(gate)
+            tx.gate_audit.filled(gate)
         deliveries[:] = passage.write()
 
     runtime.store.transact(work)
@@ -177,7 +235,7 @@ def free_stray(runtime: Runtime, gate: str, no: int, unit: Unit) -> bool:
     def work(tx: Connection) -> bool:
         passage = Passage(tx, runtime.catalog.read(tx).gates)
         tx.gates.hold([gate])
-        if not tx.gates.is_stray(gate, no, unit):
+        if not tx.gate_audit.is_stray(gate, no, unit):
             return False
         tx.gates.vacate(gate, no, unit)
         passage.fill(gate, AT_ONCE)
@@ -197,7 +255,7 @@ def rejoin(runtime: Runtime, unit: Unit) -> None:
     deliveries: list[Delivery] = []
 
     def work(tx: Connection) -> None:
-        found = [one for one in tx.gates.standings([unit]) if one.gates and one.status == Status.QUEUED]
+        found = [one for one in tx.standings.of([unit]) if one.gates and one.status == Status.QUEUED]
         if not found or found[0].held_at is not None:
             return
         passage = Passage(tx, runtime.catalog.read(tx).gates)

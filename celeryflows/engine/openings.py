@@ -29,8 +29,8 @@ class Openings:
         self.stripes = [signal.hash for signal in self._signals]
 
     def lock(self, tx: Connection, passage: Passage | None, *, again: bool) -> None:
-        """Judge the children and pass the gates, then take the rows of this run, of those whose place it may take, and of
-        those that the gates let in. `again`: not the first try."""
+        """Judge the children and pass the gates, then take the rows of this run, of those whose place it may take, and
+        of those that the gates let in. `again`: not the first try."""
         claim = self._recorder.claim
         if self._children:
             judged = judge_children(self._recorder.runtime, tx, claim.run_id, self._children, passage, again=again)

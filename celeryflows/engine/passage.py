@@ -2,7 +2,7 @@
 
 One passage a transaction, before any row of a group, run or branch is locked. Gates are passed in ascending order."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from celeryflows.engine.units import lock_units
@@ -10,15 +10,16 @@ from celeryflows.flow_control.gates import Gate, GateBook, first_rank, room
 from celeryflows.model.runs import Delivery, Status
 from celeryflows.store.branches import Unit, deliveries_of
 from celeryflows.store.connection import Connection, TransientError
-from celeryflows.store.gates import Spot, Standing
+from celeryflows.store.runs import Claim
+from celeryflows.store.standings import Spot, Standing
 
 CALLED_AT_ONCE = 20
 
 
 @dataclass(slots=True)
 class Traveller:
-    """A unit on its way: the numbers that it has got so far, and where it is held. `created_at` None: it is new; `was_at`:
-    where its row says that it is held."""
+    """A unit on its way: the numbers that it has got so far, and where it is held. `created_at` None: it is new;
+    `was_at`: where its row says that it is held."""
 
     unit: Unit
     gates: tuple[str, ...]
@@ -44,8 +45,10 @@ class Stop:
 
 
 class Passage:
-    """Of one transaction. `moved` are the units that entered or were let in; `called` those of them that stood in a line
-    before. Who leaves must ask its own fence too: what it does not hold any more is left as it is."""
+    """Of one transaction. `moved` are the units that entered or were let in, and how they stand.
+
+    Who leaves must ask its own fence too: what it does not hold any more is left as it is.
+    """
 
     def __init__(self, tx: Connection, book: GateBook) -> None:
         self._tx = tx
@@ -55,7 +58,6 @@ class Passage:
         self._known: dict[str, Gate] = {}
         self._now: int | None = None
         self.moved: dict[Unit, Traveller] = {}
-        self.called: set[Unit] = set()
 
     # -- what is to be done
 
@@ -64,6 +66,14 @@ class Passage:
         for gate, no in zip(gates, numbers, strict=False):
             if no is not None:
                 self._stop(gate).leaving.append((unit, no))
+
+    def hand_over(self, claim: Claim, unit: Unit) -> None:
+        """Another unit goes on in the claim's slots, which nobody leaves then."""
+        self._stops.clear()
+        for gate, no in zip(claim.gates, claim.numbers, strict=False):
+            if no is not None:
+                self._tx.gates.share(gate)
+                self._tx.gates.pass_to(gate, no, claim.unit, unit)
 
     def start(self, unit: Unit, gates: Sequence[Gate], priority: int = 0) -> Traveller:
         """A new run enters."""
@@ -215,11 +225,10 @@ class Passage:
         """Those of the units that do wait there, taken out of the line already."""
         found = {unit: one for unit in units if (one := self.moved.get(unit)) is not None and one.held_at == gate}
         others = [unit for unit in units if unit not in found]
-        for one in self._tx.gates.standings(others) if others else ():
+        for one in self._tx.standings.of(others) if others else ():
             if one.status == Status.QUEUED and one.held_at == gate:
                 passed = list(one.numbers[: one.gates.index(gate)])
                 found[one.unit] = Traveller(one.unit, one.gates, one.priority, one.created_at, passed, was_at=gate)
-                self.called.add(one.unit)
         return found
 
     def _note(self, gate: str) -> None:
@@ -249,7 +258,7 @@ class Passage:
         started: list[Unit] = []
         for unit in sorted(self.moved):
             one = self.moved[unit]
-            if not self._tx.gates.place(one.spot()):
+            if not self._tx.standings.place(one.spot()):
                 raise TransientError(f"{unit} left its line while it was let in")
             if one.held_at is None:
                 started.append(unit)

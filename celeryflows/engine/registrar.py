@@ -132,7 +132,7 @@ def _limits_changed(runtime: Runtime, tx: Connection, names: Sequence[str], now:
     before = [read_definition(f.name, f.definition) for f in tx.flows.all() if f.name in wanted]
     limits = {limit.id for flow in (*before, *now) for limit in gate_limits(runtime.app, flow)}
     if limits:
-        tx.gates.mark(limits)
+        tx.gate_audit.mark(limits)
     throttled = [flow.name for flow in (*before, *now) if flow.limits.throttle is not None]
     if throttled:
         tx.throttles.look_again(throttled)

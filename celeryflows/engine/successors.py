@@ -1,6 +1,5 @@
 """Successors: a run ends as completed and another of its flow goes on, in one transaction."""
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,14 +9,14 @@ from celeryflows.engine.conclusion import check_own_end
 from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import continued_event, told
 from celeryflows.engine.finish import cancel, route_ended
-from celeryflows.engine.gates import succeed
-from celeryflows.engine.leaving import WrittenBefore, settle
+from celeryflows.engine.gates import heir
+from celeryflows.engine.leaving import go_out, send_off, settle, written_before
+from celeryflows.engine.passage import Passage
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Runtime
-from celeryflows.engine.starts import a_start
 from celeryflows.engine.starting import Call, call_event, plan
 from celeryflows.model.events import FLOW_INVOKED, RESERVED, RUN_COMPLETED, Event, StoredEvent
-from celeryflows.model.runs import Delivery, NewRun, Status
+from celeryflows.model.runs import NewRun, Status
 from celeryflows.store.connection import Connection
 
 
@@ -48,21 +47,13 @@ def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> s
     run = replace(successor.run, message=runtime.dispatcher.run_continues(claim.run_id, claim.message))
     event = continued_event(runtime, claim, run.id)
     listened = connection.repeat(lambda: told(runtime, connection, RUN_COMPLETED))
-    handed: list[Delivery] = []
 
-    def work(tx: Connection) -> None:
+    def work(tx: Connection, passage: Passage | None) -> None:
         nonlocal run
-        passage = None
-        if claim.gates or claim.flow in runtime.catalog.latest.gates.by_flow:
-            catalog = runtime.catalog.read(tx)
-            place, passage = succeed(tx, catalog.gates, claim, a_start(runtime, catalog, run, successor.event))
-            passage.lock(claim.unit)
-            run = replace(run, place=place)
+        run = replace(run, place=heir(runtime, tx, claim, run, successor.event, passage))
         link = tx.links.continue_as(claim, run.id)
         if link is None:
-            check_own_end(tx, claim)
-            if passage is not None:
-                raise WrittenBefore
+            written_before(passage, check_own_end(tx, claim))
             return
         if recorder.has_branches:
             tx.branches.cancel_below(claim.run_id, "")
@@ -71,19 +62,14 @@ def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> s
         add_successor(runtime, tx, run, successor.event, link)
         if listened:
             tx.events.add_unrouted([event])
-        if passage is not None:
-            handed[:] = passage.write()
 
-    with suppress(WrittenBefore):
-        connection.transact(work)
-    if handed:
-        runtime.dispatcher.send_runs(handed)
+    go_out(runtime, connection, claim, work)
     if claim.gates and recorder.has_branches:
         settle(runtime, [claim.run_id])
     telling.completed(claim, recorder.now(), "null")
     telling.routed([successor.event], [run])
-    if run.may_start:
-        runtime.dispatcher.send_runs([run.delivery])
+    if run.status is Status.QUEUED:
+        send_off(runtime, [replace(run.delivery, at_door=not run.may_start)])
     elif run.status is Status.SKIPPED:
         pay(runtime, run.id, cancel)
     if listened:

@@ -131,7 +131,7 @@ def _called(tx: Connection, passage: Passage, meter: Meter, rate: Throttle | Non
         unit = tx.gates.pop(meter.key)
         if unit is None:
             break
-        for one in tx.gates.standings([unit]):
+        for one in tx.standings.of([unit]):
             if one.status == Status.QUEUED and one.held_at == meter.key:
                 passage.resume(one)
                 called += 1

@@ -1,6 +1,6 @@
 """Gates: which of them a run passes by its concurrency limits, in which order, and how many each lets in at once.
 
-A gate is a limit with one value of its key. Its name sorts as gates are locked: keyed ones first, flow-wide ones last."""
+A gate is a limit with one value of its key. Names sort as gates are locked: keyed ones first, flow-wide ones last."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The doorkeeper: what a crash left at the door, at a gate or in a slot is put right, and changed limits take effect."""
+"""The doorkeeper: what a crash left at a door, a gate or in a slot is put right, and changed limits take effect."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ METERS = "0"
 def let_in(runtime: Runtime) -> int:
     """Let units pass their gates that came back and were left at the door; how many."""
     with runtime.store.connection() as connection:
-        units = connection.gates.at_door()
+        units = connection.standings.at_door()
     come_in(runtime, units)
     return len(units)
 
@@ -23,7 +23,7 @@ def let_in(runtime: Runtime) -> int:
 def fill_changed(runtime: Runtime) -> int:
     """Fill the gates whose limit has changed, a few units a transaction; how many were let in."""
     with runtime.store.connection() as connection:
-        gates = connection.gates.to_fill()
+        gates = connection.gate_audit.to_fill()
     return sum(fill(runtime, gate) for gate in gates)
 
 
@@ -31,9 +31,9 @@ def audit(runtime: Runtime) -> int:
     """Slots and lines that nobody looks after: hardly ever any; how many were put right."""
     with runtime.store.connection() as connection:
         book = runtime.catalog.read(connection).gates
-        lines = connection.gates.lines()
-        strays = connection.gates.strays()
-        orphans = connection.gates.orphans(runtime.settings.dead_after)
+        lines = connection.gate_audit.lines()
+        strays = connection.gate_audit.strays()
+        orphans = connection.gate_audit.orphans(runtime.settings.dead_after)
         for line, _ in lines:
             if line.startswith(METERS):
                 connection.throttles.wake(line)
@@ -56,13 +56,13 @@ def prune(runtime: Runtime) -> None:
     """Forget gates and meters that bound nobody for an hour."""
     with runtime.store.connection() as connection:
         connection.throttles.forget_idle()
-        for gate in connection.gates.idle():
+        for gate in connection.gate_audit.idle():
             connection.transact(lambda tx, gate=gate: _prune(tx, gate))  # type: ignore[misc]
 
 
 def _prune(tx: Connection, gate: str) -> None:
     tx.gates.hold([gate])
-    tx.gates.prune(gate)
+    tx.gate_audit.prune(gate)
 
 
 @dataclass(slots=True)
@@ -74,8 +74,7 @@ class Doorkeeper:
     def let_in(self, runtime: Runtime) -> int:
         """Let in what was left there; how many."""
         with runtime.store.connection() as connection:
-            units = set(connection.gates.at_door())
+            units = set(connection.standings.at_door())
         left, self._seen = units & self._seen, units
         come_in(runtime, sorted(left))
         return 0
-

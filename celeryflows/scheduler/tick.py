@@ -142,7 +142,7 @@ class Scheduler:
         with self.runtime.store.connection() as connection:
             worker = self.runtime.worker
             running = connection.runs.of_worker(worker) + connection.branches.of_worker(worker)
-            running += connection.gates.at_work(worker)
+            running += connection.gate_audit.at_work(worker)
         active = self.active()
         missing = {f"{held.id}:{held.path}:{held.turn}": held for held in running if held.task_id not in active}
         for key in missing.keys() & self._missing.keys():

@@ -252,8 +252,8 @@ class Branches(Verbs):
     def next_unclaimed(self, run_id: str, group: str) -> str | None:
         """A queued branch of the group, the first by position."""
         rows = self._execute(
-            "SELECT path FROM flows_branches WHERE run_id = :run AND status = 'queued' AND held_at IS NULL AND group_path = :group "
-            "ORDER BY idx LIMIT 1",
+            "SELECT path FROM flows_branches WHERE run_id = :run AND status = 'queued' AND held_at IS NULL "
+            "AND group_path = :group ORDER BY idx LIMIT 1",
             run=run_id,
             group=group,
         )

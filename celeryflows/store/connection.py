@@ -20,6 +20,7 @@ from celeryflows.store.dialect import Dialect, of_arrays
 from celeryflows.store.events import Events
 from celeryflows.store.executor import Row
 from celeryflows.store.flows import Flows
+from celeryflows.store.gate_audit import GateAudit
 from celeryflows.store.gates import Gates
 from celeryflows.store.groups import Groups
 from celeryflows.store.links import Links
@@ -32,6 +33,7 @@ from celeryflows.store.retention import Retention
 from celeryflows.store.runs import Claim, Runs
 from celeryflows.store.sealing import Sealer, opened_rows, payload_columns, sealed_params
 from celeryflows.store.signals import Signals
+from celeryflows.store.standings import Standings
 from celeryflows.store.steps import Steps
 from celeryflows.store.throttles import Throttles
 from celeryflows.store.waits import Waits
@@ -82,6 +84,8 @@ class Connection:
     branches = cached_property(Branches)
     groups = cached_property(Groups)
     gates = cached_property(Gates)
+    gate_audit = cached_property(GateAudit)
+    standings = cached_property(Standings)
     throttles = cached_property(Throttles)
     events = cached_property(Events)
     steps = cached_property(Steps)

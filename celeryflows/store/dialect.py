@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 _VALUES = re.compile(r"(.*)VALUES \((.*)\)\s+(ON CONFLICT.*)", re.DOTALL)
 _BRACES = re.compile(r"\{(\w+)(?::(\w+))?\}")
 

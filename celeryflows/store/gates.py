@@ -3,12 +3,10 @@
 A slot is given or taken under its gate's shared lock; who joins or leaves a line holds it alone. Lock class 6."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from celeryflows.ids import hash64
 from celeryflows.store.branches import Unit
 from celeryflows.store.executor import Verbs
-from celeryflows.store.runs import Held
 
 _SHARED = "WITH k AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(:lock) AS held) "
 _FREE = (
@@ -48,77 +46,6 @@ WITH o AS MATERIALIZED (SELECT EXISTS (
 SELECT lowered, CASE WHEN lowered THEN CAST(pg_advisory_xact_lock(:lock) AS text)
   ELSE CAST(pg_advisory_xact_lock_shared(:lock) AS text) END FROM o
 """
-
-# Where a unit is held that has come back from its sleep, and has not asked at its gates yet.
-DOOR = "0"
-
-_UNIT = "r.id, '', r.status, r.turn, r.g1, r.g2, r.n1, r.n2, r.held_at, r.rank, r.priority, r.created_at, r.flow"
-_BRANCH = (
-    "b.run_id, b.path, b.status, b.turn, b.g1, b.g2, b.n1, b.n2, b.held_at, b.rank, r.priority, r.created_at, r.flow"
-)
-# Of one that has ended: it holds something yet, and no turn of it is at work that will give it up.
-_LEFT = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
-
-
-# From line to line by the primary key: the walk costs as much as there are lines, not as they are long.
-LINES = """
-WITH RECURSIVE g AS (
-  SELECT (SELECT min(gate) FROM flows_queue) AS gate
-  UNION ALL SELECT (SELECT min(q.gate) FROM flows_queue q WHERE q.gate > g.gate) FROM g WHERE g.gate IS NOT NULL)
-SELECT g.gate, (SELECT count(*) FROM flows_slots s WHERE s.gate = g.gate AND s.run_id IS NOT NULL)
-FROM g WHERE g.gate IS NOT NULL
-"""
-
-_KNOWS = "((u.g1 = s.gate AND u.n1 = s.no) OR (u.g2 = s.gate AND u.n2 = s.no))"
-STRAYS = f"""
-SELECT s.gate, s.no, s.run_id, s.branch FROM flows_slots s LEFT JOIN flows_runs u ON u.id = s.run_id
-WHERE s.run_id IS NOT NULL AND s.branch = '' AND NOT COALESCE({_KNOWS}, false)
-UNION ALL
-SELECT s.gate, s.no, s.run_id, s.branch FROM flows_slots s
-LEFT JOIN flows_branches u ON u.run_id = s.run_id AND u.path = s.branch
-WHERE s.run_id IS NOT NULL AND s.branch <> '' AND NOT COALESCE({_KNOWS}, false)
-LIMIT :most
-"""
-_HOLDS = "u.ended_at IS NOT NULL AND (u.n1 IS NOT NULL OR u.n2 IS NOT NULL OR u.held_at IS NOT NULL)"
-_ORPHANS = f"""
-SELECT u.id, u.turn, COALESCE(u.worker, ''), COALESCE(u.claim_tok, 0), u.path, u.carrier FROM (
-  SELECT id, turn, worker, claim_tok, '' AS path, '' AS carrier FROM flows_runs u WHERE {_HOLDS}
-  UNION ALL SELECT run_id, turn, worker, claim_tok, path, carrier FROM flows_branches u WHERE {_HOLDS}) AS u
-LEFT JOIN flows_workers w ON w.id = u.worker WHERE true
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A unit at its gates: the numbers of its slots, and the line where it waits. Times in microseconds."""
-
-    run_id: str
-    path: str
-    status: str
-    turn: int
-    gates: tuple[str, ...]
-    numbers: tuple[int | None, ...]
-    held_at: str | None
-    rank: int | None
-    priority: int
-    created_at: int
-    flow: str
-
-    @property
-    def unit(self) -> Unit:
-        """The run, or its branch."""
-        return self.run_id, self.path
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """Where a unit comes to stand: as in Standing. `was_at`: where it was held until now."""
-
-    unit: Unit
-    numbers: tuple[int | None, ...]
-    held_at: str | None
-    rank: int | None
-    was_at: str | None
 
 
 class Gates(Verbs):
@@ -241,7 +168,8 @@ class Gates(Verbs):
     def give(self, gate: str, units: Sequence[Unit], most: int, highest: int) -> list[int]:
         """Slots for so many units, there being room; new ones behind the highest when no more are free."""
         free = self._execute(
-            "SELECT no FROM flows_slots WHERE gate = :gate AND no <= :most AND run_id IS NULL ORDER BY no LIMIT :wanted",
+            "SELECT no FROM flows_slots WHERE gate = :gate AND no <= :most AND run_id IS NULL "
+            "ORDER BY no LIMIT :wanted",
             gate=gate,
             most=most,
             wanted=len(units),
@@ -250,8 +178,7 @@ class Gates(Verbs):
         reused = len(numbers)
         numbers += range(highest + 1, highest + 1 + len(units) - reused)
         rows = [
-            {"gate": gate, "no": no, "run": unit[0], "branch": unit[1]}
-            for no, unit in zip(numbers, units, strict=True)
+            {"gate": gate, "no": no, "run": unit[0], "branch": unit[1]} for no, unit in zip(numbers, units, strict=True)
         ]
         self._each(
             "UPDATE flows_slots SET run_id = :run, branch = :branch WHERE gate = :gate AND no = :no", rows[:reused]
@@ -305,156 +232,3 @@ class Gates(Verbs):
             self._execute(sql, **rows[0])
         else:
             self._many(sql, rows)
-
-    # -- the units' own rows
-
-    def standings(self, units: Iterable[Unit]) -> list[Standing]:
-        """How units stand at their gates; those that are gone are left out."""
-        ordered = sorted(units)
-        runs = [run for run, path in ordered if not path]
-        rows = []
-        if runs:
-            rows += self._execute(
-                f"SELECT {_UNIT} FROM flows_runs r WHERE r.id {{in_texts:runs}}",
-                runs=self._array(runs),
-            )
-        for run, path in ordered:
-            if path:
-                rows += self._execute(
-                    f"SELECT {_BRANCH} FROM flows_branches b JOIN flows_runs r ON r.id = b.run_id "
-                    "WHERE b.run_id = :run AND b.path = :path",
-                    run=run,
-                    path=path,
-                )
-        return [_standing(row) for row in rows]
-
-    def at_door(self, limit: int = 200) -> list[Unit]:
-        """Units that have to ask at their gates."""
-        rows = self._execute(
-            f"SELECT id, '' FROM flows_runs WHERE held_at = '{DOOR}' AND status = 'queued' "
-            f"UNION ALL SELECT run_id, path FROM flows_branches WHERE held_at = '{DOOR}' AND status = 'queued' "
-            "LIMIT :most",
-            most=limit,
-        )
-        return [(row[0], row[1]) for row in rows]
-
-    def mark(self, limits: Iterable[str]) -> None:
-        """These limits have changed: their gates are to be filled."""
-        self._execute(
-            "UPDATE flows_gates SET fill_at = {now} WHERE limit_id {in_texts:limits}",
-            limits=self._array(sorted(set(limits))),
-        )
-
-    def to_fill(self, limit: int = 200) -> list[str]:
-        """Gates whose limit has changed."""
-        rows = self._execute(
-            "SELECT key FROM flows_gates WHERE fill_at IS NOT NULL ORDER BY fill_at LIMIT :most", most=limit
-        )
-        return [row[0] for row in rows]
-
-    def filled(self, gate: str) -> None:
-        """Nobody waits any more for whom there is room."""
-        self._execute("UPDATE flows_gates SET fill_at = NULL WHERE key = :gate AND fill_at IS NOT NULL", gate=gate)
-
-    # -- the audit
-
-    def lines(self) -> list[tuple[str, int]]:
-        """Every gate and throttle with a line, and how many slots are held there."""
-        return self._execute(LINES)
-
-    def strays(self, limit: int = 200) -> list[tuple[str, int, Unit]]:
-        """Slots whose unit does not know of them: gate, number, unit."""
-        rows = self._execute(STRAYS, most=limit)
-        return [(gate, no, (run, branch)) for gate, no, run, branch in rows]
-
-    def is_stray(self, gate: str, no: int, unit: Unit) -> bool:
-        """The same of one slot, with its gate's lock held."""
-        return any(
-            (one[0], one[1], one[2], one[3]) == (gate, no, *unit)
-            for one in self._execute(STRAYS.replace("s.run_id IS NOT NULL", "s.gate = :gate AND s.no = :no"), gate=gate, no=no, most=1)
-        )
-
-    def orphans(self, silence: int, limit: int = 200) -> list[Held]:
-        """Ended units that hold something yet and whose worker has not beaten for so long; of none: at once."""
-        rows = self._execute(f"{_ORPHANS} AND (u.worker IS NULL OR w.id IS NULL OR w.beat_at <= {{now}} - :silence) LIMIT :most", silence=silence, most=limit)
-        return [Held(*row) for row in rows]
-
-    def at_work(self, worker: str) -> list[Held]:
-        """Ended units that a worker may be at work on, and that hold something yet."""
-        return [Held(*row) for row in self._execute(f"{_ORPHANS} AND u.worker = :worker", worker=worker)]
-
-    def idle(self, limit: int = 200) -> list[str]:
-        """Gates that were not looked at for an hour."""
-        rows = self._execute(
-            "SELECT key FROM flows_gates WHERE touched_at < {now} - 3600000000 ORDER BY touched_at LIMIT :most",
-            most=limit,
-        )
-        return [row[0] for row in rows]
-
-    def prune(self, gate: str) -> bool:
-        """Forget a gate whose lock is held alone, unless somebody holds a slot or waits."""
-        if self.count(gate)[0] or self.has_line(gate):
-            self._execute("UPDATE flows_gates SET touched_at = {now} WHERE key = :gate", gate=gate)
-            return False
-        self._execute("DELETE FROM flows_slots WHERE gate = :gate", gate=gate)
-        self._execute("DELETE FROM flows_gates WHERE key = :gate", gate=gate)
-        return True
-
-    def left_behind(self, run_ids: Sequence[str]) -> list[Standing]:
-        """Of these runs and their branches what has ended and holds something yet, no turn being at work on it."""
-        return [
-            _standing(row)
-            for row in self._execute(
-                f"SELECT {_UNIT} FROM flows_runs r WHERE r.id {{in_texts:ids}} AND r.worker IS NULL AND {_LEFT} "
-                f"UNION ALL SELECT {_BRANCH} FROM flows_branches b JOIN flows_runs r ON r.id = b.run_id "
-                "WHERE b.run_id {in_texts:ids} AND b.worker IS NULL AND b.ended_at IS NOT NULL "
-                "AND (b.n1 IS NOT NULL OR b.n2 IS NOT NULL OR b.held_at IS NOT NULL)",
-                ids=self._array(sorted(set(run_ids))),
-            )
-        ]
-
-    def clear(self, unit: Unit, fence: tuple[int, int | None] | None = None) -> bool:
-        """An ended unit holds nothing any more; False when that was so before. `fence`: the turn and token that leave;
-        without it, no turn may be at work."""
-        of, by = ("branches", "run_id = :run AND path = :path") if unit[1] else ("runs", "id = :run")
-        words: dict[str, object] = {"path": unit[1]} if unit[1] else {}
-        at_work = "worker IS NULL"
-        if fence is not None:
-            words |= {"turn": fence[0], "token": fence[1]}
-            at_work = "turn = :turn AND claim_tok = :token AND worker IS NOT NULL"
-        return bool(
-            self._execute(
-                f"UPDATE flows_{of} SET n1 = NULL, n2 = NULL, held_at = NULL, worker = NULL "
-                f"WHERE {by} AND {at_work} AND {_LEFT} RETURNING 1",
-                run=unit[0],
-                **words,
-            )
-        )
-
-    def place(self, spot: Spot) -> bool:
-        """Write where a locked, queued unit stands; False when it is not held any more where it was."""
-        first, second = (*spot.numbers, None, None)[:2]
-        of, by = ("branches", "run_id = :run AND path = :path") if spot.unit[1] else ("runs", "id = :run")
-        words = {"path": spot.unit[1]} if spot.unit[1] else {}
-        return bool(
-            self._execute(
-                f"UPDATE flows_{of} SET n1 = :first, n2 = :second, held_at = CAST(:held AS varchar), "
-                "rank = COALESCE(CAST(:rank AS bigint), rank), sends = 0, "
-                "sent_at = CASE WHEN CAST(:held AS varchar) IS NULL THEN {now} END "
-                f"WHERE {by} AND status = 'queued' AND COALESCE(held_at, '') = :was RETURNING 1",
-                run=spot.unit[0],
-                first=first,
-                second=second,
-                held=spot.held_at,
-                rank=spot.rank,
-                was=spot.was_at or "",
-                **words,
-            )
-        )
-
-
-def _standing(row: Sequence[object]) -> Standing:
-    run, path, status, turn, first, second, one, two, held, rank, priority, created, flow = row
-    gates = tuple(gate for gate in (first, second) if gate is not None)
-    numbers = (one, two)[: len(gates)]
-    return Standing(run, path, status, turn, gates, numbers, held, rank, priority or 0, created, flow)  # type: ignore[arg-type]

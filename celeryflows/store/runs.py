@@ -26,8 +26,8 @@ RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin
 """
 
 FACTS = """
-SELECT turn, flow, version, attempt, lost, started_at, {now}, message, origin, e.id, e.ext_id, e.name, e.data, e.ts, e.v,
-  g1, g2, n1, n2 FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id WHERE flows_runs.id = :id
+SELECT turn, flow, version, attempt, lost, started_at, {now}, message, origin, e.id, e.ext_id, e.name, e.data, e.ts,
+  e.v, g1, g2, n1, n2 FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id WHERE flows_runs.id = :id
 """
 CLAIMED = f"{FACTS} AND claim_tok = :token AND status = 'running'"
 
@@ -77,8 +77,8 @@ UPDATE flows_runs SET status = 'queued', worker = NULL, claim_tok = NULL, sent_a
 class Claim:
     """A turn that is ours: fenced by its number and token. `at` is the store's clock at the claim.
 
-    `path` names the branch that it is a turn of, '' for the run itself; `started_at` is the run's. `gates` are those that
-    its limits make it pass, `numbers` its slots there.
+    `path` names the branch that it is a turn of, '' for the run itself; `started_at` is the run's. `gates` are those that its
+    limits make it pass, `numbers` its slots there.
     """
 
     run_id: str

@@ -11,6 +11,10 @@ from celeryflows.store import limit_tables as limit_tables
 from celeryflows.store.columns import ID, KEY, NAME, limited, long, partial_index
 from celeryflows.store.columns import metadata as metadata
 
+# What came back and has not asked at its gates; what has ended and holds a slot or a place in a line yet.
+AT_DOOR = "held_at = '0'"
+LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
+
 # As in migrations/versions, the newest last.
 VERSIONS = ("0001", "0002", "0003")
 
@@ -95,6 +99,8 @@ partial_index(
 partial_index("flows_runs_finish", [runs.c.finish_by], "finish_by IS NOT NULL")
 partial_index("flows_runs_owing", [runs.c.id], "owes IS NOT NULL")
 partial_index("flows_runs_of_parent", [runs.c.parent], "parent IS NOT NULL")
+partial_index("flows_runs_at_door", [runs.c.id], AT_DOOR)
+partial_index("flows_runs_leaving", [runs.c.id], LEAVING)
 
 # A branch of a group is a unit like a run: claimed, fenced, queued and woken by its own row.
 branches = Table(
@@ -128,6 +134,8 @@ branches = Table(
 partial_index("flows_branches_running", [branches.c.worker], "status = 'running'")
 partial_index("flows_branches_sent", [branches.c.sent_at], "status = 'queued'")
 partial_index("flows_branches_wake", [branches.c.wake_at], "wake_at IS NOT NULL")
+partial_index("flows_branches_at_door", [branches.c.run_id], AT_DOOR)
+partial_index("flows_branches_leaving", [branches.c.run_id], LEAVING)
 
 groups = Table(
     "flows_groups",

@@ -1,4 +1,4 @@
-"""Meters of throttles: when the next start of a line is due. Lock class 3: whoever joins or shortens a line holds one."""
+"""Meters of throttles: when the next start of a line is due. Lock class 3: who joins or shortens a line holds one."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

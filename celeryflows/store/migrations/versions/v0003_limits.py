@@ -12,6 +12,10 @@ ID = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
 KEY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgresql")
 GATE = sa.String(64).with_variant(sa.String(64, collation="C"), "postgresql")
 
+UNITS = (("runs", "id"), ("branches", "run_id"))
+AT_DOOR = "held_at = '0'"
+LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
+
 
 def _partial_index(name: str, table: str, columns: list[str], where: str) -> None:
     condition = sa.text(where)
@@ -37,6 +41,9 @@ def upgrade() -> None:
     """Add them; older code goes on beside it."""
     for table, column in _more_columns():
         op.add_column(table, column)
+    for unit, key in UNITS:
+        _partial_index(f"flows_{unit}_at_door", f"flows_{unit}", [key], AT_DOOR)
+        _partial_index(f"flows_{unit}_leaving", f"flows_{unit}", [key], LEAVING)
     _create_windows()
     _create_lines()
 
@@ -132,6 +139,9 @@ def downgrade() -> None:
     """Drop them."""
     for name in ("queue", "slots", "gates", "singletons", "batch_events", "batches", "debounces", "meters"):
         op.drop_table(f"flows_{name}")
+    for unit, _ in UNITS:
+        op.drop_index(f"flows_{unit}_at_door", table_name=f"flows_{unit}")
+        op.drop_index(f"flows_{unit}_leaving", table_name=f"flows_{unit}")
     for table in ("flows_branches", "flows_runs"):
         with op.batch_alter_table(table) as batch:
             for owner, column in reversed(_more_columns()):
