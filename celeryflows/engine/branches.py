@@ -153,7 +153,7 @@ def fail_lost_branch(runtime: Runtime, unit: Unit, error: str) -> None:
 
 
 def _arrive(tx: Connection, unit: Unit, passage: Passage | None) -> str | None:
-    """Count the branch in. The group's row, then who opened it and whom the gates let in, and of a race all its branches:
+    """Count the branch in. The group's row, then who opened it and whom the gates let in, of a race all its branches:
     in order of locks."""
     run_id, path = unit
     group = group_of(path)

@@ -94,7 +94,7 @@ def place_of(place: Place, gates: Sequence[str], traveller: Traveller | None) ->
 def heir(
     runtime: Runtime, tx: Connection, claim: Claim, run: NewRun, event: StoredEvent, passage: Passage | None
 ) -> Place | None:
-    """A run goes on for another: in its slots when it passes the same gates, else it asks at its own after the commit."""
+    """A run goes on for another: in its slots when it passes the same gates, else it asks at its own afterwards."""
     if passage is None and run.flow not in runtime.catalog.latest.gates.by_flow:
         return run.place
     names = tuple(gate.name for gate in runtime.catalog.read(tx).gates.gates(run.flow, event.scope()))

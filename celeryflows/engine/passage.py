@@ -140,12 +140,13 @@ class Passage:
             self._pass_alone(gate, stop, number)
             return
         for unit, no in stop.leaving:
-            following: Unit | None = unit
-            while (following := self._tx.gates.hand_on(gate, no, following)) is not None:
+            owner = unit
+            while (following := self._tx.gates.hand_on(gate, no, owner)) is not None:
                 traveller = self._waiting(gate, [following]).get(following)
                 if traveller is not None:
                     self._let_in(traveller, no)
                     break
+                owner = following
                 # What is left in the line of somebody who was cancelled: on to the next.
 
     def _pass_alone(self, gate: str, stop: Stop, number: int | None) -> None:
@@ -225,10 +226,10 @@ class Passage:
         """Those of the units that do wait there, taken out of the line already."""
         found = {unit: one for unit in units if (one := self.moved.get(unit)) is not None and one.held_at == gate}
         others = [unit for unit in units if unit not in found]
-        for one in self._tx.standings.of(others) if others else ():
-            if one.status == Status.QUEUED and one.held_at == gate:
-                passed = list(one.numbers[: one.gates.index(gate)])
-                found[one.unit] = Traveller(one.unit, one.gates, one.priority, one.created_at, passed, was_at=gate)
+        for its in self._tx.standings.of(others) if others else ():
+            if its.status == Status.QUEUED and its.held_at == gate:
+                passed = list(its.numbers[: its.gates.index(gate)])
+                found[its.unit] = Traveller(its.unit, its.gates, its.priority, its.created_at, passed, was_at=gate)
         return found
 
     def _note(self, gate: str) -> None:

@@ -62,7 +62,8 @@ def ask(tx: Connection, askers: Sequence[Asker]) -> dict[Unit, tuple[str, int]]:
     """Of starts whose meters are held, those that have to wait: the line, and their place in it."""
     if not askers:
         return {}
-    now, held = tx.now(), {}
+    now = tx.now()
+    held: dict[Unit, tuple[str, int]] = {}
     by_meter: dict[str, list[Asker]] = {}
     for one in askers:
         by_meter.setdefault(one.meter, []).append(one)

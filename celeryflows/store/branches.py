@@ -264,11 +264,11 @@ class Branches(Verbs):
         for run, path in sorted(units):
             queued += self._execute(
                 f"UPDATE flows_branches SET status = 'queued', wake_at = NULL, sends = 0, {TO_THE_DOOR} "
-                f"WHERE run_id = :run AND path = :path AND {condition} RETURNING run_id, path, held_at IS NOT NULL",
+                f"WHERE run_id = :run AND path = :path AND {condition} RETURNING run_id, path, held_at",
                 run=run,
                 path=path,
             )
-        at_door = {(run, path) for run, path, is_limited in queued if is_limited}
+        at_door = {(run, path) for run, path, door in queued if door is not None}
         found = deliveries_of(self, [(run, path) for run, path, _ in queued])
         return [replace(one, at_door=True) if (one.run_id, one.branch) in at_door else one for one in found]
 
@@ -292,6 +292,6 @@ def _fence(claim: Claim) -> dict[str, object]:
 def _claim(facts: Claim, path: str, token: int, rows: list[Row]) -> Claim | None:
     if not rows:
         return None
-    turn, attempt, lost, at, *numbers = rows[0]
-    numbers = tuple(numbers[: len(facts.gates)])
+    turn, attempt, lost, at = rows[0][:4]
+    numbers = rows[0][4 : 4 + len(facts.gates)]
     return replace(facts, path=path, token=token, turn=turn, attempt=attempt, lost=lost, at=at, numbers=numbers)

@@ -77,8 +77,8 @@ UPDATE flows_runs SET status = 'queued', worker = NULL, claim_tok = NULL, sent_a
 class Claim:
     """A turn that is ours: fenced by its number and token. `at` is the store's clock at the claim.
 
-    `path` names the branch that it is a turn of, '' for the run itself; `started_at` is the run's. `gates` are those that its
-    limits make it pass, `numbers` its slots there.
+    `path` names the branch that it is a turn of, '' for the run itself; `started_at` is the run's. `gates` are those
+    that its limits make it pass, `numbers` its slots there.
     """
 
     run_id: str
@@ -266,11 +266,14 @@ class Runs(Verbs):
             "flows_waits w WHERE w.run_id = flows_runs.id AND w.kind = 'invoke' AND w.path <> '') THEN 'end' END "
             "WHERE id {in_texts:ids} "
             f"AND status IN ('scheduled', 'queued', 'running', 'suspended') {overdue}"
-            "RETURNING id, flow, message, event_id, turn, worker, owes, g1 IS NOT NULL OR held_at IS NOT NULL",
+            "RETURNING id, flow, message, event_id, turn, worker, owes, COALESCE(g1, held_at)",
             ids=self._array(run_ids),
             reason=reason,
         )
-        return [CancelledRow(*row[:5], row[5] is not None, row[6], bool(row[7])) for row in rows]
+        return [
+            CancelledRow(row[0], row[1], row[2], row[3], row[4], row[5] is not None, row[6], row[7] is not None)
+            for row in rows
+        ]
 
     def leave(self, worker: str) -> list[Delivery]:
         """running -> queued of all that a worker holds that stops for good; no loss is counted."""
@@ -371,10 +374,11 @@ class Runs(Verbs):
     def _queue(self, condition: str, run_ids: Sequence[str]) -> list[Delivery]:
         rows = self._execute(
             f"UPDATE flows_runs SET status = 'queued', wake_at = NULL, sends = 0, {TO_THE_DOOR} "
-            f"WHERE id {{in_texts:ids}} AND {condition} RETURNING id, flow, message, held_at IS NOT NULL",
+            f"WHERE id {{in_texts:ids}} AND {condition} RETURNING id, flow, message, held_at",
             ids=self._array(sorted(run_ids)),
         )
-        return [Delivery(*row[:3], at_door=bool(row[3])) for row in rows]
+        # Asked here: SQLite 3.40 answers a RETURNING of `held_at IS NOT NULL` with 1 for every row.
+        return [Delivery(row[0], row[1], row[2], at_door=row[3] is not None) for row in rows]
 
 
 def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | None:
