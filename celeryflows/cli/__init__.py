@@ -14,6 +14,7 @@ COMMANDS = {
     "doctor": "doctor_command:see_doctor",
     "events": "event_commands:list_events",
     "export": "history_commands:export_runs",
+    "limits": "limit_command:list_limits",
     "list": "flow_commands:list_flows",
     "pause": "flow_commands:pause_flow",
     "prune": "prune_command:prune",

@@ -78,8 +78,8 @@ def _let_parent_go_on(runtime: Runtime, journal: BranchJournal) -> None:
     parent = (claim.run_id, parent_of(claim.path))
 
     def work(tx: Connection, passage: Passage | None) -> list[Delivery]:
-        pass_out(passage)
-        lock_units(tx, {parent, *(passage.moved if passage is not None else ())})
+        pass_out(passage, parent)
+        lock_units(tx, [parent])
         if not tx.branches.suspend(claim, wake, claim.attempt + 1):
             suspended_before(tx, claim)
             return written_before(passage, [])
@@ -113,7 +113,8 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
     has_more = journal.has_branches or bool(journal.pending) or journal.has_open_waits
 
     def work(tx: Connection, passage: Passage | None) -> list[Delivery]:
-        pass_out(passage)
+        if passage is not None:
+            passage.go()
         state = _arrive(tx, claim.unit, passage)
         if not tx.branches.end(claim, status, value, error):
             check_own_end(tx, claim)
@@ -159,12 +160,16 @@ def _arrive(tx: Connection, unit: Unit, passage: Passage | None) -> str | None:
     group = group_of(path)
     state = tx.groups.arrive(run_id, group, path)
     moved = set(passage.moved) if passage is not None else set()
+    if moved and state == WON:
+        moved |= {(run_id, one) for one in tx.branches.open_below(run_id, f"{group}[")}
     if state in OVER:
-        lock_units(tx, {(run_id, parent_of(path)), *moved})
+        lock_units(tx, {(run_id, parent_of(path)), *({unit, *moved} if moved else ())})
     elif moved:
         lock_units(tx, {unit, *moved})
     if state == WON:
         tx.branches.lock_below(run_id, f"{group}[")
+    if passage is not None:
+        passage.write()
     return state
 
 

@@ -58,7 +58,7 @@ def go_out(
     def whole(tx: Connection) -> T:
         passage = _way_out(runtime, tx, claim) if leaves else None
         result = work(tx, passage)
-        handed[:] = passage.write() if passage is not None else ()
+        handed[:] = passage.deliveries if passage is not None else ()
         return result
 
     while True:
@@ -76,10 +76,11 @@ def go_out(
 
 
 def pass_out(passage: Passage | None, *own: Unit) -> None:
-    """Pass the gates, and take the rows of those that they let in with those that the caller writes."""
+    """Pass the gates, take the rows of those that they let in with those that the caller writes, and write the first."""
     if passage is not None:
         passage.go()
         passage.lock(*own)
+        passage.write()
 
 
 def written_before(passage: Passage | None, found: T) -> T:

@@ -40,6 +40,8 @@ class Openings:
         moved = set(passage.moved) if passage is not None else set()
         if self._signals or moved:
             lock_rivals(tx, claim.unit, self._signals, moved)
+        if passage is not None:
+            passage.write()
 
     def open(self, tx: Connection, *, again: bool) -> bool:
         """Write them under the run's lock; True when a step of the run is over at once. `again`: not the first try."""

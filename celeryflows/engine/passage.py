@@ -58,6 +58,7 @@ class Passage:
         self._known: dict[str, Gate] = {}
         self._now: int | None = None
         self.moved: dict[Unit, Traveller] = {}
+        self.deliveries: list[Delivery] = []
 
     # -- what is to be done
 
@@ -252,7 +253,8 @@ class Passage:
             lock_units(self._tx, {*self.moved, *own})
 
     def write(self) -> list[Delivery]:
-        """Write where those stand that moved; the messages of those that may start.
+        """Write where those stand that moved, before the caller writes: it may cancel one of them. The messages of those
+        that may start.
 
         Raises TransientError when one was cancelled meanwhile: all is to be done again.
         """
@@ -264,4 +266,5 @@ class Passage:
             if one.held_at is None:
                 started.append(unit)
         self.moved.clear()
-        return deliveries_of(self._tx.branches, started)
+        self.deliveries += deliveries_of(self._tx.branches, started)
+        return self.deliveries

@@ -3,7 +3,7 @@
 A gate is a limit with one value of its key. Names sort as gates are locked: keyed ones first, flow-wide ones last."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ class GateLimit:
     flow: str
     key: str | None
     number: int
+    scope: str = "flow"
 
     def gate(self, scope: Mapping[str, Any]) -> "Gate":
         """The gate of a run that starts with this event."""
@@ -63,7 +64,8 @@ def _gate_limit(app: str, flow: FlowDefinition, one: Concurrency, least: int) ->
     owner = app if one.scope == "app" else flow.name
     number = one.limit if one.scope == "app" else least
     level = WIDE if one.key is None else KEYED
-    return GateLimit(derived_id("limit", one.scope, owner, one.key or ""), level, flow.name, one.key, number)
+    limit_id = derived_id("limit", one.scope, owner, one.key or "")
+    return GateLimit(limit_id, level, flow.name, one.key, number, one.scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,6 @@ class GateBook:
 
     by_flow: Mapping[str, tuple[GateLimit, ...]] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
-    _inner: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, flows: Iterable[tuple[str, FlowDefinition]]) -> "GateBook":
@@ -82,8 +83,7 @@ class GateBook:
         for limits in by_flow.values():
             for one in limits:
                 numbers[one.id] = min(one.number, numbers.get(one.id, one.number))
-        inner = frozenset(limit.id for limits in by_flow.values() for limit in limits[:-1])
-        return cls(by_flow, numbers, inner)
+        return cls(by_flow, numbers)
 
     def gates(self, flow: str, scope: Mapping[str, Any]) -> tuple[Gate, ...]:
         """The gates of a run of the flow that starts with this event."""
@@ -93,9 +93,10 @@ class GateBook:
         """How many the gate lets in at once; None when no flow declares its limit any more."""
         return self.numbers.get(limit_of(gate))
 
-    def is_last(self, gate: str) -> bool:
-        """True when nobody has a further gate behind it."""
-        return limit_of(gate) not in self._inner
+    def limit(self, gate: str) -> GateLimit | None:
+        """The limit of a gate, as one of the flows declares it."""
+        wanted = limit_of(gate)
+        return next((one for its in self.by_flow.values() for one in its if one.id == wanted), None)
 
 
 def room(number: int, occupied: int) -> int:
@@ -111,8 +112,3 @@ def shown_value(value: str | None) -> Any:
 def first_rank(created_at: int, priority: int) -> int:
     """The place in the first line: the older first, a head start counts as age."""
     return created_at - priority
-
-
-def in_order(ranked: Iterable[tuple[int, Any]]) -> Sequence[Any]:
-    """The ranked in the order of a line."""
-    return [one for _, one in sorted(ranked)]

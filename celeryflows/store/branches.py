@@ -190,6 +190,11 @@ class Branches(Verbs):
                 prefix=prefix,
             )
 
+    def open_below(self, run_id: str, prefix: str) -> list[str]:
+        """The open branches whose path begins so."""
+        rows = self._execute(f"SELECT path FROM flows_branches WHERE {_BELOW} AND {_OPEN}", run=run_id, prefix=prefix)
+        return [row[0] for row in rows]
+
     def cancel_below(self, run_id: str, prefix: str) -> int:
         """Any open state -> cancelled, of all branches whose path begins so; how many. Their waits are closed."""
         self.lock_below(run_id, prefix)

@@ -1,4 +1,4 @@
-"""What racing processes do at the gates: send, take turns, sleep, branch, cancel and die. Each is a worker of its own."""
+"""What racing processes do at the gates: send, take turns, sleep, branch, cancel and die. Each is its own worker."""
 
 import os
 import random
