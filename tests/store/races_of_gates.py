@@ -51,7 +51,7 @@ class Race:
     cancels: bool = True
     branches: bool = True
     broken: bool = False
-    seconds: float = 60.0
+    seconds: float = 30.0
 
 
 def names_of(flow: str, event: dict[str, Any]) -> list[tuple[str, int]]:

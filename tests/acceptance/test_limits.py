@@ -1,0 +1,113 @@
+"""Limits over real workers: never exceeded, whoever is killed. A counter in Redis, taken in the steps, is witness."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from celeryflows import Event
+from tests.acceptance.crew import Crew
+from tests.celery.apps import limited
+from tests.waiting import eventually
+from tests.worlds import BRISK, World
+
+USERS = 10
+COUNTER_DATABASE = 13
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
+    return make_world(request.param, worker_disable_prefetch=True, **BRISK)
+
+
+@pytest.fixture
+def counter(world: World) -> Iterator[Redis]:
+    with Redis.from_url(f"{world.broker.rpartition('/')[0]}/{COUNTER_DATABASE}", decode_responses=True) as client:
+        client.flushdb()
+        yield client
+
+
+@pytest.fixture
+def crew(world: World, counter: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
+    monkeypatch.setenv("COUNTER", f"{world.broker.rpartition('/')[0]}/{COUNTER_DATABASE}")
+    with ExitStack() as stack:
+        yield Crew(world, stack, "tests.celery.apps.limited")
+
+
+@pytest.fixture
+def app(world: World) -> Celery:
+    return world.app(limited.sheet)
+
+
+def kill(crew: Crew, counter: Redis) -> None:
+    """kill -9 of a worker in the midst of it; its dead are not counted as inside any more."""
+    worker = crew.living[0]
+    pids = {worker.pid, *worker.children}
+    crew.kill(worker)
+    for name in counter.scan_iter("*", _type="zset"):
+        for member in counter.zrange(name, 0, -1):
+            if member.partition(":")[0] in {str(pid) for pid in pids}:
+                counter.zrem(name, member)
+
+
+def send(app: Celery, count: int) -> None:
+    orders = [Event("limited/ordered", {"no": no, "user": f"u{no % USERS}"}) for no in range(count)]
+    for start in range(0, count, 50):
+        app.flows.send(orders[start : start + 50])  # type: ignore[attr-defined]
+
+
+def done(world: World) -> int:
+    return int(world.rows("SELECT count(*) FROM flows_runs WHERE status = 'completed'")[0][0])
+
+
+def nobody_was_too_many(world: World, counter: Redis) -> None:
+    most = {name: counter.zscore(name, "most") for name in counter.scan_iter("most:*")}
+    assert most["most:all"] <= limited.LIMIT
+    assert {most[f"most:user u{n}"] for n in range(USERS)} == {limited.OF_KEY}
+    # As many as there was room for were inside at once, too.
+    assert most["most:all"] == limited.LIMIT
+    assert world.rows("SELECT 1 FROM flows_slots WHERE run_id IS NOT NULL") == []
+    assert world.rows("SELECT 1 FROM flows_queue") == []
+
+
+def all_run(world: World, app: Celery, crew: Crew, counter: Redis, count: int, kills: int) -> None:
+    for _ in range(4):
+        crew.hire("-c", "2")
+    send(app, count)
+    for number in range(kills):
+        eventually(lambda n=number: done(world) > count * (n + 1) // (kills + 2), within=180)
+        kill(crew, counter)
+        crew.hire("-c", "2")
+    eventually(lambda: done(world) == count, within=60 + count / 5)
+    nobody_was_too_many(world, counter)
+
+
+@pytest.mark.timeout(240)
+def test_two_limits_hold_over_four_workers_of_which_two_are_killed(
+    world: World, app: Celery, crew: Crew, counter: Redis
+) -> None:
+    all_run(world, app, crew, counter, 200, kills=2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_limits_hold_over_5_000_runs_and_their_kills(
+    world: World, app: Celery, crew: Crew, counter: Redis
+) -> None:
+    all_run(world, app, crew, counter, int(os.environ.get("LIMIT_RUNS", "5000")), kills=12)
+
+
+@pytest.mark.timeout(120)
+def test_a_throttle_starts_runs_at_an_even_rate(world: World, app: Celery, crew: Crew, counter: Redis) -> None:
+    crew.hire("-c", "2")
+    app.flows.send([Event("limited/paced", {"no": no}) for no in range(9)])  # type: ignore[attr-defined]
+    eventually(lambda: counter.llen("paced") == 9, within=60)
+    started = [row[0] / 1e6 for row in world.rows("SELECT started_at FROM flows_runs ORDER BY started_at")]
+    gaps = [later - earlier for earlier, later in pairwise(started)]
+    # Half a second each, and what a message takes on its way.
+    assert sum(gaps) / len(gaps) == pytest.approx(0.5, rel=0.2)
+    assert min(gaps) > 0.3
