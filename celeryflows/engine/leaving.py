@@ -76,7 +76,7 @@ def go_out(
 
 
 def pass_out(passage: Passage | None, *own: Unit) -> None:
-    """Pass the gates, take the rows of those that they let in with those that the caller writes, and write the first."""
+    """Pass the gates, take the rows of those that they let in with the caller's own, and write the first."""
     if passage is not None:
         passage.go()
         passage.lock(*own)
@@ -188,10 +188,12 @@ def settle(runtime: Runtime, run_ids: Iterable[str]) -> None:
 
 def _free(runtime: Runtime, connection: Connection, one: Standing, fence: tuple[int, int | None] | None) -> None:
     deliveries: list[Delivery] = []
+    line, rank = one.held_at, one.rank
+    if line is not None and rank is not None:
+        # A commit of its own: who holds a gate alone may wait for this row, and must not be waited for with it.
+        connection.repeat(lambda: connection.gates.unjoin(line, rank, one.unit))
 
     def work(tx: Connection) -> None:
-        if one.held_at is not None and one.rank is not None:
-            tx.gates.unjoin(one.held_at, one.rank, one.unit)
         passage = Passage(tx, runtime.catalog.read(tx).gates)
         passage.leave(one.unit, one.gates, one.numbers)
         passage.go()

@@ -253,8 +253,8 @@ class Passage:
             lock_units(self._tx, {*self.moved, *own})
 
     def write(self) -> list[Delivery]:
-        """Write where those stand that moved, before the caller writes: it may cancel one of them. The messages of those
-        that may start.
+        """Write where those stand that moved, before the caller writes, for it may cancel one of them; the messages of
+        those that may start.
 
         Raises TransientError when one was cancelled meanwhile: all is to be done again.
         """

@@ -95,9 +95,7 @@ def test_two_limits_hold_over_four_workers_of_which_two_are_killed(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_two_limits_hold_over_5_000_runs_and_their_kills(
-    world: World, app: Celery, crew: Crew, counter: Redis
-) -> None:
+def test_two_limits_hold_over_5_000_runs_and_their_kills(world: World, app: Celery, crew: Crew, counter: Redis) -> None:
     all_run(world, app, crew, counter, int(os.environ.get("LIMIT_RUNS", "5000")), kills=12)
 
 
