@@ -7,7 +7,7 @@ from functools import partial
 import redis
 from celery import Celery
 
-from celeryflows import Event, Flows
+from celeryflows import Concurrency, Event, Flows
 
 app = Celery("bench", broker=os.environ["BENCH_BROKER"])
 app.conf.flows_store_url = os.environ["BENCH_STORE"]
@@ -32,6 +32,18 @@ def ten(ctx):
 @flows.flow(name="bench.one", trigger="bench/one")
 def one(ctx):
     """One step that does nothing."""
+    ctx.step.run("step", noop)
+
+
+@flows.flow(name="bench.keyed", trigger="bench/keyed", concurrency=Concurrency(2, key="event.data.key"))
+def keyed(ctx):
+    """One step that does nothing, two at once for each key."""
+    ctx.step.run("step", noop)
+
+
+@flows.flow(name="bench.hot", trigger="bench/hot", concurrency=Concurrency(100))
+def hot(ctx):
+    """One step that does nothing, a hundred at once."""
     ctx.step.run("step", noop)
 
 

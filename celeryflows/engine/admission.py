@@ -59,9 +59,21 @@ def _guard(tx: Connection, run_id: str, flow: FlowDefinition, event: StoredEvent
         tx.cancels.arm(run_id, cancel_waits(flow.cancel_on, event.data), event)
 
 
+def _to_the_door(tx: Connection, catalog: Snapshot, runs: Sequence[NewRerun]) -> None:
+    """Asked for by hand, they pass throttle and concurrency alone: after the commit."""
+    events = tx.events.many(run.event_id for run in runs)
+    for run in runs:
+        if (event := events.get(run.event_id)) is not None:
+            tx.standings.to_the_door(run.id, [gate.name for gate in catalog.gates.gates(run.flow, event.scope())])
+
+
 def guard_again(runtime: Runtime, tx: Connection, runs: Sequence[NewRerun]) -> None:
     """What a rerun has of its flow: its cancel waits, and the bound of its start. The runs are written already."""
-    flows = runtime.catalog.read(tx).flows
+    catalog = runtime.catalog.read(tx)
+    flows = catalog.flows
+    limited = [run for run in runs if catalog.has_gates(run.flow)]
+    if limited:
+        _to_the_door(tx, catalog, limited)
     bounded = [(run, flow) for run in runs if (flow := flows.get(run.flow)) and (flow.cancel_on or flow.timeouts)]
     if not bounded:
         return

@@ -21,6 +21,10 @@ class Snapshot:
     paused: frozenset[str] = frozenset()
     gates: GateBook = field(default_factory=GateBook)
 
+    def has_gates(self, flow: str) -> bool:
+        """True when the flow's runs may be held."""
+        return flow in self.gates.by_flow or self.has_throttle(flow)
+
     def has_throttle(self, flow: str) -> bool:
         """True when the flow's starts may be delayed."""
         known = self.flows.get(flow)

@@ -9,6 +9,7 @@ from datetime import datetime
 from celeryflows.durations import SECOND, parse_moment
 from celeryflows.engine import telling
 from celeryflows.engine.admission import guard_again
+from celeryflows.engine.leaving import send_off
 from celeryflows.engine.rerun import current_version, delivery_of, routes
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RerunRefused, UnknownFlow
@@ -90,7 +91,7 @@ def drive_due(runtime: Runtime) -> int:
         for row in due:
             started = _drive(runtime, connection, row)
             if started:
-                runtime.dispatcher.send_runs([delivery_of(run) for run in started])
+                send_off(runtime, [delivery_of(runtime, run) for run in started])
                 telling.queued((run.id, run.flow, run.event_id, run.version) for run in started)
     return len(due)
 

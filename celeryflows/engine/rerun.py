@@ -6,6 +6,7 @@ from typing import Any
 from celeryflows.codec import dumps
 from celeryflows.engine import telling
 from celeryflows.engine.admission import guard_again
+from celeryflows.engine.leaving import send_off
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RerunRefused, UnknownEvent, UnknownFlow, UnknownRun
 from celeryflows.ids import derived_id, new_id
@@ -73,14 +74,14 @@ def replay_event(runtime: Runtime, event_id: str, flow: str) -> str:
 
 
 def _sent(runtime: Runtime, run: NewRerun) -> str:
-    runtime.dispatcher.send_runs([delivery_of(run)])
+    send_off(runtime, [delivery_of(runtime, run)])
     telling.queued([(run.id, run.flow, run.event_id, run.version)])
     return run.id
 
 
-def delivery_of(run: NewRerun) -> Delivery:
+def delivery_of(runtime: Runtime, run: NewRerun) -> Delivery:
     """Its message."""
-    return Delivery(run.id, run.flow, run.message)
+    return Delivery(run.id, run.flow, run.message, at_door=runtime.catalog.latest.has_gates(run.flow))
 
 
 def routes(message: str | None) -> str | None:

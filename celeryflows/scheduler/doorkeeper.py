@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from celeryflows.engine.leaving import come_in, fill, free_stray, leave, settle
+from celeryflows.durations import MINUTE
+from celeryflows.engine.leaving import come_in, fill, free_stray, leave, rejoin, settle
 from celeryflows.engine.runtime import Runtime
 from celeryflows.flow_control.gates import room
+from celeryflows.scheduler.sweeper import Broker
 from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection
 
 # Behind a throttle or concurrency: gates are named by their level, meters by a 0.
 METERS = "0"
+UNCLAIMED_AGE = MINUTE
 
 
 def let_in(runtime: Runtime) -> int:
@@ -50,6 +53,23 @@ def audit(runtime: Runtime) -> int:
             settle(runtime, [one.id])
     found += sum(free_stray(runtime, *one) for one in strays)
     return found + len(orphans)
+
+
+def rejoin_unclaimed(runtime: Runtime, broker: Broker) -> int:
+    """Units that hold slots in a queue which no worker consumes give them up to those who wait; how many."""
+    with runtime.store.connection() as connection:
+        late = connection.messages.unclaimed(UNCLAIMED_AGE)
+        if not late:
+            return 0
+        now = connection.now()
+        living = [one for one in connection.workers.all() if now - one.beat_at < runtime.settings.dead_after]
+        consumed = {queue for one in living for queue in one.queues.split(",")}
+        idle = [one.delivery for one in late if broker.queue_of(one.delivery) not in consumed]
+        units = connection.standings.of([(one.run_id, one.branch) for one in idle])
+    holding = [one.unit for one in units if one.gates]
+    for unit in holding:
+        rejoin(runtime, unit)
+    return len(holding)
 
 
 def prune(runtime: Runtime) -> None:

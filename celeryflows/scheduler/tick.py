@@ -14,7 +14,7 @@ from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.throttling import let_in_due
 from celeryflows.errors import StoreError
 from celeryflows.scheduler.crons import fire_due
-from celeryflows.scheduler.doorkeeper import Doorkeeper, audit, fill_changed, prune
+from celeryflows.scheduler.doorkeeper import Doorkeeper, audit, fill_changed, prune, rejoin_unclaimed
 from celeryflows.scheduler.retention import Pruner
 from celeryflows.scheduler.sweeper import Broker, adopt_orphans, forget_old, resend_lost, route_left
 from celeryflows.store.runs import Held
@@ -184,6 +184,7 @@ class Scheduler:
                 self._piece(adopt_orphans)
         if self._audit.is_due(now) and self._has_seen_long(now):
             self._piece(audit)
+            self._piece(lambda runtime: rejoin_unclaimed(runtime, self.broker))
         if self._forget.is_due(now):
             with self.gate:
                 forget_old(self.runtime)

@@ -83,6 +83,17 @@ class Standings(Verbs):
         )
         return [(row[0], row[1]) for row in rows]
 
+    def to_the_door(self, run_id: str, gates: Sequence[str]) -> None:
+        """A new run asks at these gates after the commit."""
+        first, second = (*gates, None, None)[:2]
+        self._execute(
+            f"UPDATE flows_runs SET g1 = :first, g2 = :second, held_at = '{DOOR}', sent_at = NULL "
+            "WHERE id = :run AND status = 'queued' AND turn = 0",
+            run=run_id,
+            first=first,
+            second=second,
+        )
+
     def left_behind(self, run_ids: Sequence[str]) -> list[Standing]:
         """Of these runs and their branches what has ended and holds something yet, no turn being at work on it."""
         return [

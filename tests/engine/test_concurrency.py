@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from celeryflows import CancelOn, Concurrency, Event
+from celeryflows import CancelOn, Concurrency, Event, Throttle
 from tests.engine.crowd import Crowd, most_inside
 from tests.engine.world import statuses
 
@@ -384,6 +384,16 @@ def test_an_event_that_cancels_frees_what_the_run_held(crowd: Crowd) -> None:
     assert (crowd.in_slots(), crowd.held()) == (1, 0)
     crowd.drain()
     assert statuses(crowd.runs()) == ["cancelled", "cancelled", "completed"]
+
+
+def test_runs_again_pass_the_gates(crowd: Crowd) -> None:
+    most_inside(crowd, concurrency=1, throttle=Throttle(1, "1s", burst=9))
+    crowd.send(orders("a", "b"))
+    for run in crowd.runs():
+        run.rerun()
+    assert (crowd.started(), crowd.held()) == (1, 1)
+    crowd.drain()
+    assert statuses(crowd.runs()) == ["completed"] * 4
 
 
 def test_a_doubled_message_does_not_start_a_run_that_a_limit_holds(crowd: Crowd) -> None:

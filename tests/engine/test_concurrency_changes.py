@@ -8,7 +8,8 @@ import pytest
 from celeryflows import Concurrency, Event
 from celeryflows.engine import leaving
 from celeryflows.engine.resume import requeue
-from celeryflows.scheduler.doorkeeper import audit, let_in, prune
+from celeryflows.scheduler.doorkeeper import audit, let_in, prune, rejoin_unclaimed
+from celeryflows.scheduler.sweeper import NoBroker
 from celeryflows.store.runs import Held
 from tests.engine.crowd import Crowd
 from tests.engine.world import Process, statuses
@@ -229,7 +230,13 @@ def test_a_run_that_nobody_takes_stands_behind_those_who_wait(crowd: Crowd) -> N
     send(crowd, 2)
     first = crowd.broker.waiting.popleft()
     crowd.tick()
-    leaving.rejoin(crowd.runtime, (first.run_id, ""))
+    crowd.clock.turn(61_000_000)
+
+    class Elsewhere(NoBroker):
+        def queue_of(self, delivery: Any) -> str:
+            return "nobody's"
+
+    assert rejoin_unclaimed(crowd.runtime, Elsewhere()) == 1
     assert (crowd.in_slots(), crowd.held(), crowd.started()) == (1, 1, 1)
     assert crowd.broker.waiting[0].run_id != first.run_id
     crowd.drain()

@@ -212,7 +212,7 @@ def test_two_drivers_of_one_moment_start_each_run_once(stored: World) -> None:
     with stored.store.connection() as connection:
         (row,) = connection.replays.due()
         started = [replay._drive(stored.runtime, connection, row) for _ in range(2)]
-    stored.broker.send_runs([delivery_of(run) for run in started[0]])
+    stored.broker.send_runs([delivery_of(stored.runtime, run) for run in started[0]])
 
     assert [len(deliveries) for deliveries in started] == [1, 0]
     assert len(origins(stored)) == 1
