@@ -28,7 +28,9 @@ from celeryflows.store.database import Store
 from celeryflows.store.gates import SHARE_AND_TAKE, SHARE_UNLESS_LOWERED, TAKE, Gates
 from tests.store.witness import Witness
 
-CONTEXT = get_context("spawn")
+# One process imports all that is needed, the workers are forked from it: a start costs as good as nothing.
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__])
 USER, ITEM = "event.data.user", "event.data.item"
 # By flow: its limits, each with the field by whose value it counts.
 LIMITS: dict[str, tuple[Concurrency, ...]] = {

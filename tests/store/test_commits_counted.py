@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from celeryflows.engine.intake import send
-from celeryflows.engine.registrar import register_sender
+from celeryflows.engine.registrar import register_sender, register_worker
+from celeryflows.engine.resume import wake_due
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.starting import Call, start
 from celeryflows.engine.turn import take_turn
 from celeryflows.model.events import FLOW_INVOKED, Event
 from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.limits import Concurrency, Limits
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.runs import Status
 from celeryflows.model.triggers import OnEvent
@@ -120,3 +123,44 @@ def test_a_send_is_one_transaction_however_many_events_it_has(store: Store, coun
             "AND r.sent_at > 0 ORDER BY e.id"
         )
     assert [row[0] for row in rows][1:] == [f'{{"n":{n}}}' for n in range(count)]
+
+
+OF_LIMITS = ("FLOWS_SLOTS", "FLOWS_QUEUE", "FLOWS_GATES", "FLOWS_METERS", "ADVISORY", "SAVEPOINT")
+
+
+def test_a_run_without_limits_asks_nothing_of_them(store: Store) -> None:
+    def handler(ctx: Any) -> None:
+        ctx.step.sleep("nap", "1s")
+
+    runtime = runtime_with(store, handler)
+    take_turn(runtime, start(runtime, Call("counted", Event(FLOW_INVOKED))))
+    with statements(store) as seen:
+        run_id = start(runtime, Call("counted", Event(FLOW_INVOKED)))
+        take_turn(runtime, run_id)
+        with store.connection() as connection:
+            connection.execute("UPDATE flows_runs SET wake_at = 0 WHERE id = :id", id=run_id)
+        wake_due(runtime)
+        take_turn(runtime, run_id)
+    assert [sql for sql in seen if any(word in sql for word in OF_LIMITS)] == []
+
+
+def test_a_limited_run_costs_one_commit_to_start_and_two_to_run(store: Store) -> None:
+    runtime = runtime_with(store, lambda ctx: 1)
+    (flow,) = runtime.flows.values()
+    limited = replace(flow.definition, limits=Limits(concurrency=(Concurrency(2),)))
+    runtime.flows = {"counted": replace(flow, definition=limited)}
+    register_worker(runtime)
+    for _ in range(2):
+        take_turn(runtime, start(runtime, Call("counted", Event(FLOW_INVOKED))))
+    costs = []
+    for waiting in (0, 30):
+        for _ in range(waiting):
+            start(runtime, Call("counted", Event(FLOW_INVOKED)))
+        with statements(store) as seen:
+            run_id = start(runtime, Call("counted", Event(FLOW_INVOKED)))
+        with statements(store) as more:
+            take_turn(runtime, run_id)
+        costs.append((commits(seen), commits(more)))
+        assert len(seen) <= 16, seen
+        assert len(more) <= 9, more
+    assert costs[0] == (1, 2)
