@@ -71,7 +71,7 @@ def backlog_cost(url: str, waiting: int) -> tuple[float, float]:
     gates = [Gate(f"1{limit.id}{waiting:08}{n:018}", limit, str(n)) for n in range(KEYS)]
     with store.begin() as tx:
         for gate in gates:
-            tx.gates.know([{"key": gate.name, "level": 1, "limit": limit.id, "flow": "x", "shown": gate.value}])
+            tx.gates.know([{"key": gate.name, "level": 1, "limit": limit.id, "flow": "x", "value": gate.value}])
             tx.execute(
                 "INSERT INTO flows_slots (gate, no, run_id, branch) VALUES (:gate, 1, :run, '')",
                 gate=gate.name,

@@ -235,10 +235,11 @@ class Passage:
 
     def _note(self, gate: str) -> None:
         known = self._known.get(gate)
-        if known is not None:
-            limit = known.limit
+        limit = known.limit if known is not None else self._book.limit(gate)
+        if limit is not None:
+            value = known.value if known is not None else None
             self._tx.gates.know(
-                [{"key": gate, "level": limit.level, "limit": limit.id, "flow": limit.flow, "shown": known.value}]
+                [{"key": gate, "level": limit.level, "limit": limit.id, "flow": limit.flow, "value": value}]
             )
 
     # -- what it came to

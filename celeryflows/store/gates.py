@@ -223,7 +223,7 @@ class Gates(Verbs):
         """Note what gates are, for those who look: name, level, limit, flow and value."""
         self._each(
             "INSERT INTO flows_gates (key, level, limit_id, flow, value, touched_at) "
-            "VALUES (:key, :level, :limit, :flow, :shown, {now}) ON CONFLICT (key) DO NOTHING",
+            "VALUES (:key, :level, :limit, :flow, :value, {now}) ON CONFLICT (key) DO NOTHING",
             gates,
         )
 

@@ -25,10 +25,10 @@ class Throttles(Verbs):
         """Lock meters, sorted, making those that are missing; each with its flow and its key's value."""
         rows = sorted(set(meters))
         sql = (
-            "INSERT INTO flows_meters (key, flow, kind, value, tat) VALUES (:key, :flow, 'throttle', :shown, 0) "
+            "INSERT INTO flows_meters (key, flow, kind, value, tat) VALUES (:key, :flow, 'throttle', :value, 0) "
             "ON CONFLICT (key) DO NOTHING"
         )
-        self._many(sql, [{"key": key, "flow": flow, "shown": value} for key, flow, value in rows])
+        self._many(sql, [{"key": key, "flow": flow, "value": value} for key, flow, value in rows])
         if rows and self._connection.dialect.has_advisory_locks:
             self._execute(
                 "SELECT key FROM flows_meters WHERE key {in_texts:keys} ORDER BY key {lock}",

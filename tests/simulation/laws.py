@@ -59,6 +59,7 @@ def check_leftovers(world: World) -> None:
     """Nothing waits for ever."""
     assert world.look("SELECT key FROM flows_waits WHERE state = 'open'") == []
     assert world.look("SELECT id FROM flows_runs WHERE ended_at IS NULL") == []
+    assert world.look("SELECT run_id FROM flows_queue") == []
 
 
 def check_sends(world: World, number: int, run: str) -> None:

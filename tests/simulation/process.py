@@ -15,6 +15,7 @@ from celeryflows.engine.settings import Settings
 from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.errors import StoreUnavailable
 from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.limits import NONE, Concurrency, Limits
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.runs import Delivery
 from celeryflows.model.triggers import OnEvent
@@ -30,6 +31,7 @@ from tests.simulation.player import handler_of
 from tests.simulation.programs import Program
 
 SETTINGS = Settings()
+ONE_AT_A_TIME = Concurrency(1, key="'all'", scope="app")
 # What a point costs: no two things happen at the same moment.
 A_WHILE = 100
 
@@ -207,6 +209,8 @@ class Process:
 
 
 def _flow(number: int, program: Program, process: Process) -> Flow:
-    definition = FlowDefinition(flow_name(number), triggers=(OnEvent(trigger_name(number)),), retries=program.retries)
+    triggers = (OnEvent(trigger_name(number)),)
+    limits = Limits(concurrency=(ONE_AT_A_TIME,)) if program.limited else NONE
+    definition = FlowDefinition(flow_name(number), triggers=triggers, retries=program.retries, limits=limits)
     policy = RetryPolicy(program.retries)
     return Flow(definition, handler_of(program, process), policy, is_async=program.is_async)

@@ -95,11 +95,12 @@ Op = Step | Sleep | Wait | Send | Fail | Flaky | Try | Loop | Gather
 
 @dataclass(frozen=True)
 class Program:
-    """A flow: its handler's block, its retries, and whether it is async."""
+    """A flow: its handler's block, its retries, whether it is async, and whether one of all such runs works at once."""
 
     body: Block
     retries: int = 1
     is_async: bool = False
+    limited: bool = False
 
 
 def boom(key: str) -> str:

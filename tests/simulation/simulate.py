@@ -51,7 +51,7 @@ def _silence() -> Iterator[None]:
 
 
 def simulations(
-    examples: int, number: int, *phases: Phase, one: Callable[[Any, Any], object] = simulate
+    examples: int, number: int, *phases: Phase, one: Callable[[Any, Any], object] = simulate, of: Any = worlds
 ) -> Callable[[], Any]:
     """So many worlds from a seed; calling it raises AssertionError for the first that breaks a law."""
 
@@ -64,7 +64,7 @@ def simulations(
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
-    @given(worlds)
+    @given(of)
     def try_all(chosen: tuple[Sequence[Program], Sequence[Action]]) -> None:
         one(*chosen)
 

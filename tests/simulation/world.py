@@ -41,6 +41,7 @@ ASLEEP = """
 SELECT r.id, w.key FROM flows_runs r JOIN flows_waits w ON w.run_id = r.id
 WHERE r.status = 'suspended' AND w.state = 'answered'
 """
+INSIDE = "SELECT id FROM flows_runs WHERE status = 'running' AND g1 IS NOT NULL"
 ROUNDS = 300
 WORKERS = 2
 
@@ -99,6 +100,8 @@ class World:
         self._bury()
         self.ledger.remember(self.look(RECORDED), self.look(ENDED))
         self.ledger.check_sleepers(self.look(ASLEEP))
+        inside = self.look(INSIDE)
+        assert len(inside) <= 1, f"a limit of one lets {inside} work at once"
 
     def _start(self, pick: int, faults: Faults) -> None:
         number = pick % len(self.programs)

@@ -36,7 +36,7 @@ def lines(store: Store, *, limit: int = 200) -> list[LineView]:
             wanted.c.gate,
             gates.c.limit_id,
             func.coalesce(gates.c.flow, meters.c.flow, ""),
-            func.coalesce(gates.c.value, meters.c.value),
+            func.coalesce(gates.c.value, meters.c.value).label("value"),
             used,
             waiting,
             oldest.label("oldest"),
