@@ -12,8 +12,8 @@ from celeryflows.store.database import Store
 from celeryflows.store.executor import Row
 
 RUNS = 100_000
-PARTIAL = re.compile(r"USING (COVERING )?INDEX flows_\w+_(running|sent|wake|expire|open|unrouted)\b")
-BIG = ("flows_runs", "flows_events", "flows_steps", "flows_waits")
+PARTIAL = re.compile(r"USING (COVERING )?INDEX flows_\w+_(running|sent|wake|expire|open|unrouted|at_door|leaving)\b")
+BIG = ("flows_runs", "flows_events", "flows_steps", "flows_waits", "flows_queue")
 NOW = 1_700_000_000_000_000
 
 # Of 1,000 runs 970 have ended and 30 are open, as in a store that has been at work for a while.
@@ -40,6 +40,11 @@ FILL = (
     f"SELECT 'w' || {_ID}, 'r' || {_ID}, 's1', 'event', 'shop/e' || (n % 5), 'data.x', n, '1', n, n, "
     f"CASE WHEN {_STATUS} = 'suspended' THEN 'open' ELSE 'answered' END, n FROM numbers",
     "INSERT INTO flows_once (key, run_id, expires_at) SELECT 'k' || n, 'r', {start} + n * 1000000 FROM numbers",
+    # A thousand gates with a hundred who wait at each, and two slots.
+    "INSERT INTO flows_queue (gate, rank, run_id, branch, joined_at) "
+    f"SELECT '1g' || (n % 1000), n, 'r' || {_ID}, '', n FROM numbers",
+    "INSERT INTO flows_slots (gate, no, run_id, branch) "
+    f"SELECT '1g' || (n % 1000), n / 1000 + 1, 'r' || {_ID}, '' FROM numbers WHERE n < 2000",
     "INSERT INTO flows_shapes (name, path) SELECT 'shop/e' || n, 'data.x' FROM numbers WHERE n <= 50",
 )
 

@@ -10,13 +10,18 @@ import pytest
 from celeryflows.clock import TurnedClock
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.intake import send
+from celeryflows.engine.registrar import register_worker
 from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, wake_due
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.signalling import signal
+from celeryflows.engine.throttling import let_in_due
 from celeryflows.engine.turn import take_turn
 from celeryflows.model.events import Event
+from celeryflows.model.limits import Concurrency, Limits, Throttle
 from celeryflows.model.runs import OPEN, Status
+from celeryflows.model.triggers import OnEvent
 from celeryflows.scheduler.crons import fire_due
+from celeryflows.scheduler.doorkeeper import fill_changed, let_in, prune
 from celeryflows.scheduler.sweeper import NoBroker, adopt_orphans, forget_old, resend_lost, route_left
 from celeryflows.store.crons import CronRow
 from celeryflows.store.reports.activity import events_since, runs_since, steps_of
@@ -162,6 +167,47 @@ def test_what_senders_turns_and_the_leader_ask_is_found_by_indexes(filled: Watch
     filled.seen.clear()
     live(filled)
     assert len(filled.seen) > 40
+    assert shown(scanned(filled)) == ""
+
+
+def live_limited(store: WatchedStore) -> None:
+    """What starts, ends, comes back and is cancelled at gates, and what the leader looks for there."""
+    limits = Limits(
+        concurrency=(Concurrency(1, key="event.data.x"), Concurrency(2)), throttle=Throttle(9, "1s", burst=9)
+    )
+    runtime = a_runtime(store, {"limited": lambda ctx: ctx.step.sleep("nap", "1ms")})
+    (flow,) = runtime.flows.values()
+    definition = replace(flow.definition, triggers=(OnEvent("shop/limited"),), limits=limits)
+    runtime.flows = {"limited": replace(flow, definition=definition)}
+    register_worker(runtime)
+    for _ in range(3):
+        send(runtime, [Event("shop/limited", {"x": 1})])
+    send(runtime, [Event("shop/limited", {"x": x}) for x in (1, 2, 3)])
+    (first, *_) = runtime.dispatcher.waiting
+    take_turn(runtime, first.run_id)
+    store.clock.turn(SECOND)
+    wake_due(runtime)
+    with store.connection() as connection:
+        rows = connection.execute("SELECT id FROM flows_runs WHERE held_at >= '1' AND status = 'queued'")
+    cancel(runtime, rows[0][0], "no")
+    for repair in (let_in, fill_changed, let_in_due, prune):
+        repair(runtime)
+    with store.begin() as tx:
+        tx.gate_audit.lines()
+        tx.gate_audit.orphans(SECOND)
+        tx.gate_audit.at_work("w1")
+        tx.throttles.next_due()
+        tx.gates.pop("1g7")
+        tx.gates.pop_many("1g7", 20)
+        tx.gates.hand_on("1g7", 1, ("r0000000007", ""))
+        tx.gates.share_and_take("1g7", ("r", ""), 1)
+        tx.gates.has_line("1g7")
+
+
+def test_what_limits_ask_is_found_by_indexes(filled: WatchedStore) -> None:
+    filled.seen.clear()
+    live_limited(filled)
+    assert len(filled.seen) > 30
     assert shown(scanned(filled)) == ""
 
 
