@@ -6,6 +6,7 @@ from celeryflows.clock import Clock, TurnedClock
 from celeryflows.engine.resume import wake_branches, wake_due
 from celeryflows.engine.runtime import Dispatcher, Runtime
 from celeryflows.engine.starting import Call, start
+from celeryflows.engine.throttling import let_in_due
 from celeryflows.engine.turn import NOT_CLAIMED, TurnEnd, take_turn
 from celeryflows.errors import FlowsError
 from celeryflows.model.runs import Delivery
@@ -62,10 +63,12 @@ class EagerWorld:
             for _ in range(WAKES_BOUND):
                 self._take_turns()
                 with self.runtime.store.connection() as connection:
-                    due = connection.runs.next_wake()
+                    dues = (connection.runs.next_wake(), connection.throttles.next_due())
+                due = min((one for one in dues if one is not None), default=None)
                 if due is None:
                     return
                 self._clock.set(max(due, self._clock.now()))
+                let_in_due(self.runtime)
                 wake_due(self.runtime)
                 wake_branches(self.runtime)
         finally:
