@@ -9,11 +9,11 @@ from celeryflows.store.runs import Held
 
 # From line to line by the primary key: the walk costs as much as there are lines, not as they are long.
 LINES = """
-WITH RECURSIVE g AS (
+WITH RECURSIVE walk AS (
   SELECT (SELECT min(gate) FROM flows_queue) AS gate
-  UNION ALL SELECT (SELECT min(q.gate) FROM flows_queue q WHERE q.gate > g.gate) FROM g WHERE g.gate IS NOT NULL)
-SELECT g.gate, (SELECT count(*) FROM flows_slots s WHERE s.gate = g.gate AND s.run_id IS NOT NULL)
-FROM g WHERE g.gate IS NOT NULL
+  UNION ALL SELECT (SELECT min(q.gate) FROM flows_queue q WHERE q.gate > walk.gate) FROM walk WHERE walk.gate IS NOT NULL)
+SELECT walk.gate, (SELECT count(*) FROM flows_slots s WHERE s.gate = walk.gate AND s.run_id IS NOT NULL)
+FROM walk WHERE walk.gate IS NOT NULL
 """
 
 _KNOWS = "((u.g1 = s.gate AND u.n1 = s.no) OR (u.g2 = s.gate AND u.n2 = s.no))"

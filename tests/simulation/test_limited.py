@@ -18,4 +18,4 @@ def _limited(world: tuple[Sequence[Program], Sequence[Action]]) -> tuple[Sequenc
 
 @pytest.mark.timeout(900)
 def test_one_of_the_limited_runs_works_at_a_time_and_none_is_stuck() -> None:
-    simulations(EXAMPLES // 5, SEED, of=worlds.map(_limited))()
+    simulations(EXAMPLES // 10, SEED, of=worlds.map(_limited))()

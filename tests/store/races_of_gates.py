@@ -25,7 +25,6 @@ from celeryflows.model.triggers import OnEvent
 from celeryflows.scheduler.inline import InlineDispatcher
 from celeryflows.schemas import SchemaRegistry
 from celeryflows.store.database import Store
-from celeryflows.store.gates import SHARE_AND_TAKE, SHARE_UNLESS_LOWERED, TAKE, Gates
 from tests.store.witness import Witness
 
 # One process imports all that is needed, the workers are forked from it: a start costs as good as nothing.
@@ -44,7 +43,7 @@ LIMITS: dict[str, tuple[Concurrency, ...]] = {
 
 @dataclass(frozen=True)
 class Race:
-    """One race: where, by how many, and what happens in it. `broken`: without the locks around slots and lines."""
+    """One race: where, by how many, and what happens in it."""
 
     url: str
     folder: str
@@ -52,7 +51,6 @@ class Race:
     runs: int = 100
     cancels: bool = True
     branches: bool = True
-    broken: bool = False
     seconds: float = 30.0
 
 
@@ -111,33 +109,8 @@ def runtime_of(store: Store, worker: str, race: Race) -> Runtime:
     return runtime
 
 
-def take_the_locks_out() -> None:
-    """Slots and lines as they are, but nobody waits for anybody."""
-    Gates.hold = lambda self, gates: None  # type: ignore[method-assign]
-    Gates.share = lambda self, gate: None  # type: ignore[method-assign]
-    original = Gates.__init__
-
-    def lockless(self: Gates, connection: Any) -> None:
-        original(self, connection)
-        execute = self._execute
-
-        def without(sql: str, **params: Any) -> Any:
-            if sql is SHARE_AND_TAKE:
-                params.pop("lock")
-                sql = TAKE
-            if sql is SHARE_UNLESS_LOWERED:
-                return [(False, None)]
-            return execute(sql, **params)
-
-        self._execute = without  # type: ignore[method-assign]
-
-    Gates.__init__ = lockless  # type: ignore[method-assign]
-
-
 def work(race: Race, worker: str) -> None:
     """One worker: send its share, then take whatever turn there is, until all runs have ended."""
-    if race.broken:
-        take_the_locks_out()
     dice = random.Random(worker)
     store = Store(race.url)
     runtime = runtime_of(store, worker, race)

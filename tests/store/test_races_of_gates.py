@@ -1,21 +1,30 @@
 """Gates under racing workers: never over, nobody stuck, no deadlock; a witness outside the database counts."""
 
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from celeryflows.engine.passage import Passage
+from celeryflows.flow_control.gates import Gate, GateBook, GateLimit
 from celeryflows.scheduler.doorkeeper import audit, let_in
+from celeryflows.store.branches import Unit
 from celeryflows.store.database import Store
-from tests.store.making import rows_of
+from celeryflows.store.gates import TAKE, Gates
+from tests.store.making import FLOW, rows_of
 from tests.store.races_of_gates import LIMITS, Race, play, runtime_of, work
 from tests.store.witness import Witness
 from tests.waiting import eventually
 
 
-def beside_the_line(store: Store, race: Race) -> int:
-    """What the audit finds: lines beside free slots, slots that belong to nobody."""
-    return audit(runtime_of(store, "leader", race))
+@pytest.fixture
+def postgres(migrated_postgres: str) -> Iterator[Store]:
+    store = Store(migrated_postgres)
+    yield store
+    store.dispose()
 
 
 def nothing_is_wrong(store: Store, race: Race, *, kills: int = 0) -> None:
@@ -50,29 +59,56 @@ def test_workers_killed_at_any_point_leave_no_limit_exceeded(store: Store, migra
     nothing_is_wrong(store, race, kills=3)
 
 
-def test_two_limits_each_from_eight_processes_do_not_deadlock(migrated_postgres: str, tmp_path: Path) -> None:
-    store = Store(migrated_postgres)
-    try:
-        flows = ("nested", "crossing", "shared", "sharing")
-        nothing_is_wrong(store, race_of(store, migrated_postgres, tmp_path, workers=8, runs=20, flows=flows))
-    finally:
-        store.dispose()
+def test_two_limits_each_from_eight_processes_do_not_deadlock(
+    postgres: Store, migrated_postgres: str, tmp_path: Path
+) -> None:
+    flows = ("nested", "crossing", "shared", "sharing")
+    nothing_is_wrong(postgres, race_of(postgres, migrated_postgres, tmp_path, workers=8, runs=20, flows=flows))
 
 
-def test_without_the_locks_somebody_waits_beside_a_free_slot(migrated_postgres: str, tmp_path: Path) -> None:
-    store = Store(migrated_postgres)
-    try:
-        found = 0
-        for _ in range(5):
-            race = Race(migrated_postgres, str(tmp_path), ("hot",), 60, broken=True, branches=False, seconds=6)
-            runtime_of(store, "leader", race)
-            play(race, store, 4)
-            found += beside_the_line(store, race)
-            if found:
-                break
-        assert found > 0
-    finally:
-        store.dispose()
+BOOK = GateBook({}, {"0" * 26: 1})
+GATE = Gate(f"1{'0' * 26}one", GateLimit("0" * 26, 1, FLOW, None, 1), None)
+
+
+def entered(store: Store, run: str) -> str | None:
+    """Where a unit stands that enters the gate: None inside, else the gate at which it waits."""
+    with store.begin() as tx:
+        passage = Passage(tx, BOOK)
+        traveller = passage.start((run, ""), [GATE])
+        passage.go()
+    return traveller.held_at
+
+
+def one_leaves_as_another_enters(store: Store) -> str | None:
+    """Where who enters comes to stand while the one inside has left, and not committed yet."""
+    assert entered(store, "first") is None
+    with ThreadPoolExecutor(1) as pool:
+        with store.begin() as tx:
+            passage = Passage(tx, BOOK)
+            passage.leave(("first", ""), [GATE.name], [1])
+            passage.go()
+            entering = pool.submit(entered, store, "second")
+            with suppress(TimeoutError):
+                entering.result(1)
+        return entering.result(20)
+
+
+def test_who_enters_waits_for_one_who_leaves_and_takes_the_slot(postgres: Store) -> None:
+    assert one_leaves_as_another_enters(postgres) is None
+
+
+def test_without_the_locks_who_enters_would_wait_beside_a_free_slot(
+    postgres: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(self: Gates, gate: str, unit: Unit, most: int) -> int | None:
+        rows = self._execute(TAKE, gate=gate, run=unit[0], branch=unit[1], most=most)
+        return rows[0][0] if rows else None
+
+    monkeypatch.setattr(Gates, "hold", lambda *_: None)
+    monkeypatch.setattr(Gates, "share_and_take", take)
+    monkeypatch.setattr(Gates, "share_unless_lowered", lambda *_: False)
+    assert one_leaves_as_another_enters(postgres) == GATE.name
+    assert rows_of(postgres, "SELECT run_id FROM flows_slots WHERE run_id IS NOT NULL") == []
 
 
 @pytest.mark.slow
