@@ -11,7 +11,8 @@ from celeryflows.store.runs import Held
 LINES = """
 WITH RECURSIVE walk AS (
   SELECT (SELECT min(gate) FROM flows_queue) AS gate
-  UNION ALL SELECT (SELECT min(q.gate) FROM flows_queue q WHERE q.gate > walk.gate) FROM walk WHERE walk.gate IS NOT NULL)
+  UNION ALL
+  SELECT (SELECT min(q.gate) FROM flows_queue q WHERE q.gate > walk.gate) FROM walk WHERE walk.gate IS NOT NULL)
 SELECT walk.gate, (SELECT count(*) FROM flows_slots s WHERE s.gate = walk.gate AND s.run_id IS NOT NULL)
 FROM walk WHERE walk.gate IS NOT NULL
 """
