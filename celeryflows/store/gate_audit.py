@@ -29,10 +29,10 @@ LIMIT :most
 """
 _HOLDS = "u.ended_at IS NOT NULL AND (u.n1 IS NOT NULL OR u.n2 IS NOT NULL OR u.held_at IS NOT NULL)"
 _ORPHANS = f"""
-SELECT u.id, u.turn, COALESCE(u.worker, ''), COALESCE(u.claim_tok, 0), u.path, u.carrier FROM (
+SELECT ended.id, ended.turn, COALESCE(ended.worker, ''), COALESCE(ended.claim_tok, 0), ended.path, ended.carrier FROM (
   SELECT id, turn, worker, claim_tok, '' AS path, '' AS carrier FROM flows_runs u WHERE {_HOLDS}
-  UNION ALL SELECT run_id, turn, worker, claim_tok, path, carrier FROM flows_branches u WHERE {_HOLDS}) AS u
-LEFT JOIN flows_workers w ON w.id = u.worker WHERE true
+  UNION ALL SELECT run_id, turn, worker, claim_tok, path, carrier FROM flows_branches u WHERE {_HOLDS}) AS ended
+LEFT JOIN flows_workers w ON w.id = ended.worker WHERE true
 """
 
 
@@ -78,7 +78,7 @@ class GateAudit(Verbs):
     def orphans(self, silence: int, limit: int = 200) -> list[Held]:
         """Ended units that hold something yet and whose worker has not beaten for so long; of none: at once."""
         rows = self._execute(
-            f"{_ORPHANS} AND (u.worker IS NULL OR w.id IS NULL OR w.beat_at <= {{now}} - :silence) LIMIT :most",
+            f"{_ORPHANS} AND (ended.worker IS NULL OR w.id IS NULL OR w.beat_at <= {{now}} - :silence) LIMIT :most",
             silence=silence,
             most=limit,
         )
@@ -86,7 +86,7 @@ class GateAudit(Verbs):
 
     def at_work(self, worker: str) -> list[Held]:
         """Ended units that a worker may be at work on, and that hold something yet."""
-        return [Held(*row) for row in self._execute(f"{_ORPHANS} AND u.worker = :worker", worker=worker)]
+        return [Held(*row) for row in self._execute(f"{_ORPHANS} AND ended.worker = :worker", worker=worker)]
 
     def idle(self, limit: int = 200) -> list[str]:
         """Gates that were not looked at for an hour."""
