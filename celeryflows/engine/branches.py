@@ -5,6 +5,7 @@ from dataclasses import replace
 from celeryflows.durations import SECOND
 from celeryflows.engine.branch_journal import BranchJournal
 from celeryflows.engine.branch_values import pack
+from celeryflows.engine.carrier import Carrier
 from celeryflows.engine.conclusion import (
     Conclusion,
     bounded,
@@ -32,13 +33,16 @@ class EndedBefore(Exception):
     """Our own commit ended the branch; its reply was lost. Takes the second try back."""
 
 
-def claim_branch(connection: Connection, worker: str, unit: Unit, token: int, *, again: bool) -> Claim | None:
+def claim_branch(
+    connection: Connection, worker: str, unit: Unit, token: int, carrier: Carrier, *, again: bool
+) -> Claim | None:
     """Take a branch's next turn, as its run's is taken; `again` after a try whose reply was lost."""
     run_id, path = unit
-    facts = connection.runs.facts(run_id, worker)
+    facts = carrier.facts or connection.runs.facts(run_id, worker)
     if facts is None:
         return None
-    made = connection.branches.claim(facts, path, token, carrier=path)
+    carrier.facts = facts
+    made = connection.branches.claim(facts, path, token, carrier=carrier.path)
     return made or (connection.branches.claimed(facts, path, token) if again else None)
 
 
@@ -120,12 +124,17 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
             tx.waits.close_below(claim.run_id, claim.path)
         return _resume_parent(tx, (claim.run_id, claim.path), state)
 
+    if not has_more and connection.repeat(lambda: connection.branches.end_among(claim, status, value, error)):
+        return
     try:
         deliveries = connection.transact(work)
     except EndedBefore:
         # Whether it was the last one nobody told us; a message too many claims nothing.
         deliveries = [replace(claim.delivery, branch=parent_of(claim.path))]
-    if deliveries:
+    carrier = journal.recorder.carrier
+    if deliveries and carrier is not None:
+        carrier.resume(deliveries)
+    elif deliveries:
         runtime.dispatcher.send_runs(deliveries)
 
 

@@ -1,11 +1,13 @@
 """How a turn's outcome is written: suspend, finish, fail, hand back. Each in one transaction, messages after it."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from celeryflows.codec import dumps
 from celeryflows.engine import telling
+from celeryflows.engine.carrier import first_of
 from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import completed_event, failed_event, told
 from celeryflows.engine.failures import failure_of, failure_text, is_final
@@ -17,6 +19,7 @@ from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.waiting import Pending
 from celeryflows.errors import BoundExceeded, FlowsError, LostTurn, TurnCancelled
 from celeryflows.ids import derived_id
+from celeryflows.model.branches import NewGroup
 from celeryflows.model.events import RUN_COMPLETED, RUN_FAILED, StoredEvent
 from celeryflows.model.runs import Status
 from celeryflows.model.waits import OpenWait, WaitSpec
@@ -52,13 +55,14 @@ def hand_back(runtime: Runtime, connection: Connection, claim: Claim) -> None:
 
 def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) -> bool:
     """running -> suspended until the first of what is pending; False when one of it has come already."""
-    claim = recorder.claim
+    claim, carrier = recorder.claim, recorder.carrier
     wake = min((p.row.due for p in pending if p.row.due is not None), default=None)
     fresh = [p.wait for p in pending if p.wait is not None and not p.armed]
     armed = [p.row.key for p in pending if p.armed and p.group is None]
     groups = [p.group for p in pending if p.group is not None]
     opened = [p.group for p in pending if p.group is not None and not p.armed]
     openings = Openings(recorder, pending)
+    first = _first_branch(recorder, opened) if len(pending) == 1 else None
     tries = 0
 
     def work(tx: Connection) -> bool:
@@ -72,7 +76,7 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
             return suspended_before(tx, claim)
         tx.steps.put([p.row for p in pending])
         for group in opened:
-            tx.groups.open(claim.run_id, claim.path, group)
+            tx.groups.open(claim.run_id, claim.path, group, first, carrier=carrier.path if carrier is not None else "")
         answered = _arm(runtime, tx, claim, pending) | openings.open(tx, again=tries > 1)
         if (
             answered
@@ -89,11 +93,22 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     openings.send_off()
     if suspended and not claim.path:
         telling.suspended(claim, recorder.now(), wake)
-        tell_suspended(runtime, recorder.connection, claim.run_id)
+        if first is None:
+            tell_suspended(runtime, recorder.connection, claim.run_id)
     if opened:
-        paths = [path for group in opened for path in group.branches]
-        runtime.dispatcher.send_runs([replace(claim.delivery, branch=path) for path in paths])
+        branches = [replace(claim.delivery, branch=path) for group in opened for path in group.branches]
+        if carrier is not None and suspended:
+            carrier.open(branches, first)
+        else:
+            runtime.dispatcher.send_runs(branches)
     return suspended
+
+
+def _first_branch(recorder: Recorder, opened: Sequence[NewGroup]) -> Claim | None:
+    """Who opens a group takes its first branch on at once."""
+    if recorder.carrier is None or not opened:
+        return None
+    return first_of(recorder.claim, opened[0].branches[0], random.getrandbits(62))
 
 
 def _lock_waits(tx: Connection, waits: Sequence[WaitSpec], signals: Sequence[int]) -> None:

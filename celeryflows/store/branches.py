@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from celeryflows.model.branches import group_of
 from celeryflows.model.runs import Delivery
 from celeryflows.store.executor import Row, Verbs
 from celeryflows.store.runs import Claim, Held
@@ -26,6 +27,16 @@ RETURNING path
 END = f"""
 UPDATE flows_branches SET status = :status, worker = NULL, ended_at = {{now}}, value = :value, error = :error {_FENCE}
 RETURNING path
+"""
+
+# Where a statement may hold several that write: all branches but the last end in one. The group's row comes first.
+END_AMONG = f"""
+WITH its AS MATERIALIZED (SELECT run_id, path FROM flows_groups WHERE run_id = :id AND path = :group
+    AND state = 'open' AND kind = 'parallel' AND remaining > 1 FOR UPDATE),
+  mine AS (UPDATE flows_branches SET status = :status, worker = NULL, ended_at = {{now}}, value = :value,
+    error = :error {_FENCE} AND EXISTS (SELECT 1 FROM its) RETURNING run_id)
+UPDATE flows_groups SET remaining = remaining - 1 FROM mine
+WHERE flows_groups.run_id = mine.run_id AND flows_groups.path = :group RETURNING remaining
 """
 
 _MEMOS = (
@@ -95,6 +106,23 @@ class Branches(Verbs):
     def end(self, claim: Claim, status: str, value: str | None, error: str | None) -> bool:
         """running -> completed or failed; False when the turn is no longer ours."""
         return bool(self._execute(END, **_fence(claim), status=status, value=value, error=error))
+
+    def end_among(self, claim: Claim, status: str, value: str | None, error: str | None) -> bool:
+        """As `end`, and counted in its group, in one statement of its own; False where that cannot be."""
+        if not self._connection.dialect.has_writing_ctes:
+            return False
+        group = group_of(claim.path)
+        return bool(self._execute(END_AMONG, **_fence(claim), group=group, status=status, value=value, error=error))
+
+    def unclaimed(self, run_id: str, group: str) -> list[str]:
+        """Queued branches of the group, by position."""
+        rows = self._execute(
+            "SELECT path FROM flows_branches WHERE run_id = :run AND status = 'queued' AND group_path = :group "
+            "ORDER BY idx",
+            run=run_id,
+            group=group,
+        )
+        return [row[0] for row in rows]
 
     def hand_back(self, claim: Claim) -> Delivery | None:
         """running -> queued without counting a loss."""
@@ -244,16 +272,6 @@ class Branches(Verbs):
             path=claim.path,
         )
         return Standing(*rows[0]) if rows else None
-
-    def next_unclaimed(self, run_id: str, group: str) -> str | None:
-        """A queued branch of the group, the first by position."""
-        rows = self._execute(
-            "SELECT path FROM flows_branches WHERE run_id = :run AND status = 'queued' AND group_path = :group "
-            "ORDER BY idx LIMIT 1",
-            run=run_id,
-            group=group,
-        )
-        return rows[0][0] if rows else None
 
     def _queue(self, condition: str, units: Sequence[Unit]) -> list[Delivery]:
         queued: list[Unit] = []

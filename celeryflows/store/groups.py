@@ -6,6 +6,7 @@ from celeryflows.codec import check_open
 from celeryflows.model.branches import NewGroup, index_of
 from celeryflows.model.runs import Status
 from celeryflows.store.executor import Verbs
+from celeryflows.store.runs import Claim
 
 OPEN, DONE, WON = "open", "done", "won"
 
@@ -18,6 +19,18 @@ OPEN_BRANCHES = """
 INSERT INTO flows_branches (run_id, path, group_path, parent_path, idx, status, created_at, sent_at)
 SELECT :run, CAST(:path AS varchar) || '[' || each.value || ']', :path, :parent, CAST(each.value AS integer), 'queued',
   {now}, {now} FROM {each_text:numbers} WHERE true ON CONFLICT DO NOTHING
+"""
+
+# Whoever opens the group has the first one at once: when its process dies, it is found like any that runs.
+OPEN_WITH_FIRST = """
+INSERT INTO flows_branches (run_id, path, group_path, parent_path, idx, status, created_at, sent_at,
+  turn, worker, claim_tok, carrier, started_at)
+SELECT :run, CAST(:path AS varchar) || '[' || each.value || ']', :path, :parent, CAST(each.value AS integer),
+  CASE WHEN each.value = '0' THEN 'running' ELSE 'queued' END, {now}, {now},
+  CASE WHEN each.value = '0' THEN 1 ELSE 0 END, CASE WHEN each.value = '0' THEN CAST(:worker AS varchar) END,
+  CASE WHEN each.value = '0' THEN CAST(:token AS bigint) END, CAST(:carrier AS varchar),
+  CASE WHEN each.value = '0' THEN {now} END
+FROM {each_text:numbers} WHERE true ON CONFLICT DO NOTHING
 """
 
 ARRIVE = """
@@ -65,11 +78,18 @@ class GroupStanding:
 class Groups(Verbs):
     """The verbs of groups."""
 
-    def open(self, run_id: str, parent: str, group: NewGroup) -> None:
-        """Write a group and its branches, queued, or leave them as they stand; in the suspension of its parent."""
+    def open(self, run_id: str, parent: str, group: NewGroup, first: Claim | None = None, *, carrier: str = "") -> None:
+        """Write a group and its branches, or leave them as they stand; in the suspension of its parent.
+
+        All are queued, but the one that `first` claims, whose turn the message of `carrier` carries.
+        """
         self._execute(OPEN_GROUP, run=run_id, path=group.path, kind=group.kind, count=group.count)
-        numbers = self._array([str(number) for number in range(group.count)])
-        self._execute(OPEN_BRANCHES, run=run_id, path=group.path, parent=parent, numbers=numbers)
+        words = {"run": run_id, "path": group.path, "parent": parent}
+        words["numbers"] = self._array([str(number) for number in range(group.count)])
+        if first is None:
+            self._execute(OPEN_BRANCHES, **words)
+        else:
+            self._execute(OPEN_WITH_FIRST, **words, worker=first.worker, token=first.token, carrier=carrier)
 
     def arrive(self, run_id: str, group: str, branch: str) -> str | None:
         """A branch ends: how the group stands with it, None when it was over before. Locks the group (class 3)."""

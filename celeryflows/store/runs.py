@@ -19,6 +19,9 @@ WHERE flows_runs.id = :id AND status = 'queued' AND held_at IS NULL {its_trigger
 RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}
 """
 
+# In the delivery that made it ready: it came by no message, and tells nothing of how long those take.
+CLAIM_CARRIED = CLAIM.replace("wake_at = NULL,", "wake_at = NULL, sent_at = NULL,")
+
 FACTS = """
 SELECT turn, flow, version, attempt, lost, started_at, {now}, message, origin, e.id, e.ext_id, e.name, e.data, e.ts, e.v
 FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id WHERE flows_runs.id = :id
@@ -158,9 +161,9 @@ class Runs(Verbs):
         for sql, rows in kinds.items():
             self._insert(sql, rows, NUMBERS)
 
-    def claim(self, run_id: str, worker: str, token: int) -> Claim | None:
-        """Take the next turn; None when there is nothing to claim."""
-        rows = self._execute(CLAIM, id=run_id, worker=worker, token=token)
+    def claim(self, run_id: str, worker: str, token: int, *, carried: bool = False) -> Claim | None:
+        """Take the next turn; None when there is nothing to claim. `carried`: without a message of its own."""
+        rows = self._execute(CLAIM_CARRIED if carried else CLAIM, id=run_id, worker=worker, token=token)
         return _claim(run_id, worker, token, rows)
 
     def claimed(self, run_id: str, worker: str, token: int) -> Claim | None:
