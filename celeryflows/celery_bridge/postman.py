@@ -49,36 +49,51 @@ class Batch:
 
 
 class Postman:
-    """A thread that sends what is due; started at first use, anew in each process."""
+    """Sends what is due, in a thread that is started at first use; each process has its own."""
 
     def __init__(self) -> None:
-        self._pid = 0
-        self._batches: list[Batch] = []
-        self._call = threading.Condition()
+        self._rounds: dict[int, _Round] = {}
 
     def watch(self, batch: Batch) -> None:
         """Send the batch when it is due."""
-        if self._pid != os.getpid():
-            self._start()
-        with self._call:
+        pid = os.getpid()
+        # Made at once for all threads; what a fork brought along is another process's.
+        (self._rounds.get(pid) or self._rounds.setdefault(pid, _Round())).add(batch)
+
+
+class _Round:
+    """The batches of one process, and the thread that looks after them."""
+
+    def __init__(self) -> None:
+        self._batches: list[Batch] = []
+        self._changed = threading.Condition()
+        self._wakes: float | None = None
+        self._is_started = False
+
+    def add(self, batch: Batch) -> None:
+        with self._changed:
+            if not self._is_started:
+                self._is_started = True
+                threading.Thread(target=self._run, name="celeryflows-postman", daemon=True).start()
             if batch not in self._batches:
                 self._batches.append(batch)
-            self._call.notify()
-
-    def _start(self) -> None:
-        self._call = threading.Condition()
-        self._batches = []
-        self._pid = os.getpid()
-        threading.Thread(target=self._run, name="celeryflows-postman", daemon=True).start()
+            if self._wakes is None or (batch.due is not None and batch.due < self._wakes):
+                self._changed.notify()
 
     def _run(self) -> None:
         while True:
-            now = time.monotonic()
-            with self._call:
-                self._batches = [batch for batch in self._batches if batch.due is not None]
-                late = [batch for batch in self._batches if batch.due is not None and batch.due <= now]
-                if not late:
-                    dues = [batch.due for batch in self._batches if batch.due is not None]
-                    self._call.wait(max(0.0, min(dues) - now) if dues else None)
-            for batch in late:
+            for batch in self._late():
                 batch.release()
+
+    def _late(self) -> list[Batch]:
+        """Those that are due; waits until some may be."""
+        with self._changed:
+            now = time.monotonic()
+            dues = {batch: due for batch in self._batches if (due := batch.due) is not None}
+            self._batches = list(dues)
+            late = [batch for batch, due in dues.items() if due <= now]
+            if not late:
+                self._wakes = min(dues.values(), default=None)
+                self._changed.wait(None if self._wakes is None else self._wakes - now)
+                self._wakes = now
+            return late

@@ -1,6 +1,7 @@
 """How a branch's turn ends: its value or error goes to its row, the last one resumes whoever opened the group."""
 
 from dataclasses import replace
+from typing import Literal
 
 from celeryflows.durations import SECOND
 from celeryflows.engine.branch_journal import BranchJournal
@@ -21,7 +22,7 @@ from celeryflows.engine.units import lock_units, queue_units
 from celeryflows.errors import BoundExceeded, FlowsError, NondeterminismError
 from celeryflows.model.branches import group_of, parent_of
 from celeryflows.model.runs import Delivery, Status
-from celeryflows.store.branches import Unit
+from celeryflows.store.branches import Following, Unit
 from celeryflows.store.connection import Connection
 from celeryflows.store.groups import DONE, WON
 from celeryflows.store.runs import Claim
@@ -111,10 +112,11 @@ def _ended(runtime: Runtime, flow: Flow, journal: BranchJournal, outcome: Conclu
 
 
 def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: str | None, error: str | None) -> None:
-    claim, connection = journal.recorder.claim, journal.recorder.connection
+    claim, connection, carrier = journal.recorder.claim, journal.recorder.connection, journal.recorder.carrier
     has_more = journal.has_branches or bool(journal.pending) or journal.has_open_waits
+    following = carrier.following() if carrier is not None else Following()
 
-    def work(tx: Connection) -> list[Delivery]:
+    def work(tx: Connection) -> tuple[list[Delivery], Claim | None]:
         state = _arrive(tx, (claim.run_id, claim.path))
         if not tx.branches.end(claim, status, value, error):
             check_own_end(tx, claim)
@@ -122,20 +124,70 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
         if has_more:
             tx.branches.cancel_below(claim.run_id, f"{claim.path}/")
             tx.waits.close_below(claim.run_id, claim.path)
-        return _resume_parent(tx, (claim.run_id, claim.path), state)
+        deliveries = _resume_parent(tx, (claim.run_id, claim.path), state)
+        return deliveries, _take_on(tx, claim, carrier, deliveries, following)
 
-    if not has_more and connection.repeat(lambda: connection.branches.end_among(claim, status, value, error)):
+    if not has_more and (among := _end_among(journal, status, value, error, following)) is not None:
+        _go_on(runtime, journal, [], among if isinstance(among, Claim) else None)
         return
     try:
-        deliveries = connection.transact(work)
+        deliveries, taken = connection.transact(work)
     except EndedBefore:
-        # Whether it was the last one nobody told us; a message too many claims nothing.
-        deliveries = [replace(claim.delivery, branch=parent_of(claim.path))]
+        deliveries, taken = _after_own_end(connection, claim, following)
+    _go_on(runtime, journal, deliveries, taken)
+
+
+def _end_among(
+    journal: BranchJournal, status: Status, value: str | None, error: str | None, following: Following
+) -> Claim | Literal[True] | None:
+    claim, connection = journal.recorder.claim, journal.recorder.connection
+    return connection.repeat(lambda: connection.branches.end_among(claim, status, value, error, following))
+
+
+def _go_on(runtime: Runtime, journal: BranchJournal, deliveries: list[Delivery], taken: Claim | None) -> None:
+    """After the commit: by this delivery, or by a message to who opened the group."""
     carrier = journal.recorder.carrier
-    if deliveries and carrier is not None:
-        carrier.resume(deliveries)
+    if carrier is None:
+        if deliveries:
+            runtime.dispatcher.send_runs(deliveries)
     elif deliveries:
-        runtime.dispatcher.send_runs(deliveries)
+        carrier.resume(deliveries[0], taken, after=group_of(journal.recorder.claim.path))
+    elif taken is not None:
+        carrier.follow(taken)
+
+
+def _take_on(
+    tx: Connection, claim: Claim, carrier: Carrier | None, deliveries: list[Delivery], following: Following
+) -> Claim | None:
+    """Claim what the delivery goes on with, in the transaction that ends a branch: who opened the group, when it was
+    the last one, else the branch that follows."""
+    if carrier is None or carrier.facts is None:
+        return None
+    for parent in deliveries:
+        if not carrier.takes(parent):
+            return None
+        if parent.branch:
+            return tx.branches.claim(carrier.facts, parent.branch, following.token, carrier.path)
+        return tx.runs.claim(claim.run_id, claim.worker, following.token, carried=True)
+    # Elsewhere a branch behind our own may be locked by who waits for ours.
+    if following.path and tx.dialect.has_one_writer:
+        return tx.branches.claim(claim, following.path, following.token, carrier.path)
+    return None
+
+
+def _after_own_end(connection: Connection, claim: Claim, following: Following) -> tuple[list[Delivery], Claim | None]:
+    """Our own commit had ended the branch, and its reply was lost: what it claimed by the same token."""
+    parent = replace(claim.delivery, branch=parent_of(claim.path))
+
+    def look() -> Claim | None:
+        units = (following.path, parent.branch)
+        found = (connection.branches.claimed(claim, path, following.token) for path in units if path)
+        taken = next((one for one in found if one is not None), None)
+        return taken or connection.runs.claimed(claim.run_id, claim.worker, following.token)
+
+    taken = connection.repeat(look)
+    # Whether it was the last one nobody told us; a message too many claims nothing.
+    return ([] if taken is not None and taken.path == following.path != "" else [parent]), taken
 
 
 def fail_lost_branch(runtime: Runtime, unit: Unit, error: str) -> None:

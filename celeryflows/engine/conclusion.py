@@ -62,11 +62,12 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     groups = [p.group for p in pending if p.group is not None]
     opened = [p.group for p in pending if p.group is not None and not p.armed]
     openings = Openings(recorder, pending)
-    first = _first_branch(recorder, opened) if len(pending) == 1 else None
+    carries = carrier is not None and bool(opened) and carrier.may_go_on
+    first = _first_branch(recorder, opened[0]) if carries and len(pending) == 1 else None
     tries = 0
 
     def work(tx: Connection) -> bool:
-        nonlocal tries
+        nonlocal tries, first
         tries += 1
         # A second try may find the waits that the first one armed and answered, when only its reply was lost.
         known = armed if tries == 1 else [p.row.key for p in pending if p.waits and p.group is None]
@@ -75,13 +76,15 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         if not tx.unit(claim).suspend(claim, wake, claim.attempt):
             return suspended_before(tx, claim)
         tx.steps.put([p.row for p in pending])
+        stood = [group.path for group in groups if group not in opened]
         for group in opened:
-            tx.groups.open(claim.run_id, claim.path, group, first, carrier=carrier.path if carrier is not None else "")
+            if not tx.groups.open(claim.run_id, claim.path, group, first, carrier=carrier.path if carrier else ""):
+                stood, first = [*stood, group.path], None
         answered = _arm(runtime, tx, claim, pending) | openings.open(tx, again=tries > 1)
         if (
             answered
             or (known and tx.waits.settled(claim.run_id, known))
-            or (groups and tx.groups.settled(claim.run_id, [group.path for group in groups]))
+            or (stood and tx.groups.settled(claim.run_id, stood))
         ):
             # What it waits for came first: the turn stays ours, and the handler goes on at once.
             tx.unit(claim).resume_own(claim)
@@ -97,18 +100,18 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
             tell_suspended(runtime, recorder.connection, claim.run_id)
     if opened:
         branches = [replace(claim.delivery, branch=path) for group in opened for path in group.branches]
-        if carrier is not None and suspended:
+        if carrier is not None and carries and suspended:
+            # They may be over in a moment, and the run with them.
+            carrier.owes_word = first is not None and not claim.path
             carrier.open(branches, first)
         else:
             runtime.dispatcher.send_runs(branches)
     return suspended
 
 
-def _first_branch(recorder: Recorder, opened: Sequence[NewGroup]) -> Claim | None:
+def _first_branch(recorder: Recorder, group: NewGroup) -> Claim:
     """Who opens a group takes its first branch on at once."""
-    if recorder.carrier is None or not opened:
-        return None
-    return first_of(recorder.claim, opened[0].branches[0], random.getrandbits(62))
+    return first_of(recorder.claim, group.branches[0], random.getrandbits(62), recorder.heard)
 
 
 def _lock_waits(tx: Connection, waits: Sequence[WaitSpec], signals: Sequence[int]) -> None:

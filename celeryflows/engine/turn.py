@@ -55,25 +55,38 @@ def never() -> bool:
     return False
 
 
-def take_turn(runtime: Runtime, run_id: str, must_yield: Callable[[], bool] = never, *, branch: str = "") -> TurnEnd:
+def always() -> bool:
+    """A delivery that may take on what it opens."""
+    return True
+
+
+def take_turn(
+    runtime: Runtime,
+    run_id: str,
+    must_yield: Callable[[], bool] = never,
+    *,
+    branch: str = "",
+    may_carry: Callable[[], bool] = always,
+) -> TurnEnd:
     """Take the next turn of the run, or of its branch, if there is one to take; and, of a group that it opens, the
     turns that nobody else has taken, so that what is over in a moment needs no further message.
 
-    `must_yield` is asked at each step boundary: True hands the turn back to the queue. Returns NOT_CLAIMED when there
-    is nothing to claim; `status` CANCELLED or None (lost) tells that this turn changed nothing.
+    `must_yield` is asked at each step boundary: True hands the turn back to the queue; `may_carry` before each further
+    turn: False leaves it to a message. Returns NOT_CLAIMED when there is nothing to claim; `status` CANCELLED or None
+    (lost) tells that this turn changed nothing.
     """
-    carrier = Carrier(runtime, branch)
+    carrier = Carrier(runtime, branch, lambda: may_carry() and not must_yield())
     with runtime.store.connection() as connection:
         end = _take(runtime, connection, (run_id, branch), carrier, must_yield)
-        if not carrier.is_loaded:
+        if not carrier.has_more:
             return end
         with carrier:
-            while carrier.is_loaded and not must_yield():
+            while carrier.is_loaded:
                 path, claim = carrier.next()
-                one = _take(runtime, connection, (run_id, path), carrier, must_yield, claim, carried=True)
+                one = _take(runtime, connection, (run_id, path), carrier, must_yield, claim)
                 if path == branch and one.status is not None:
                     end = one
-        if end.status is Status.SUSPENDED and not branch:
+        if carrier.owes_word:
             tell_suspended(runtime, connection, run_id)
         return end
 
@@ -85,12 +98,10 @@ def _take(
     carrier: Carrier,
     must_yield: Callable[[], bool],
     claim: Claim | None = None,
-    *,
-    carried: bool = False,
 ) -> TurnEnd:
     token = claim.token if claim is not None else random.getrandbits(62)
     try:
-        claim = claim or _claim(runtime, connection, unit, token, carrier, carried=carried)
+        claim = claim or _claim(runtime, connection, unit, token, carrier)
         if claim is None:
             return NOT_CLAIMED
         return _run_claimed(runtime, connection, claim, carrier, must_yield)
@@ -101,9 +112,7 @@ def _take(
         return TurnEnd(Status.QUEUED) if units.shelve(unit[0], token) else NOT_CLAIMED
 
 
-def _claim(
-    runtime: Runtime, connection: Connection, unit: Unit, token: int, carrier: Carrier, *, carried: bool
-) -> Claim | None:
+def _claim(runtime: Runtime, connection: Connection, unit: Unit, token: int, carrier: Carrier) -> Claim | None:
     run_id, branch = unit
     tries = 0
 
@@ -112,7 +121,7 @@ def _claim(
         tries += 1
         if branch:
             return claim_branch(connection, runtime.worker, unit, token, carrier, again=tries > 1)
-        made = connection.runs.claim(run_id, runtime.worker, token, carried=carried)
+        made = connection.runs.claim(run_id, runtime.worker, token)
         # A reply that was lost may have been a claim that was made; asked after, for its commit may be under way yet.
         return made or (connection.runs.claimed(run_id, runtime.worker, token) if tries > 1 else None)
 

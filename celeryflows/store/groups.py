@@ -12,7 +12,7 @@ OPEN, DONE, WON = "open", "done", "won"
 
 OPEN_GROUP = """
 INSERT INTO flows_groups (run_id, path, kind, state, remaining, began)
-VALUES (:run, :path, :kind, 'open', :count, {now}) ON CONFLICT DO NOTHING
+VALUES (:run, :path, :kind, 'open', :count, {now}) ON CONFLICT DO NOTHING RETURNING path
 """
 
 OPEN_BRANCHES = """
@@ -78,18 +78,20 @@ class GroupStanding:
 class Groups(Verbs):
     """The verbs of groups."""
 
-    def open(self, run_id: str, parent: str, group: NewGroup, first: Claim | None = None, *, carrier: str = "") -> None:
-        """Write a group and its branches, or leave them as they stand; in the suspension of its parent.
+    def open(self, run_id: str, parent: str, group: NewGroup, first: Claim | None = None, *, carrier: str = "") -> bool:
+        """Write a group and its branches, in the suspension of its parent; False leaves them as they stand.
 
         All are queued, but the one that `first` claims, whose turn the message of `carrier` carries.
         """
-        self._execute(OPEN_GROUP, run=run_id, path=group.path, kind=group.kind, count=group.count)
+        if not self._execute(OPEN_GROUP, run=run_id, path=group.path, kind=group.kind, count=group.count):
+            return False
         words = {"run": run_id, "path": group.path, "parent": parent}
         words["numbers"] = self._array([str(number) for number in range(group.count)])
         if first is None:
             self._execute(OPEN_BRANCHES, **words)
         else:
             self._execute(OPEN_WITH_FIRST, **words, worker=first.worker, token=first.token, carrier=carrier)
+        return True
 
     def arrive(self, run_id: str, group: str, branch: str) -> str | None:
         """A branch ends: how the group stands with it, None when it was over before. Locks the group (class 3)."""

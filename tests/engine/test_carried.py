@@ -121,7 +121,9 @@ def test_a_branchs_delivery_goes_on_with_outer_branches_but_never_with_the_run(
     assert world.only_run().output == [[1, 2]]
 
 
-def test_a_process_that_dies_in_the_first_branch_leaves_none_without_a_worker(world: World, messages: Messages) -> None:
+def test_a_process_that_dies_in_the_first_branch_leaves_none_without_a_worker(
+    world: World, messages: Messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Killed(BaseException):
         pass
 
@@ -136,10 +138,11 @@ def test_a_process_that_dies_in_the_first_branch_leaves_none_without_a_worker(wo
         return n
 
     run_id = started(world, handler)
-    with monkeypatch.context() as dying, pytest.raises(Killed):
+    with monkeypatch.context() as dying:
         # The messages that wait die with it.
         dying.setattr(Kept, "release", lambda self: None)
-        take_turn(world.runtime, run_id)
+        with pytest.raises(Killed):
+            take_turn(world.runtime, run_id)
     assert messages.branches == [""]
     with world.store.connection() as connection:
         (held,) = connection.branches.of_worker(world.runtime.worker)
