@@ -87,6 +87,96 @@ def test_a_worker_that_stops_leaves_the_rest_to_messages(world: World, messages:
     assert (world.only_run().status, done) == (Status.COMPLETED, [0, 1, 2, 3])
 
 
+def test_a_worker_that_stops_as_a_group_opens_keeps_none_of_its_branches(world: World, messages: Messages) -> None:
+    run_id = started(world, ten)
+    end = take_turn(world.runtime, run_id, lambda: bool(world.store_rows("SELECT 1 FROM flows_branches")))
+    assert end.status is Status.SUSPENDED
+    # The first one was claimed as the group was written: its turn begins and is handed back.
+    assert sorted(messages.branches) == ["", *(f"group[{n}]" for n in range(10))]
+    assert world.store_rows("SELECT DISTINCT status FROM flows_branches") == [("queued",)]
+    world.drain()
+    assert world.only_run().output == 45
+
+
+def test_a_delivery_takes_on_no_more_after_a_second(world: World, messages: Messages) -> None:
+    def handler(ctx: Any) -> Any:
+        return ctx.group.parallel(partial(ctx.step.run, "a", world.clock.turn, 600_000) for _ in range(4))
+
+    assert take_turn(world.runtime, started(world, handler)).status is Status.SUSPENDED
+    assert messages.branches == ["", "group[2]", "group[3]"]
+
+
+def test_a_run_whose_group_ends_after_a_second_goes_on_by_a_message(world: World, messages: Messages) -> None:
+    def handler(ctx: Any) -> Any:
+        return ctx.group.parallel(partial(ctx.step.run, "a", world.clock.turn, 600_000) for _ in range(2))
+
+    assert take_turn(world.runtime, started(world, handler)).status is Status.SUSPENDED
+    assert messages.branches == ["", ""]
+    assert world.only_run().status is Status.QUEUED
+
+
+def test_a_delivery_that_may_not_carry_sends_its_branches_at_once(world: World, messages: Messages) -> None:
+    run_id = started(world, ten)
+    assert take_turn(world.runtime, run_id, may_carry=lambda: False).status is Status.SUSPENDED
+    assert messages.branches == ["", *(f"group[{n}]" for n in range(10))]
+    assert world.store_rows("SELECT max(turn) FROM flows_branches") == [(0,)]
+
+
+def test_what_a_branch_opens_goes_before_what_others_opened(world: World) -> None:
+    done: list[str] = []
+
+    def handler(ctx: Any) -> Any:
+        def inner() -> Any:
+            return ctx.group.parallel(partial(ctx.step.run, "a", done.append, f"inner {n}") for n in range(2))
+
+        return ctx.group.parallel(inner, partial(ctx.step.run, "a", done.append, "outer"))
+
+    take_turn(world.runtime, started(world, handler))
+    # The first inner one is claimed as its group opens: nobody else can do it while this delivery does others.
+    assert done == ["inner 0", "inner 1", "outer"]
+
+
+def test_of_a_race_that_is_won_no_other_branch_is_taken_on(world: World, messages: Messages) -> None:
+    def handler(ctx: Any) -> Any:
+        return ctx.group.race(partial(ctx.step.run, "a", lambda n=n: n) for n in range(3))
+
+    assert take_turn(world.runtime, started(world, handler)).value == [0, 0]
+    assert messages.branches == [""]
+    assert world.store_rows("SELECT status, turn FROM flows_branches ORDER BY path") == [
+        ("completed", 1),
+        ("cancelled", 0),
+        ("cancelled", 0),
+    ]
+
+
+def test_a_carried_branch_is_at_work_under_the_message_that_carries_it(world: World) -> None:
+    seen: list[list[tuple[str, str]]] = []
+
+    def handler(ctx: Any) -> Any:
+        return ctx.group.parallel([partial(ctx.step.run, "a", look)] * 3)
+
+    def look() -> None:
+        with world.store.connection() as connection:
+            seen.append([(held.path, held.task_id) for held in connection.branches.of_worker(world.runtime.worker)])
+
+    run_id = started(world, handler)
+    take_turn(world.runtime, run_id)
+    # One at a time, each claimed in the commit that ended the one before: what dies is found by its worker.
+    assert seen == [[(f"group[{n}]", run_id)] for n in range(3)]
+
+
+def test_a_run_is_claimed_in_the_commit_that_ends_its_last_branch(shared: World) -> None:
+    said: list[str] = []
+    run_id = started(shared, ten)
+    shared.store.observer = said.append
+    take_turn(shared.runtime, run_id)
+    shared.store.observer = None
+    begins, ends = (
+        next(n for n in range(len(said) - 1, 0, -1) if said[n].startswith(word)) for word in ("BEGIN", "COM")
+    )
+    assert [sql for sql in said[begins:ends] if "UPDATE flows_runs SET status = 'running'" in sql]
+
+
 def test_what_another_worker_has_taken_is_left_to_it(world: World) -> None:
     elsewhere: list[object] = []
 
@@ -176,4 +266,4 @@ def test_ten_branches_cost_few_statements(shared: World) -> None:
     assert take_turn(shared.runtime, run_id).value == 45
     shared.store.observer = None
     postgres = shared.store.dialect.name == "postgresql"
-    assert count[0] <= (56 if postgres else 76)
+    assert count[0] <= (44 if postgres else 77)
