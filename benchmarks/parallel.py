@@ -66,6 +66,8 @@ def main(kinds: list[str]) -> int:
                     chords_of_ten_tasks=lambda m=module: chord_rate(m),
                 )
                 met &= show("ten branches", *sides.values(), WANTED, "a second")
+                # It listens for the chords' results, until Redis is gone.
+                module.app.backend.result_consumer.stop()
                 print(load())
     finally:
         del os.environ["BENCH_RESULTS"]

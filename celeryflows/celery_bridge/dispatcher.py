@@ -11,6 +11,7 @@ from celery import Celery, states
 from kombu.pools import ProducerPool
 from kombu.utils import json
 
+from celeryflows.celery_bridge.postman import Batch, Postman
 from celeryflows.celery_bridge.quick_connection import quick_connection
 from celeryflows.celery_bridge.result_writer import ResultWriter, request_of
 from celeryflows.codec import is_sealed
@@ -37,6 +38,7 @@ class CeleryDispatcher:
         self._producers: Any = None
         self._pid = 0
         self._results = ResultWriter(app)
+        self._postman = Postman()
 
     def send_runs(self, deliveries: Sequence[Delivery]) -> None:
         """One message for each; after a failure the broker gets a second's rest, and recovery sends what was left."""
@@ -49,6 +51,10 @@ class CeleryDispatcher:
         except Exception as error:
             self._closed_until = time.monotonic() + REST
             logger.warning("the broker takes no messages (%s); the runs are kept and sent when it does", error)
+
+    def postpone(self) -> Batch:
+        """Messages that are sent once the first of their work takes longer than a moment."""
+        return Batch(self.send_runs, self._postman)
 
     def run_suspended(self, run_id: str) -> bool:
         """SUSPENDED in the result backend, so that AsyncResult tells it."""

@@ -19,7 +19,7 @@ from celeryflows.durations import SECOND, from_datetime
 from celeryflows.engine.failures import run_failed
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.starting import Call, adopt, call_event, start
-from celeryflows.engine.turn import TurnEnd, take_turn
+from celeryflows.engine.turn import TurnEnd, always, take_turn
 from celeryflows.model.runs import FIRST, Status
 
 # A caller's own options of one call; they go with every message of the run.
@@ -136,14 +136,14 @@ def take_delivery(host: Host, task: Any, args: tuple[Any, ...], kwargs: Mapping[
     header = getattr(request, HEADER, None)
     if isinstance(header, list):
         run_id, branch = header
-        take_turn(runtime, run_id, _yields(host, task), branch=branch)
+        take_turn(runtime, run_id, _yields(host, task), branch=branch, may_carry=_may_carry(task))
         raise TurnOver
     if request.is_eager:
         end = host.run_eagerly(Call(task.name, call_event(args, kwargs), request.id))
     else:
         if not header:
             _adopt(runtime, task, args, kwargs)
-        end = take_turn(runtime, request.id, _yields(host, task))
+        end = take_turn(runtime, request.id, _yields(host, task), may_carry=_may_carry(task))
     if end.status is None and (request.delivery_info or {}).get("redelivered"):
         end = _ended_before(runtime, request.id)
     if end.continued_as is not None:
@@ -191,11 +191,22 @@ def _way_it_came(came: Mapping[str, Any]) -> dict[str, Any]:
 
 def _yields(host: Host, task: Any) -> Callable[[], bool]:
     """A turn goes back to the queue when the worker stops, or past half of its time limit."""
-    limits = [limit for limit in (*(task.request.timelimit or ()), task.time_limit, task.soft_time_limit) if limit]
-    if not limits:
+    if not (limits := _limits(task)):
         return host.stopping
     until = time.monotonic() + min(limits) / 2
     return lambda: host.stopping() or time.monotonic() > until
+
+
+def _may_carry(task: Any) -> Callable[[], bool]:
+    """A branch gets its time limit, or nearly: early in a delivery it may be taken on, later it has its own."""
+    if not (limits := _limits(task)):
+        return always
+    until = time.monotonic() + min(limits) / 20
+    return lambda: time.monotonic() < until
+
+
+def _limits(task: Any) -> list[float]:
+    return [limit for limit in (*(task.request.timelimit or ()), task.time_limit, task.soft_time_limit) if limit]
 
 
 def _ended_before(runtime: Runtime, run_id: str) -> TurnEnd:

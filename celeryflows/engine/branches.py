@@ -1,10 +1,12 @@
 """How a branch's turn ends: its value or error goes to its row, the last one resumes whoever opened the group."""
 
 from dataclasses import replace
+from typing import Literal
 
 from celeryflows.durations import SECOND
 from celeryflows.engine.branch_journal import BranchJournal
 from celeryflows.engine.branch_values import pack
+from celeryflows.engine.carrier import Carrier
 from celeryflows.engine.conclusion import (
     Conclusion,
     bounded,
@@ -22,7 +24,7 @@ from celeryflows.engine.units import lock_units, queue_units
 from celeryflows.errors import BoundExceeded, FlowsError, NondeterminismError
 from celeryflows.model.branches import group_of, parent_of
 from celeryflows.model.runs import Delivery, Status
-from celeryflows.store.branches import Unit
+from celeryflows.store.branches import Following, Unit
 from celeryflows.store.connection import Connection
 from celeryflows.store.groups import DONE, WON
 from celeryflows.store.runs import Claim
@@ -34,13 +36,16 @@ class EndedBefore(Exception):
     """Our own commit ended the branch; its reply was lost. Takes the second try back."""
 
 
-def claim_branch(connection: Connection, worker: str, unit: Unit, token: int, *, again: bool) -> Claim | None:
+def claim_branch(
+    connection: Connection, worker: str, unit: Unit, token: int, carrier: Carrier, *, again: bool
+) -> Claim | None:
     """Take a branch's next turn, as its run's is taken; `again` after a try whose reply was lost."""
     run_id, path = unit
-    facts = connection.runs.facts(run_id, worker)
+    facts = carrier.facts or connection.runs.facts(run_id, worker)
     if facts is None:
         return None
-    made = connection.branches.claim(facts, path, token, carrier=path)
+    carrier.facts = facts
+    made = connection.branches.claim(facts, path, token, carrier=carrier.path)
     return made or (connection.branches.claimed(facts, path, token) if again else None)
 
 
@@ -109,10 +114,11 @@ def _ended(runtime: Runtime, flow: Flow, journal: BranchJournal, outcome: Conclu
 
 
 def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: str | None, error: str | None) -> None:
-    claim, connection = journal.recorder.claim, journal.recorder.connection
+    claim, connection, carrier = journal.recorder.claim, journal.recorder.connection, journal.recorder.carrier
     has_more = journal.has_branches or bool(journal.pending) or journal.has_open_waits
+    following = carrier.following() if carrier is not None else Following()
 
-    def work(tx: Connection, passage: Passage | None) -> list[Delivery]:
+    def work(tx: Connection, passage: Passage | None) -> tuple[list[Delivery], Claim | None]:
         if passage is not None:
             passage.go()
         state = _arrive(tx, claim.unit, passage)
@@ -122,16 +128,72 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
         if has_more:
             tx.branches.cancel_below(claim.run_id, f"{claim.path}/")
             tx.waits.close_below(claim.run_id, claim.path)
-        return _resume_parent(tx, claim.unit, state)
+        deliveries = _resume_parent(tx, claim.unit, state)
+        return deliveries, _take_on(tx, claim, carrier, deliveries, following)
 
+    alone = not has_more and not claim.gates
+    if alone and (among := _end_among(journal, status, value, error, following)) is not None:
+        _go_on(runtime, journal, [], among if isinstance(among, Claim) else None)
+        return
     try:
-        deliveries = go_out(runtime, connection, claim, work)
+        deliveries, taken = go_out(runtime, connection, claim, work)
     except EndedBefore:
-        # Whether it was the last one nobody told us; a message too many claims nothing.
-        deliveries = [replace(claim.delivery, branch=parent_of(claim.path))]
-    send_off(runtime, deliveries)
+        deliveries, taken = _after_own_end(connection, claim, following)
+    _go_on(runtime, journal, deliveries, taken)
     if claim.gates and (has_more or deliveries):
         settle(runtime, [claim.run_id])
+
+
+def _end_among(
+    journal: BranchJournal, status: Status, value: str | None, error: str | None, following: Following
+) -> Claim | Literal[True] | None:
+    claim, connection = journal.recorder.claim, journal.recorder.connection
+    return connection.repeat(lambda: connection.branches.end_among(claim, status, value, error, following))
+
+
+def _go_on(runtime: Runtime, journal: BranchJournal, deliveries: list[Delivery], taken: Claim | None) -> None:
+    """After the commit: by this delivery, or by a message to who opened the group."""
+    carrier = journal.recorder.carrier
+    if carrier is None:
+        send_off(runtime, deliveries)
+    elif deliveries:
+        carrier.resume(deliveries[0], taken, after=group_of(journal.recorder.claim.path))
+    elif taken is not None:
+        carrier.follow(taken)
+
+
+def _take_on(
+    tx: Connection, claim: Claim, carrier: Carrier | None, deliveries: list[Delivery], following: Following
+) -> Claim | None:
+    """Claim what the delivery goes on with, in the transaction that ends a branch: who opened the group, when it was
+    the last one, else the branch that follows."""
+    if carrier is None or carrier.facts is None:
+        return None
+    for parent in deliveries:
+        if not carrier.takes(parent):
+            return None
+        if parent.branch:
+            return tx.branches.claim(carrier.facts, parent.branch, following.token, carrier.path)
+        return tx.runs.claim(claim.run_id, claim.worker, following.token, carried=True)
+    # Elsewhere a branch behind our own may be locked by who waits for ours.
+    if following.path and tx.dialect.has_one_writer:
+        return tx.branches.claim(claim, following.path, following.token, carrier.path)
+    return None
+
+
+def _after_own_end(connection: Connection, claim: Claim, following: Following) -> tuple[list[Delivery], Claim | None]:
+    """Our own commit had ended the branch, and its reply was lost: what it claimed by the same token."""
+    parent = replace(claim.delivery, branch=parent_of(claim.path))
+
+    def look() -> Claim | None:
+        units = (following.path, parent.branch)
+        found = (connection.branches.claimed(claim, path, following.token) for path in units if path)
+        taken = next((one for one in found if one is not None), None)
+        return taken or connection.runs.claimed(claim.run_id, claim.worker, following.token)
+
+    taken = connection.repeat(look)
+    # Whether it was the last one nobody told us; a message too many claims nothing.
+    return ([] if taken is not None and taken.path == following.path != "" else [parent]), taken
 
 
 def fail_lost_branch(runtime: Runtime, unit: Unit, error: str) -> None:

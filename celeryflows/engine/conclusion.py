@@ -1,11 +1,13 @@
 """How a turn's outcome is written: suspend, finish, fail, hand back. Each in one transaction, messages after it."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from celeryflows.codec import dumps
 from celeryflows.engine import telling
+from celeryflows.engine.carrier import first_of
 from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import completed_event, failed_event, told
 from celeryflows.engine.failures import failure_of, failure_text, is_final
@@ -28,6 +30,7 @@ from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.waiting import Pending
 from celeryflows.errors import BoundExceeded, FlowsError, LostTurn, TurnCancelled
 from celeryflows.ids import derived_id
+from celeryflows.model.branches import NewGroup
 from celeryflows.model.events import RUN_COMPLETED, RUN_FAILED, StoredEvent
 from celeryflows.model.runs import Status
 from celeryflows.model.waits import OpenWait, WaitSpec
@@ -65,17 +68,19 @@ def hand_back(runtime: Runtime, connection: Connection, claim: Claim) -> None:
 
 def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) -> bool:
     """running -> suspended until the first of what is pending; False when one of it has come already."""
-    claim = recorder.claim
+    claim, carrier = recorder.claim, recorder.carrier
     wake = min((p.row.due for p in pending if p.row.due is not None), default=None)
     fresh = [p.wait for p in pending if p.wait is not None and not p.armed]
     armed = [p.row.key for p in pending if p.armed and p.group is None]
     groups = [p.group for p in pending if p.group is not None]
     opened = [p.group for p in pending if p.group is not None and not p.armed]
     openings = Openings(recorder, pending)
+    carries = carrier is not None and bool(opened) and carrier.may_go_on
+    first = _first_branch(recorder, opened[0]) if carries and len(pending) == 1 else None
     tries = 0
 
     def work(tx: Connection, passage: Passage | None) -> bool:
-        nonlocal tries
+        nonlocal tries, first
         tries += 1
         # A second try may find the waits that the first one armed and answered, when only its reply was lost.
         known = armed if tries == 1 else [p.row.key for p in pending if p.waits and p.group is None]
@@ -84,13 +89,15 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         if not tx.unit(claim).suspend(claim, wake, claim.attempt):
             return written_before(passage, suspended_before(tx, claim))
         tx.steps.put([p.row for p in pending])
+        stood = [group.path for group in groups if group not in opened]
         for group in opened:
-            tx.groups.open(claim, group)
+            if not tx.groups.open(claim, group, first, carrier=carrier.path if carrier else ""):
+                stood, first = [*stood, group.path], None
         answered = _arm(runtime, tx, claim, pending) | openings.open(tx, again=tries > 1)
         if (
             answered
             or (known and tx.waits.settled(claim.run_id, known))
-            or (groups and tx.groups.settled(claim.run_id, [group.path for group in groups]))
+            or (stood and tx.groups.settled(claim.run_id, stood))
         ):
             # What it waits for came first: the turn stays ours, and the handler goes on at once.
             tx.unit(claim).resume_own(claim)
@@ -104,11 +111,23 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     openings.send_off()
     if suspended and not claim.path:
         telling.suspended(claim, recorder.now(), wake)
-        tell_suspended(runtime, recorder.connection, claim.run_id)
+        if first is None:
+            tell_suspended(runtime, recorder.connection, claim.run_id)
     if opened:
         paths = [path for group in opened for path in group.branches]
-        send_off(runtime, [replace(claim.delivery, branch=path, at_door=bool(claim.gates)) for path in paths])
+        branches = [replace(claim.delivery, branch=path, at_door=bool(claim.gates)) for path in paths]
+        if carrier is not None and carries and suspended:
+            # They may be over in a moment, and the run with them.
+            carrier.owes_word = first is not None and not claim.path
+            carrier.open(branches, first)
+        else:
+            send_off(runtime, branches)
     return suspended
+
+
+def _first_branch(recorder: Recorder, group: NewGroup) -> Claim:
+    """Who opens a group takes its first branch on at once."""
+    return first_of(recorder.claim, group.branches[0], random.getrandbits(62), recorder.heard)
 
 
 def _lock_waits(tx: Connection, waits: Sequence[WaitSpec], signals: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from celeryflows.engine import telling
+from celeryflows.engine.carrier import Carrier
 from celeryflows.engine.intake import accept
 from celeryflows.engine.routing import deliver
 from celeryflows.engine.runtime import Runtime
@@ -20,7 +21,7 @@ class Recorder:
 
     `heard` is the store's clock in its last reply; `looked` that the turn found its wait answered and replays.
     `must_yield` says when the turn has to go back to the queue; `tried`: failed attempts that its suspension commits;
-    `has_branches`: groups of the run may be open when it ends.
+    `has_branches`: groups of the run may be open when it ends; `carrier`: the delivery that takes on what it opens.
     """
 
     def __init__(self, runtime: Runtime, connection: Connection, claim: Claim, must_yield: Callable[[], bool]) -> None:
@@ -31,6 +32,7 @@ class Recorder:
         self.looked = False
         self.tried: list[StepRow] = []
         self.has_branches = False
+        self.carrier: Carrier | None = None
         self.heard = claim.at
         self._heard_at = runtime.clock.monotonic()
 

@@ -21,11 +21,31 @@ from celeryflows.store.runs import Claim
 Handler = Callable[[Any], Any]
 
 
+class Postponed(Protocol):
+    """Messages that wait a moment, for what their sender may take on itself."""
+
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        """They wait."""
+        ...
+
+    def begin(self, path: str) -> None:
+        """The unit at this path is taken on: its message is not sent."""
+        ...
+
+    def release(self) -> None:
+        """Send what is left."""
+        ...
+
+
 class Dispatcher(Protocol):
     """The way to Celery. Nothing here raises: what does not get through, recovery sends again."""
 
     def send_runs(self, deliveries: Sequence[Delivery]) -> None:
         """One message for each run that may start."""
+        ...
+
+    def postpone(self) -> Postponed:
+        """For messages that are sent only if their work takes longer than a moment."""
         ...
 
     def run_suspended(self, run_id: str) -> bool:
@@ -95,7 +115,10 @@ class Interceptor(Protocol):
 
 @dataclass(slots=True)
 class Runtime:
-    """One process's engine. `app` names the Celery app; `worker` is new at each process start, never a host's name."""
+    """One process's engine. `app` names the Celery app; `worker` is new at each process start, never a host's name.
+
+    `carries`: a delivery takes on branches that it opens and nobody else has; else each has its message at once.
+    """
 
     app: str
     store: Store
@@ -108,4 +131,5 @@ class Runtime:
     dice: Callable[[], float] = random.random
     catalog: Catalog = field(default_factory=Catalog)
     interceptor: Interceptor | None = None
+    carries: bool = True
     middleware: Sequence[Middleware] = ()

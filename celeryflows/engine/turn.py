@@ -15,8 +15,10 @@ from celeryflows.engine import telling
 from celeryflows.engine.async_turn import run_async
 from celeryflows.engine.branch_journal import BranchJournal
 from celeryflows.engine.branches import claim_branch, conclude_branch
+from celeryflows.engine.carrier import Carrier
 from celeryflows.engine.conclusion import Conclusion, ended, hand_back, suspend
 from celeryflows.engine.edited import read_edited
+from celeryflows.engine.finish import tell_suspended
 from celeryflows.engine.leaving import leave
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
@@ -54,27 +56,64 @@ def never() -> bool:
     return False
 
 
-def take_turn(runtime: Runtime, run_id: str, must_yield: Callable[[], bool] = never, *, branch: str = "") -> TurnEnd:
-    """Take the next turn of the run, or of its branch, if there is one to take.
+def always() -> bool:
+    """A delivery that may take on what it opens."""
+    return True
 
-    `must_yield` is asked at each step boundary: True hands the turn back to the queue. Returns NOT_CLAIMED when there
-    is nothing to claim; `status` CANCELLED or None (lost) tells that this turn changed nothing.
+
+def take_turn(
+    runtime: Runtime,
+    run_id: str,
+    must_yield: Callable[[], bool] = never,
+    *,
+    branch: str = "",
+    may_carry: Callable[[], bool] = always,
+) -> TurnEnd:
+    """Take the next turn of the run, or of its branch, if there is one to take; and, of a group that it opens, the
+    turns that nobody else has taken, so that what is over in a moment needs no further message.
+
+    `must_yield` is asked at each step boundary: True hands the turn back to the queue; `may_carry` before each further
+    turn: False leaves it to a message. Returns NOT_CLAIMED when there is nothing to claim; `status` CANCELLED or None
+    (lost) tells that this turn changed nothing.
     """
-    token = random.getrandbits(62)
+    carrier = Carrier(runtime, branch, lambda: may_carry() and not must_yield())
     with runtime.store.connection() as connection:
-        try:
-            claim = _claim(runtime, connection, (run_id, branch), token)
-            if claim is None:
-                return NOT_CLAIMED
-            return _run_claimed(runtime, connection, claim, must_yield)
-        except PayloadLocked as locked:
-            # Another worker may have the key, or this one soon: the run must not fail for it.
-            logger.error("run %s goes back to the queue: %s", run_id, locked)
-            units = connection.branches if branch else connection.runs
-            return TurnEnd(Status.QUEUED) if units.shelve(run_id, token) else NOT_CLAIMED
+        end = _take(runtime, connection, (run_id, branch), carrier, must_yield)
+        if not carrier.has_more:
+            return end
+        with carrier:
+            while carrier.is_loaded:
+                path, claim = carrier.next()
+                one = _take(runtime, connection, (run_id, path), carrier, must_yield, claim)
+                if path == branch and one.status is not None:
+                    end = one
+        if carrier.owes_word:
+            tell_suspended(runtime, connection, run_id)
+        return end
 
 
-def _claim(runtime: Runtime, connection: Connection, unit: Unit, token: int) -> Claim | None:
+def _take(
+    runtime: Runtime,
+    connection: Connection,
+    unit: Unit,
+    carrier: Carrier,
+    must_yield: Callable[[], bool],
+    claim: Claim | None = None,
+) -> TurnEnd:
+    token = claim.token if claim is not None else random.getrandbits(62)
+    try:
+        claim = claim or _claim(runtime, connection, unit, token, carrier)
+        if claim is None:
+            return NOT_CLAIMED
+        return _run_claimed(runtime, connection, claim, carrier, must_yield)
+    except PayloadLocked as locked:
+        # Another worker may have the key, or this one soon: the run must not fail for it.
+        logger.error("run %s goes back to the queue: %s", unit[0], locked)
+        units = connection.branches if unit[1] else connection.runs
+        return TurnEnd(Status.QUEUED) if units.shelve(unit[0], token) else NOT_CLAIMED
+
+
+def _claim(runtime: Runtime, connection: Connection, unit: Unit, token: int, carrier: Carrier) -> Claim | None:
     run_id, branch = unit
     tries = 0
 
@@ -82,7 +121,7 @@ def _claim(runtime: Runtime, connection: Connection, unit: Unit, token: int) -> 
         nonlocal tries
         tries += 1
         if branch:
-            return claim_branch(connection, runtime.worker, unit, token, again=tries > 1)
+            return claim_branch(connection, runtime.worker, unit, token, carrier, again=tries > 1)
         made = connection.runs.claim(run_id, runtime.worker, token)
         # A reply that was lost may have been a claim that was made; asked after, for its commit may be under way yet.
         return made or (connection.runs.claimed(run_id, runtime.worker, token) if tries > 1 else None)
@@ -90,7 +129,9 @@ def _claim(runtime: Runtime, connection: Connection, unit: Unit, token: int) -> 
     return connection.repeat(claim)
 
 
-def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yield: Callable[[], bool]) -> TurnEnd:
+def _run_claimed(
+    runtime: Runtime, connection: Connection, claim: Claim, carrier: Carrier, must_yield: Callable[[], bool]
+) -> TurnEnd:
     flow = runtime.flows.get(claim.flow)
     if flow is None:
         hand_back(runtime, connection, claim)
@@ -99,11 +140,15 @@ def _run_claimed(runtime: Runtime, connection: Connection, claim: Claim, must_yi
     if not claim.path:
         _first_words(flow, connection, claim)
     recorder = Recorder(runtime, connection, claim, must_yield)
+    # Each branch of a limited run asks at its gates: none is taken on in passing.
+    if runtime.carries and not claim.gates:
+        recorder.carrier = carrier
+        carrier.begin(connection, claim)
     try:
         while True:
             # The first turn has nothing to remember; its memos need no reading. A rerun may keep some.
             memos = (
-                connection.repeat(lambda: connection.steps.memos(claim.run_id, claim.path))
+                carrier.memos(connection, claim, anew=recorder.looked)
                 if claim.turn > 1 or recorder.looked or claim.origin is not None or claim.path
                 else {}
             )

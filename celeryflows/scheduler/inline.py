@@ -19,6 +19,28 @@ TURNS_BOUND = 100_000
 Turn = Callable[..., TurnEnd]
 
 
+class Kept:
+    """Messages that wait for what their sender does not do in place."""
+
+    def __init__(self, dispatcher: "InlineDispatcher") -> None:
+        self._dispatcher = dispatcher
+        self._waiting: dict[str, Delivery] = {}
+
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        """They wait."""
+        self._waiting |= {delivery.branch: delivery for delivery in deliveries}
+
+    def begin(self, path: str) -> None:
+        """This one is done in place."""
+        self._waiting.pop(path, None)
+
+    def release(self) -> None:
+        """Send what is left."""
+        left, self._waiting = list(self._waiting.values()), {}
+        if left:
+            self._dispatcher.send_runs(left)
+
+
 class InlineDispatcher:
     """Keeps messages in a list instead of a broker."""
 
@@ -28,6 +50,10 @@ class InlineDispatcher:
     def send_runs(self, deliveries: Sequence[Delivery]) -> None:
         """Keep the messages."""
         self.waiting.extend(deliveries)
+
+    def postpone(self) -> "Kept":
+        """Messages that are sent only when their work is not done in place."""
+        return Kept(self)
 
     def run_suspended(self, run_id: str) -> bool:
         """Nobody asks."""

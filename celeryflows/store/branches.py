@@ -2,12 +2,27 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from celeryflows.model.branches import group_of
 from celeryflows.model.runs import Delivery
 from celeryflows.store.executor import Row, Verbs
 from celeryflows.store.runs import TO_THE_DOOR, Claim, Held
 
 Unit = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """The branch that the delivery `carrier` takes on when another ends, '' for none.
+
+    `token` is that of its claim, or of who opened the group: known before, for a reply may be lost.
+    """
+
+    path: str = ""
+    token: int = 0
+    carrier: str = ""
+
 
 CLAIM = """
 UPDATE flows_branches SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token,
@@ -28,6 +43,23 @@ END = f"""
 UPDATE flows_branches SET status = :status, worker = NULL, ended_at = {{now}}, value = :value, error = :error,
   n1 = NULL, n2 = NULL {_FENCE}
 RETURNING path
+"""
+
+# Where a statement may hold several that write: a branch that is not the last ends in one, which claims the one that
+# follows. The group's row comes first; nobody is waited for behind our own.
+END_AMONG = f"""
+WITH its AS MATERIALIZED (SELECT run_id, path FROM flows_groups WHERE run_id = :id AND path = :group
+    AND state = 'open' AND kind = 'parallel' AND remaining > 1 FOR UPDATE),
+  mine AS (UPDATE flows_branches SET status = :status, worker = NULL, ended_at = {{now}}, value = :value,
+    error = :error {_FENCE} AND EXISTS (SELECT 1 FROM its) RETURNING run_id),
+  counted AS (UPDATE flows_groups SET remaining = remaining - 1 FROM mine
+    WHERE flows_groups.run_id = mine.run_id AND flows_groups.path = :group),
+  free AS MATERIALIZED (SELECT run_id, path FROM flows_branches WHERE run_id = :id AND path = :next
+    AND status = 'queued' AND EXISTS (SELECT 1 FROM mine) {{lock_what_is_free}}),
+  next AS (UPDATE flows_branches b SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :next_token,
+    carrier = :carrier, wake_at = NULL, started_at = COALESCE(started_at, {{now}})
+    FROM free WHERE b.run_id = free.run_id AND b.path = free.path RETURNING b.turn, b.attempt, b.lost, {{now}} AS at)
+SELECT next.turn, next.attempt, next.lost, next.at FROM mine LEFT JOIN next ON true
 """
 
 _MEMOS = (
@@ -99,6 +131,39 @@ class Branches(Verbs):
     def end(self, claim: Claim, status: str, value: str | None, error: str | None) -> bool:
         """running -> completed or failed; False when the turn is no longer ours."""
         return bool(self._execute(END, **_fence(claim), status=status, value=value, error=error))
+
+    def end_among(
+        self, claim: Claim, status: str, value: str | None, error: str | None, following: Following
+    ) -> Claim | Literal[True] | None:
+        """As `end`, and counted in its group, in one statement of its own: the claim of what follows, True where that
+        is not free. None where it cannot be so."""
+        if not self._connection.dialect.has_writing_ctes:
+            return None
+        rows = self._execute(
+            END_AMONG,
+            **_fence(claim),
+            group=group_of(claim.path),
+            status=status,
+            value=value,
+            error=error,
+            next=following.path,
+            next_token=following.token,
+            worker=claim.worker,
+            carrier=following.carrier,
+        )
+        if not rows:
+            return None
+        return True if rows[0][0] is None else _claim(claim, following.path, following.token, rows)
+
+    def unclaimed(self, run_id: str, group: str) -> list[str]:
+        """Queued branches of the group, by position."""
+        rows = self._execute(
+            "SELECT path FROM flows_branches WHERE run_id = :run AND status = 'queued' AND group_path = :group "
+            "ORDER BY idx",
+            run=run_id,
+            group=group,
+        )
+        return [row[0] for row in rows]
 
     def hand_back(self, claim: Claim) -> Delivery | None:
         """running -> queued without counting a loss."""
@@ -253,16 +318,6 @@ class Branches(Verbs):
             path=claim.path,
         )
         return Standing(*rows[0]) if rows else None
-
-    def next_unclaimed(self, run_id: str, group: str) -> str | None:
-        """A queued branch of the group, the first by position."""
-        rows = self._execute(
-            "SELECT path FROM flows_branches WHERE run_id = :run AND status = 'queued' AND held_at IS NULL "
-            "AND group_path = :group ORDER BY idx LIMIT 1",
-            run=run_id,
-            group=group,
-        )
-        return rows[0][0] if rows else None
 
     def _queue(self, condition: str, units: Sequence[Unit]) -> list[Delivery]:
         queued: list[Row] = []

@@ -125,6 +125,11 @@ class Dialect:
         """SQLite has one writer and needs none."""
         return self.name == "postgresql"
 
+    @property
+    def has_writing_ctes(self) -> bool:
+        """A statement may hold several that write."""
+        return self.name == "postgresql"
+
     def is_transient(self, error: BaseException) -> bool:
         """Deadlock, serialization failure or a busy file: the whole transaction may be tried again."""
         if self.name == "sqlite":

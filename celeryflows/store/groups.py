@@ -12,7 +12,7 @@ OPEN, DONE, WON = "open", "done", "won"
 
 OPEN_GROUP = """
 INSERT INTO flows_groups (run_id, path, kind, state, remaining, began)
-VALUES (:run, :path, :kind, 'open', :count, {now}) ON CONFLICT DO NOTHING
+VALUES (:run, :path, :kind, 'open', :count, {now}) ON CONFLICT DO NOTHING RETURNING path
 """
 
 OPEN_BRANCHES = """
@@ -24,6 +24,18 @@ OPEN_LIMITED = """
 INSERT INTO flows_branches (run_id, path, group_path, parent_path, idx, status, created_at, held_at, g1, g2)
 SELECT :run, CAST(:path AS varchar) || '[' || each.value || ']', :path, :parent, CAST(each.value AS integer), 'queued',
   {now}, '0', :gate, :further FROM {each_text:numbers} WHERE true ON CONFLICT DO NOTHING
+"""
+
+# Whoever opens the group has the first one at once: when its process dies, it is found like any that runs.
+OPEN_WITH_FIRST = """
+INSERT INTO flows_branches (run_id, path, group_path, parent_path, idx, status, created_at, sent_at,
+  turn, worker, claim_tok, carrier, started_at)
+SELECT :run, CAST(:path AS varchar) || '[' || each.value || ']', :path, :parent, CAST(each.value AS integer),
+  CASE WHEN each.value = '0' THEN 'running' ELSE 'queued' END, {now}, {now},
+  CASE WHEN each.value = '0' THEN 1 ELSE 0 END, CASE WHEN each.value = '0' THEN CAST(:worker AS varchar) END,
+  CASE WHEN each.value = '0' THEN CAST(:token AS bigint) END, CAST(:carrier AS varchar),
+  CASE WHEN each.value = '0' THEN {now} END
+FROM {each_text:numbers} WHERE true ON CONFLICT DO NOTHING
 """
 
 ARRIVE = """
@@ -71,17 +83,25 @@ class GroupStanding:
 class Groups(Verbs):
     """The verbs of groups."""
 
-    def open(self, claim: Claim, group: NewGroup) -> None:
-        """Write a group and its branches, queued, or leave them as they stand; in the suspension of its parent."""
-        run_id, parent = claim.run_id, claim.path
-        self._execute(OPEN_GROUP, run=run_id, path=group.path, kind=group.kind, count=group.count)
-        numbers = self._array([str(number) for number in range(group.count)])
-        words = {"run": run_id, "path": group.path, "parent": parent, "numbers": numbers}
+    def open(self, claim: Claim, group: NewGroup, first: Claim | None = None, *, carrier: str = "") -> bool:
+        """Write a group and its branches, in the suspension of its parent; False leaves them as they stand.
+
+        All are queued, but the one that `first` claims, whose turn the message of `carrier` carries; those of a run
+        with limits stand at the door.
+        """
+        run_id = claim.run_id
+        if not self._execute(OPEN_GROUP, run=run_id, path=group.path, kind=group.kind, count=group.count):
+            return False
+        words = {"run": run_id, "path": group.path, "parent": claim.path}
+        words["numbers"] = self._array([str(number) for number in range(group.count)])
         if claim.gates:
             further = claim.gates[1] if len(claim.gates) > 1 else None
             self._execute(OPEN_LIMITED, **words, gate=claim.gates[0], further=further)
-        else:
+        elif first is None:
             self._execute(OPEN_BRANCHES, **words)
+        else:
+            self._execute(OPEN_WITH_FIRST, **words, worker=first.worker, token=first.token, carrier=carrier)
+        return True
 
     def arrive(self, run_id: str, group: str, branch: str) -> str | None:
         """A branch ends: how the group stands with it, None when it was over before. Locks the group (class 3)."""

@@ -25,6 +25,9 @@ WHERE flows_runs.id = :id AND status = 'queued' AND held_at IS NULL {its_trigger
 RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}, g1, g2, n1, n2
 """
 
+# In the delivery that made it ready: it came by no message, and tells nothing of how long those take.
+CLAIM_CARRIED = CLAIM.replace("wake_at = NULL,", "wake_at = NULL, sent_at = NULL,")
+
 FACTS = """
 SELECT turn, flow, version, attempt, lost, started_at, {now}, message, origin, e.id, e.ext_id, e.name, e.data, e.ts,
   e.v, g1, g2, n1, n2 FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id WHERE flows_runs.id = :id
@@ -176,9 +179,9 @@ class Runs(Verbs):
         for sql, rows in kinds.items():
             self._insert(sql, rows, NUMBERS)
 
-    def claim(self, run_id: str, worker: str, token: int) -> Claim | None:
-        """Take the next turn; None when there is nothing to claim."""
-        rows = self._execute(CLAIM, id=run_id, worker=worker, token=token)
+    def claim(self, run_id: str, worker: str, token: int, *, carried: bool = False) -> Claim | None:
+        """Take the next turn; None when there is nothing to claim. `carried`: without a message of its own."""
+        rows = self._execute(CLAIM_CARRIED if carried else CLAIM, id=run_id, worker=worker, token=token)
         return _claim(run_id, worker, token, rows)
 
     def claimed(self, run_id: str, worker: str, token: int) -> Claim | None:
@@ -377,7 +380,7 @@ class Runs(Verbs):
             f"WHERE id {{in_texts:ids}} AND {condition} RETURNING id, flow, message, held_at",
             ids=self._array(sorted(run_ids)),
         )
-        # Asked here: SQLite 3.40 answers a RETURNING of `held_at IS NOT NULL` with 1 for every row.
+        # SQLite 3.40 answers a RETURNING of `held_at IS NOT NULL` with 1 for every row.
         return [Delivery(row[0], row[1], row[2], at_door=row[3] is not None) for row in rows]
 
 
@@ -387,12 +390,10 @@ def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | Non
     row = rows[0]
     turn, flow, version, attempt, lost, started_at, at, message, origin = row[:9]
     event = read_event(row[9:15])
-    if row[15] is None:
-        return Claim(run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, origin, event)
-    gates = tuple(gate for gate in row[15:17] if gate is not None)
+    gates = tuple(gate for gate in row[15:17] if gate is not None) if row[15] is not None else ()
     return Claim(
-        run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, origin, event,
-        gates=gates, numbers=row[17 : 17 + len(gates)],
+        run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, origin, event, "", gates,
+        row[17 : 17 + len(gates)],
     )  # fmt: skip
 
 

@@ -50,6 +50,15 @@ def test_an_async_flow_runs_its_steps_at_once(app: Celery) -> None:
     assert max(ended) - min(ended) < 250_000
 
 
+def test_branches_that_take_their_time_run_at_once(app: Celery, world: World, pool: str) -> None:
+    called = app.tasks["pools.grouped"].delay()
+    assert called.get(timeout=SOON) == 148
+    assert all(world.counts()[f"number {i}"] == 1 for i in (*range(10, 20), 148))
+    if pool != "solo":
+        slow = [step.ended_at for step in app.flows.run(called.id).steps if step.id.endswith("/slow")]
+        assert max(slow) - min(slow) < 450_000
+
+
 def test_async_flows_side_by_side_do_not_disturb_each_other(app: Celery, world: World) -> None:
     many = [app.tasks["pools.at_once"].delay() for _ in range(3)]
     assert [one.get(timeout=SOON) for one in many] == [[1, 2, None, 3]] * 3

@@ -7,6 +7,7 @@ from celery import Celery
 from sqlalchemy import Engine
 
 from celeryflows import Flows
+from celeryflows.testing import FlowsTester
 from tests.engine.orders import callers_engine
 from tests.engine.world import World, store_at
 
@@ -21,6 +22,12 @@ def app() -> Celery:
 def flows(app: Celery) -> Flows:
     """Its Flows."""
     return Flows(app)
+
+
+@pytest.fixture(params=["carried", "spread"])
+def each_way(request: pytest.FixtureRequest, flows_tester: FlowsTester) -> None:
+    """Branches taken on by the delivery that opens their group, and each by its own message."""
+    flows_tester._runtime.carries = request.param == "carried"
 
 
 @pytest.fixture

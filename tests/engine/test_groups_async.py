@@ -7,6 +7,8 @@ import pytest
 
 from celeryflows import Status, StepError
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 async def nap(ctx, seconds, value=None):
     await ctx.step.sleep("nap", f"{seconds}s")

@@ -7,6 +7,8 @@ import pytest
 from celeryflows import Status
 from celeryflows.console.history import check_store
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def nap(ctx, value):
     ctx.step.sleep("nap", "60s")

@@ -3,9 +3,12 @@
 import asyncio
 from functools import partial
 
+import pytest
 from sqlalchemy import text
 
 from celeryflows import CancelOn, Event, Status, StepError, Timeouts
+
+pytestmark = pytest.mark.usefixtures("each_way")
 
 
 def nap(ctx, seconds, value=None):

@@ -8,6 +8,8 @@ import pytest
 from celeryflows import BoundExceeded, Event, Status, StepError
 from celeryflows.engine.turn import take_turn
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def later(ctx, seconds, value):
     """A branch that sleeps, then has a value."""

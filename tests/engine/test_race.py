@@ -7,6 +7,8 @@ import pytest
 from celeryflows import Event, Status, StepError
 from celeryflows.engine.turn import take_turn
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def nap(ctx, seconds, value=None):
     ctx.step.sleep("nap", f"{seconds}s")
@@ -193,6 +195,7 @@ def test_a_running_loser_is_stopped_at_its_next_boundary_and_its_value_changes_n
         take_turn(world.runtime, branch.run_id, branch=branch.branch)
         return "late"
 
+    world.runtime.carries = False
     world.flow(name="f", trigger="go/now")(flow)
     world.send("go/now")
     run = world.only_run()

@@ -30,11 +30,14 @@ Faults = tuple[Fault, ...]
 
 
 class Activity:
-    """One piece of work of a process. `run` is the run whose turn it is."""
+    """One piece of work of a process. `run` is the run whose turn it is, `task` the message that brought it."""
 
-    def __init__(self, process: Any, work: Callable[[], Any], faults: Faults = (), run: str | None = None) -> None:
+    def __init__(
+        self, process: Any, work: Callable[[], Any], faults: Faults = (), run: str | None = None, task: str = ""
+    ) -> None:
         self.process = process
         self.run = run
+        self.task = task
         self.faults = faults
         self.is_dead = False
         self.is_done = False

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.simulation.activity import Fault
-from tests.simulation.programs import Block, Fail, Flaky, Gather, Loop, Op, Program, Send, Sleep, Step, Try, Wait
+from tests.simulation.programs import Block, Fail, Flaky, Gather, Group, Loop, Op, Program, Send, Sleep, Step, Try, Wait
 from tests.simulation.world import Action
 
 IDS = st.sampled_from("abc")
@@ -71,9 +71,16 @@ def _programs(op: st.SearchStrategy[Op], *, is_async: bool) -> st.SearchStrategy
     )
 
 
+def _groups(op: st.SearchStrategy[Op]) -> st.SearchStrategy[Op]:
+    kinds = st.sampled_from(["parallel", "parallel", "race"])
+    return st.builds(Group, kind=kinds, branches=st.lists(_blocks(op, 2), min_size=1, max_size=4).map(tuple))
+
+
+groups = _groups(st.one_of(nested, nested, nested, nested, _groups(leaves)))
 gathers = st.builds(Gather, branches=st.lists(_blocks(nested, 3), min_size=2, max_size=3).map(tuple))
 programs = st.one_of(
     _programs(st.one_of(nested, nested, nested, flakies), is_async=False),
+    _programs(st.one_of(nested, nested, groups, groups, flakies), is_async=False),
     _programs(st.one_of(nested, nested, gathers, flakies), is_async=True),
 )
 

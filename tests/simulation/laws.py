@@ -1,13 +1,14 @@
 """What must hold when a world has come to rest: ends, counts, and what each wait was answered with."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from celeryflows.codec import loads
 from tests.simulation.plain import End, evaluate
 from tests.simulation.process import flow_name
-from tests.simulation.programs import LOST, Block, Gather, Loop, Try, Wait
+from tests.simulation.programs import LOST, Block, Gather, Group, Loop, Try, Wait
 from tests.simulation.world import World
 
 RUNS = "SELECT id, flow, status, output, error, reason, wake_at FROM flows_runs WHERE status <> 'skipped'"
@@ -60,6 +61,7 @@ def check_leftovers(world: World) -> None:
     assert world.look("SELECT key FROM flows_waits WHERE state = 'open'") == []
     assert world.look("SELECT id FROM flows_runs WHERE ended_at IS NULL") == []
     assert world.look("SELECT run_id FROM flows_queue") == []
+    assert world.look("SELECT run_id, path FROM flows_branches WHERE ended_at IS NULL") == []
 
 
 def check_sends(world: World, number: int, run: str) -> None:
@@ -89,7 +91,7 @@ def check_waits(world: World, run: str, ops: dict[str, Wait]) -> None:
     """A wait gets the first event that it may see; None only when there was none in its time."""
     ledger = world.ledger
     for key, seen in ledger.seen[run].items():
-        op = ops.get(key.partition(":")[0])
+        op = ops.get(re.sub(r":\d+", "", key))
         if op is None:
             continue
         began, until = _span(world, run, key, op)
@@ -152,6 +154,9 @@ def _waits(block: Block, path: str = "") -> dict[str, Wait]:
             case Gather():
                 for i, branch in enumerate(op.branches):
                     found |= _waits(branch, f"{path}{i}.")
+            case Group():
+                for i, branch in enumerate(op.branches):
+                    found |= _waits(branch, f"{path}group[{i}]/")
             case _:
                 pass
     return found

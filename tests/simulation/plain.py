@@ -13,6 +13,7 @@ from tests.simulation.programs import (
     Fail,
     Flaky,
     Gather,
+    Group,
     Loop,
     Op,
     Program,
@@ -94,8 +95,8 @@ class _Reading:
                     self.block(op.body, path, out)
             case Try():
                 self._try(op, path, out)
-            case Gather():
-                out.append([self._branch(branch, f"{path}{i}.") for i, branch in enumerate(op.branches)])
+            case Gather() | Group():
+                out.append(self._together(op, path))
 
     def _own_error(self, op: Fail | Flaky) -> None:
         if isinstance(op, Fail):
@@ -137,6 +138,32 @@ class _Reading:
             self.block(op.handler, path, out)
         finally:
             self.block(op.final, path, out)
+
+    def _together(self, op: Gather | Group, path: str) -> Any:
+        """Which branch of a race was first, the world decides."""
+        if isinstance(op, Gather):
+            return [self._branch(branch, f"{path}{i}.") for i, branch in enumerate(op.branches)]
+        key = self._key(path, "group")
+        if op.kind == "race":
+            won = self._seen[key][1]
+            return [won, self._own_branch(op.branches[won], f"{key}[{won}]/")]
+        values, errors = [], []
+        for i, branch in enumerate(op.branches):
+            try:
+                values.append(self._own_branch(branch, f"{key}[{i}]/"))
+            except PlainStepError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return values
+
+    def _own_branch(self, branch: Block, path: str) -> list[Any]:
+        out: list[Any] = []
+        try:
+            self.block(branch, path, out)
+        except PlainError as error:
+            raise PlainStepError(path, "ValueError", str(error)) from error
+        return out
 
     def _branch(self, branch: Block, path: str) -> Any:
         out: list[Any] = []

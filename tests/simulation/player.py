@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from celeryflows import Event, NonRetriableError, StepError
@@ -13,6 +14,7 @@ from tests.simulation.programs import (
     Fail,
     Flaky,
     Gather,
+    Group,
     Loop,
     Op,
     Program,
@@ -112,18 +114,18 @@ class _Teller:
         match op:
             case Step():
                 key = self.reach(path, op.id)
-                return key, lambda: step.run(path + op.id, self.body_of(op, key, path))
+                return key, lambda: step.run(id_of(path, op), self.body_of(op, key, path))
             case Sleep():
-                return self.reach(path, op.id), lambda: step.sleep(path + op.id, f"{op.seconds}s")
+                return self.reach(path, op.id), lambda: step.sleep(id_of(path, op), f"{op.seconds}s")
             case Send():
                 of = self.ctx.event.data["of"]
                 key = self.reach(path, op.id)
                 events = [Event(op.name, {"of": of, "n": n, "by": f"send {key}"}) for n in range(op.count)]
-                return key, lambda: step.send_event(path + op.id, events)
+                return key, lambda: step.send_event(id_of(path, op), events)
             case Wait():
                 words: dict[str, Any] = {"event": op.name, "timeout": f"{op.seconds}s", "lookback": op.lookback}
                 words |= {"own": {"match": "data.of"}, "even": {"if_exp": "async.data.n % 2 == 0"}, "any": {}}[op.only]
-                return self.reach(path, op.id), lambda: step.wait_for_event(path + op.id, **words)
+                return self.reach(path, op.id), lambda: step.wait_for_event(id_of(path, op), **words)
         raise AssertionError(f"{op} is no step")
 
     def outcome(self, op: Op, key: str, value: Any) -> Any:
@@ -144,6 +146,11 @@ class _Teller:
             raise ValueError(f"flaky {op.times}")
 
 
+def id_of(path: str, op: Step | Sleep | Send | Wait) -> str:
+    """The id that the handler gives: what stands before a group's branch is the engine's."""
+    return (path + op.id).rpartition("]/")[2]
+
+
 def told(error: BaseException) -> list[str]:
     """An error as the handler keeps it."""
     return [error.name, error.message] if isinstance(error, StepError) else [type(error).__name__, str(error)]
@@ -162,6 +169,8 @@ class _Player(_Teller):
                         self.block(op.body, path, out)
                 case Try():
                     self._try(op, path, out)
+                case Group():
+                    out.append(self._group(op, path))
                 case Gather():
                     raise AssertionError("gather is for async programs")
 
@@ -176,6 +185,30 @@ class _Player(_Teller):
             self.left = True
             raise
         return self.outcome(op, key, value)
+
+    def _group(self, op: Group, path: str) -> Any:
+        before = self._last.get(path, ())
+        key = self.reach(path, "group")
+        paths = [f"{key}[{i}]/" for i in range(len(op.branches))]
+        self._last |= dict.fromkeys(paths, before)
+        branches = [partial(self._branch, *both) for both in zip(op.branches, paths, strict=True)]
+        try:
+            value = getattr(self.ctx.group, op.kind)(branches)
+        except StepError as error:
+            if op.kind == "race":
+                self.given(key, ("won", int(error.step_id.removeprefix(f"{key}[").partition("]")[0])))
+            raise
+        except BaseException:
+            self.left = True
+            raise
+        if op.kind == "race":
+            self.given(key, ("won", value[0]))
+        return value if op.kind == "parallel" else list(value)
+
+    def _branch(self, block: Block, path: str) -> list[Any]:
+        out: list[Any] = []
+        self.block(block, path, out)
+        return out
 
     def _try(self, op: Try, path: str, out: list[Any]) -> None:
         try:
@@ -204,6 +237,8 @@ class _AsyncPlayer(_Teller):
                     await self._try(op, path, out)
                 case Gather():
                     out.append(await self._gather(op, path))
+                case Group():
+                    raise AssertionError("groups are for sync programs here")
 
     async def _step(self, op: Op, path: str) -> Any:
         key, call = self.tool(op, path)

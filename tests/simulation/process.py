@@ -34,6 +34,8 @@ SETTINGS = Settings()
 ONE_AT_A_TIME = Concurrency(1, key="'all'", scope="app")
 # What a point costs: no two things happen at the same moment.
 A_WHILE = 100
+# Some points long: most branches are over sooner, some are not.
+A_MOMENT = 12 * A_WHILE
 
 
 RECORDED = """
@@ -41,6 +43,9 @@ SELECT s.state FROM flows_steps s JOIN flows_runs r ON r.id = s.run_id
 WHERE s.run_id = :run AND s.key = :key AND s.state IN ('done', 'failed')
 AND r.status = 'running' AND r.turn = :turn AND r.claim_tok = :token
 """
+RECORDED_IN_BRANCH = RECORDED.replace(
+    "flows_runs r ON r.id = s.run_id", "flows_branches r ON r.run_id = s.run_id"
+).replace("s.run_id = :run", "s.run_id = :run AND r.path = :path")
 
 
 def flow_name(number: int) -> str:
@@ -71,6 +76,7 @@ class Process:
         self.is_dead = False
         self.current: Activity | None = None
         self.stopped: list[Activity] = []
+        self._kept: list[Kept] = []
         self._clock, self._broker = clock, broker
         self.store = LinkedStore(url, clock, self.touch, engine)
         flows = {flow_name(i): _flow(i, program, self) for i, program in enumerate(programs)}
@@ -93,22 +99,24 @@ class Process:
 
     # -- doing
 
-    def do(self, work: Callable[[], Any], faults: Faults = (), run: str | None = None) -> None:
+    def do(self, work: Callable[[], Any], faults: Faults = (), message: Delivery | None = None) -> None:
         """Do something until it ends, dies or is stopped."""
-        self._go_on(Activity(self, work, faults, run), lambda activity: activity.start())
+        run, task = (message.run_id, message.task_id) if message is not None else (None, "")
+        self._go_on(Activity(self, work, faults, run, task), lambda activity: activity.start())
 
-    def take(self, run: str, faults: Faults = ()) -> None:
-        """Take a turn of the run."""
+    def take(self, message: Delivery, faults: Faults = ()) -> None:
+        """Take the turn of the message, and what follows from it."""
+        run = message.run_id
 
         def turn() -> None:
             mine = self.current
             assert mine is not None
             before = self._status(run)
-            end = take_turn(self.runtime, run, mine.must_yield)
-            if not (mine.is_dead or mine.was_stopped) and self._status(run) != before != "running":
+            end = take_turn(self.runtime, run, mine.must_yield, branch=message.branch)
+            if not (message.branch or mine.is_dead or mine.was_stopped) and self._status(run) != before != "running":
                 self._check_end(run, end)
 
-        self.do(turn, faults, run)
+        self.do(turn, faults, message)
 
     def resume(self, activity: Activity, faults: Faults = ()) -> None:
         """Let a stopped activity go on."""
@@ -157,7 +165,7 @@ class Process:
         return found.status if found is not None else None
 
     def _active(self) -> frozenset[str]:
-        return frozenset(one.run for one in self.stopped if one.run is not None)
+        return frozenset(one.task for one in self.stopped if one.run is not None)
 
     # -- what handlers ask
 
@@ -168,6 +176,8 @@ class Process:
     def touch(self, point: str) -> None:
         """A point at which the process may be stopped or die; time passes."""
         self._clock.turn(A_WHILE)
+        if not self.is_dead:
+            self._send_late()
         if self.current is not None:
             self.current.touch(point)
 
@@ -180,7 +190,8 @@ class Process:
     def body(self, claim: Claim, key: str, fn: Handler) -> Handler:
         """A body is about to run: its step may not be recorded, unless the turn was taken over meanwhile."""
         with self.store.unlinked() as connection:
-            rows = connection.execute(RECORDED, run=claim.run_id, key=key, turn=claim.turn, token=claim.token)
+            words = {"run": claim.run_id, "key": key, "turn": claim.turn, "token": claim.token, "path": claim.path}
+            rows = connection.execute(RECORDED_IN_BRANCH if claim.path else RECORDED, **words)
         if rows:
             self.ledger.trip(f"step {key} of {claim.run_id} runs again though it is {rows[0][0]}")
         return fn
@@ -197,6 +208,19 @@ class Process:
             self.touch("message")
             self._broker.put(delivery)
 
+    def postpone(self) -> "Kept":
+        """Messages that wait a moment."""
+        kept = Kept(self)
+        self._kept.append(kept)
+        return kept
+
+    def _send_late(self) -> None:
+        """As a thread of its own would."""
+        for kept in self._kept:
+            if kept.is_due:
+                for delivery in kept.take():
+                    self._broker.put(delivery)
+
     def run_suspended(self, run_id: str) -> bool:
         """Somebody asks for every result."""
         return True
@@ -206,6 +230,39 @@ class Process:
 
     def run_failed(self, run_id: str, error: Exception, message: str | None = None) -> None:
         """Told."""
+
+
+class Kept:
+    """Messages that wait for what their sender may do in passing; sent when that takes too long."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._waiting: dict[str, Delivery] = {}
+        self._until = 0
+
+    @property
+    def is_due(self) -> bool:
+        """They have waited for long enough."""
+        return bool(self._waiting) and self._process.now() >= self._until
+
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        """They wait."""
+        self._waiting |= {delivery.branch: delivery for delivery in deliveries}
+        self._until = self._process.now() + A_MOMENT
+
+    def begin(self, path: str) -> None:
+        """It is done in passing."""
+        self._waiting.pop(path, None)
+        self._until = self._process.now() + A_MOMENT
+
+    def take(self) -> list[Delivery]:
+        """What is left."""
+        left, self._waiting = list(self._waiting.values()), {}
+        return left
+
+    def release(self) -> None:
+        """Send what is left."""
+        self._process.send_runs(self.take())
 
 
 def _flow(number: int, program: Program, process: Process) -> Flow:

@@ -90,7 +90,15 @@ class Gather:
     branches: tuple[Block, ...]
 
 
-Op = Step | Sleep | Wait | Send | Fail | Flaky | Try | Loop | Gather
+@dataclass(frozen=True)
+class Group:
+    """A group of branches, in sync flows: all of their values, or the first one's."""
+
+    kind: Literal["parallel", "race"]
+    branches: tuple[Block, ...]
+
+
+Op = Step | Sleep | Wait | Send | Fail | Flaky | Try | Loop | Gather | Group
 
 
 @dataclass(frozen=True)

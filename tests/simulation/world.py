@@ -38,10 +38,15 @@ STEPS_OF_TIME = (1, 2, 6, 21, 45, 400)
 RECORDED = "SELECT run_id, key, state, value FROM flows_steps WHERE state IN ('done', 'failed')"
 ENDED = "SELECT id, 'run', status, output FROM flows_runs WHERE ended_at IS NOT NULL"
 ASLEEP = """
-SELECT r.id, w.key FROM flows_runs r JOIN flows_waits w ON w.run_id = r.id
+SELECT r.id, w.key FROM flows_runs r JOIN flows_waits w ON w.run_id = r.id AND w.branch = ''
 WHERE r.status = 'suspended' AND w.state = 'answered'
+UNION ALL SELECT b.run_id, w.key FROM flows_branches b JOIN flows_waits w ON w.run_id = b.run_id AND w.branch = b.path
+WHERE b.status = 'suspended' AND w.state = 'answered'
 """
-INSIDE = "SELECT id FROM flows_runs WHERE status = 'running' AND g1 IS NOT NULL"
+INSIDE = (
+    "SELECT id, '' FROM flows_runs WHERE status = 'running' AND g1 IS NOT NULL "
+    "UNION ALL SELECT run_id, path FROM flows_branches WHERE status = 'running' AND g1 IS NOT NULL"
+)
 ROUNDS = 300
 WORKERS = 2
 
@@ -125,7 +130,7 @@ class World:
     def _deliver(self, pick: int, faults: Faults) -> None:
         delivery = self.broker.take(pick // WORKERS)
         if delivery is not None:
-            self.workers[pick % WORKERS].take(delivery.run_id, faults)
+            self.workers[pick % WORKERS].take(delivery, faults)
 
     def _tick(self, pick: int, faults: Faults) -> None:
         worker = self.workers[pick % WORKERS]
@@ -197,7 +202,7 @@ class World:
         for worker in self.workers:
             worker.do(worker.scheduler.tick)
         while (delivery := self.broker.take(0)) is not None:
-            self.workers[len(self.broker.messages) % WORKERS].take(delivery.run_id)
+            self.workers[len(self.broker.messages) % WORKERS].take(delivery)
 
     def _is_over(self) -> bool:
         (left,) = self.look(
@@ -208,8 +213,10 @@ class World:
 
     def _pass_time(self) -> None:
         ((awake, due),) = self.look(
-            "SELECT (SELECT count(*) FROM flows_runs WHERE status IN ('queued', 'running')), "
-            "(SELECT min(wake_at) FROM flows_runs)"
+            "SELECT (SELECT count(*) FROM units WHERE status IN ('queued', 'running')), "
+            "(SELECT min(wake_at) FROM units)".replace(
+                "units", "(SELECT status, wake_at FROM flows_runs UNION ALL SELECT status, wake_at FROM flows_branches)"
+            )
         )
         soon = self.clock.now() + 3 * SECOND
         self.clock.set(soon if awake or due is None else max(due, soon))

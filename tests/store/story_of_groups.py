@@ -10,7 +10,7 @@ from tests.store.stories import PAID, Story
 
 
 class Spread(Story):
-    """A group of all that a branch may hold; then a step."""
+    """A group of all that a branch may hold, another that is over in a moment; then a step."""
 
     def flows_of(self) -> dict[str, tuple[str, Callable[[Any], Any]]]:
         return {
@@ -25,7 +25,8 @@ class Spread(Story):
     def order(self, ctx: Any) -> Any:
         own = [partial(branch, ctx) for branch in (self.sequence, self.wait, self.stumble, self.race, self.go)]
         values = ctx.group.parallel(*own, partial(ctx.step.invoke, "double", "double"))
-        return ctx.step.run("after", self.after, values)
+        quick = [partial(ctx.step.run, "a", self.count, f"quick {n}") for n in range(3)]
+        return ctx.step.run("after", self.after, values + ctx.group.parallel(quick))
 
     def after(self, values: Any) -> Any:
         self.count("after")

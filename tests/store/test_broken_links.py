@@ -13,6 +13,7 @@ from tests.store.lossy import Break, LossyStore
 from tests.store.stories import Bought, Linked, Sad, Story
 from tests.store.story_of_groups import Spread
 
+QUICK = ("quick 0", "quick 1", "quick 2")
 STORIES = {"bought": Bought, "sad": Sad, "linked": Linked, "spread": Spread}
 
 
@@ -50,7 +51,7 @@ def told(
     [
         (
             "spread",
-            {**dict.fromkeys(("first", "second", "third", "won", "after", "double"), 1), "stumble": 2},
+            dict.fromkeys(("first", "second", "third", "won", "after", "double", *QUICK), 1) | {"stumble": 2},
             {"completed": 2},
         ),
         ("bought", {"charge": 1, "ship": 1}, {"completed": 4}),

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 from celeryflows import StepTimeout
@@ -27,6 +28,14 @@ def sleeper(ctx: Any) -> int:
     first = ctx.step.run("first", number, 1)
     ctx.step.sleep("between", "200ms")
     return first + ctx.step.run("second", number, 2)
+
+
+@sheet.flow()
+def grouped(ctx: Any) -> int:
+    """Ten branches that are over in a moment, then three that take their time."""
+    quick = ctx.group.parallel(partial(ctx.step.run, "quick", number, 10 + i) for i in range(10))
+    slow = ctx.group.parallel([partial(ctx.step.run, "slow", time.sleep, 0.5)] * 3)
+    return ctx.step.run("sum", number, sum(quick) + len(slow))
 
 
 async def slowly(i: int) -> int:

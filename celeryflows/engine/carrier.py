@@ -1,0 +1,139 @@
+"""What one delivery carries: the turn that its message is for, and what that turn opens, as long as nobody else has it.
+
+A branch that is over in a moment needs no message; those of longer ones are sent while the first is at work."""
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from celeryflows.engine.runtime import Postponed, Runtime
+from celeryflows.model.branches import group_of, parent_of
+from celeryflows.model.runs import Delivery
+from celeryflows.model.steps import Memo
+from celeryflows.store.branches import Following
+from celeryflows.store.connection import Connection
+from celeryflows.store.runs import Claim
+
+# So many seconds after it took the first one on, a delivery leaves what is left to other messages.
+CARRIES = 1.0
+
+
+class Carrier:
+    """One delivery, of the run itself (`path` is '') or of a branch. All that is to do has a message that waits, or is
+    claimed already; what is claimed is always the next.
+
+    `facts` is a claim of the run; `owes_word` that nobody was told yet that the run waits for its branches. A branch's
+    delivery never carries the run itself: its value belongs to the run's.
+    """
+
+    def __init__(self, runtime: Runtime, path: str, may_go_on: Callable[[], bool]) -> None:
+        self.path = path
+        self.facts: Claim | None = None
+        self.owes_word = False
+        self._runtime = runtime
+        self._may_go_on = may_go_on
+        self._until: float | None = None
+        self._todo: deque[str] = deque()
+        self._claim: Claim | None = None
+        self._memos: dict[str, dict[str, Memo]] = {}
+        self._messages: Postponed | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """What is not done here is sent."""
+        if self._messages is not None:
+            self._messages.release()
+
+    @property
+    def has_more(self) -> bool:
+        """True when there was more to take on than the message asked for."""
+        return self._until is not None
+
+    @property
+    def is_loaded(self) -> bool:
+        """True when there is something that this delivery has to take on, or may."""
+        return self._claim is not None or (bool(self._todo) and self.may_go_on)
+
+    @property
+    def may_go_on(self) -> bool:
+        """True while it is young: nothing that others could do waits for it for long."""
+        return (self._until is None or self._runtime.clock.monotonic() < self._until) and self._may_go_on()
+
+    def begin(self, connection: Connection, claim: Claim) -> None:
+        """A turn begins. Who comes after a lost one takes on what that one may have left without a message."""
+        if not claim.path:
+            self.facts, self.owes_word = claim, False
+        elif claim.lost and claim.path == self.path:
+            left = connection.repeat(lambda: connection.branches.unclaimed(claim.run_id, group_of(claim.path)))
+            self.open([replace(claim.delivery, branch=path) for path in left], None)
+
+    def open(self, deliveries: Sequence[Delivery], first: Claim | None) -> None:
+        """Take branches on, before all that is to do; the first may be claimed already."""
+        self._take_on()
+        self._todo.extendleft(delivery.branch for delivery in reversed(deliveries))
+        self._claim = first
+        if waiting := deliveries if first is None else deliveries[1:]:
+            if self._messages is None:
+                self._messages = self._runtime.dispatcher.postpone()
+            self._messages.add(waiting)
+
+    def following(self) -> Following:
+        """The branch to take on after this one, if any is and may be."""
+        path = self._todo[0] if self._todo and self.may_go_on else ""
+        return Following(path, random.getrandbits(62), self.path)
+
+    def follow(self, claim: Claim) -> None:
+        """It is claimed."""
+        self._claim = claim
+
+    def takes(self, delivery: Delivery) -> bool:
+        """True when this delivery may go on with a unit whose group is over."""
+        return bool(delivery.branch or not self.path) and self.may_go_on
+
+    def resume(self, delivery: Delivery, claim: Claim | None, *, after: str) -> None:
+        """The group `after` is over: go on with who opened it, when it is claimed for this; no branch is left to do."""
+        self._drop(f"{after}[")
+        if claim is None:
+            self._runtime.dispatcher.send_runs([delivery])
+        else:
+            self._take_on()
+            self._todo.appendleft(delivery.branch)
+            self._claim = claim
+
+    def _take_on(self) -> None:
+        if self._until is None:
+            self._until = self._runtime.clock.monotonic() + CARRIES
+
+    def _drop(self, prefix: str) -> None:
+        gone = [path for path in self._todo if path.startswith(prefix)]
+        if gone and self._messages is not None:
+            self._todo = deque(path for path in self._todo if path not in gone)
+            for path in gone:
+                self._messages.begin(path)
+
+    def next(self) -> tuple[str, Claim | None]:
+        """What to take on now, and its claim where it has one."""
+        path, claim, self._claim = self._todo.popleft(), self._claim, None
+        if self._messages is not None:
+            self._messages.begin(path)
+        return path, claim
+
+    def memos(self, connection: Connection, claim: Claim, *, anew: bool) -> dict[str, Memo]:
+        """What a turn remembers. Branches in their first turn share what was before their group."""
+        if anew or not claim.path or claim.turn > 1 or claim.origin is not None:
+            return connection.repeat(lambda: connection.steps.memos(claim.run_id, claim.path))
+        group = group_of(claim.path)
+        if group not in self._memos:
+            parent = parent_of(claim.path)
+            self._memos[group] = connection.repeat(lambda: connection.steps.memos(claim.run_id, parent))
+        return self._memos[group]
+
+
+def first_of(claim: Claim, path: str, token: int, at: int) -> Claim:
+    """The claim of a branch that is written as running already, by a turn that last heard the store's clock `at`."""
+    return replace(claim, path=path, token=token, turn=1, attempt=0, lost=0, at=at)

@@ -1,0 +1,96 @@
+"""Messages that wait a moment: those of what is begun in time are not sent, the others are, once."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from celeryflows.celery_bridge import postman
+from celeryflows.celery_bridge.postman import Batch, Postman
+from celeryflows.model.runs import Delivery
+from tests.waiting import eventually
+
+
+class Sent:
+    """What was sent, and by which thread."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.threads: set[str] = set()
+
+    def __call__(self, deliveries: Sequence[Delivery]) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.paths += [delivery.branch for delivery in deliveries]
+
+
+def deliveries(*paths: str) -> list[Delivery]:
+    return [Delivery("run", "flow", None, path) for path in paths]
+
+
+@pytest.fixture
+def sent() -> Sent:
+    return Sent()
+
+
+@pytest.fixture
+def batch(sent: Sent) -> Batch:
+    return Batch(sent, Postman())
+
+
+def test_messages_of_the_others_are_sent_while_the_first_is_at_work(batch: Batch, sent: Sent) -> None:
+    batch.add(deliveries("a", "b", "c"))
+    batch.begin("a")
+    eventually(lambda: sent.paths == ["b", "c"])
+    assert sent.threads == {"celeryflows-postman"}
+    batch.begin("b")
+    batch.release()
+    assert sent.paths == ["b", "c"]
+
+
+def test_what_is_begun_in_time_is_never_sent(batch: Batch, sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postman, "ONE", 60.0)
+    monkeypatch.setattr(postman, "ALL", 60.0)
+    batch.add(deliveries("a", "b", "c"))
+    batch.begin("a")
+    batch.begin("b")
+    batch.release()
+    batch.release()
+    assert (sent.paths, sent.threads) == (["c"], {threading.current_thread().name})
+
+
+def test_many_short_ones_do_not_hold_the_rest_back_for_long(
+    batch: Batch, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postman, "ONE", 60.0)
+    monkeypatch.setattr(postman, "ALL", 0.05)
+    batch.add(deliveries(*"abc"))
+    batch.begin("a")
+    eventually(lambda: sent.paths == ["b", "c"])
+
+
+def test_a_later_group_waits_its_own_moment(batch: Batch, sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postman, "ONE", 60.0)
+    monkeypatch.setattr(postman, "ALL", 0.0)
+    batch.add(deliveries("a"))
+    eventually(lambda: sent.paths == ["a"])
+    monkeypatch.setattr(postman, "ALL", 60.0)
+    batch.add(deliveries("b"))
+    assert batch.due is not None
+    batch.begin("b")
+    assert (batch.due, sent.paths) == (None, ["a"])
+
+
+def test_one_thread_serves_many_batches_and_another_process_starts_its_own(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = Postman()
+    before = threading.active_count()
+    for path in "abc":
+        Batch(sent, office).add(deliveries(path))
+    eventually(lambda: sorted(sent.paths) == ["a", "b", "c"])
+    assert threading.active_count() == before + 1
+    # As after a fork, which takes no thread along.
+    monkeypatch.setattr(postman.os, "getpid", lambda: -1)
+    Batch(sent, office).add(deliveries("d"))
+    eventually(lambda: "d" in sent.paths)
+    assert threading.active_count() == before + 2
