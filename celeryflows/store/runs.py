@@ -242,7 +242,8 @@ class Runs(Verbs):
 
     def hand_back(self, claim: Claim) -> Delivery | None:
         """running -> queued without counting a loss: the worker stops, or the turn has had its time."""
-        return _delivery(self._execute(HAND_BACK, id=claim.run_id, turn=claim.turn, token=claim.token))
+        rows = self._execute(HAND_BACK, id=claim.run_id, turn=claim.turn, token=claim.token)
+        return Delivery(*rows[0]) if rows else None
 
     def shelve(self, run_id: str, token: int) -> bool:
         """running -> queued of a claim that this process cannot read: sent again later, with doubled patience."""
@@ -395,7 +396,3 @@ def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | Non
         run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, origin, event, "", gates,
         row[17 : 17 + len(gates)],
     )  # fmt: skip
-
-
-def _delivery(rows: list[Row]) -> Delivery | None:
-    return Delivery(*rows[0]) if rows else None
