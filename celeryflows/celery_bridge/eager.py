@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from celeryflows.clock import Clock, TurnedClock
+from celeryflows.engine.closing import close_due
 from celeryflows.engine.resume import wake_branches, wake_due
 from celeryflows.engine.runtime import Dispatcher, Runtime
 from celeryflows.engine.starting import Call, start
@@ -63,12 +64,17 @@ class EagerWorld:
             for _ in range(WAKES_BOUND):
                 self._take_turns()
                 with self.runtime.store.connection() as connection:
-                    dues = (connection.runs.next_wake(), connection.throttles.next_due())
+                    dues = (
+                        connection.runs.next_wake(),
+                        connection.throttles.next_due(),
+                        connection.windows.next_close(),
+                    )
                 due = min((one for one in dues if one is not None), default=None)
                 if due is None:
                     return
                 self._clock.set(max(due, self._clock.now()))
                 let_in_due(self.runtime)
+                close_due(self.runtime)
                 wake_due(self.runtime)
                 wake_branches(self.runtime)
         finally:

@@ -1,12 +1,14 @@
 """Admission: new runs are written here, whoever starts them: now, later, or skipped, with what may cancel them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from celeryflows.engine.catalog import Snapshot
-from celeryflows.engine.pipeline import bounded, judge
+from celeryflows.engine.pipeline import Judged, bounded, judge
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starts import Start, a_start
+from celeryflows.engine.window_writing import write_windows
+from celeryflows.flow_control.singleton import replaced_reason
 from celeryflows.ids import derived_id, new_id
 from celeryflows.model.cancels import cancel_waits
 from celeryflows.model.events import StoredEvent
@@ -20,10 +22,19 @@ from celeryflows.store.reruns import NewRerun
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The runs as they were written, and what waits to cancel them."""
+    """The runs as they were written, and what waits to cancel them.
+
+    `joined`: by the id that it was to have, the run that a start ended up in instead. `replaced`: runs that are to be
+    cancelled now, each with the reason. `due`: runs whose batch is full by these; `paused`: those that were skipped
+    then, for their flow is paused.
+    """
 
     runs: tuple[NewRun, ...] = ()
     cancels: tuple[OpenWait, ...] = ()
+    joined: Mapping[str, str] = field(default_factory=dict)
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    due: tuple[str, ...] = ()
+    paused: tuple[str, ...] = ()
 
 
 def admit(runtime: Runtime, tx: Connection, catalog: Snapshot, starts: Sequence[Start]) -> Admitted:
@@ -31,9 +42,11 @@ def admit(runtime: Runtime, tx: Connection, catalog: Snapshot, starts: Sequence[
     return write(tx, judge(runtime, tx, catalog, starts)) if starts else Admitted()
 
 
-def write(tx: Connection, judged: Sequence[Start]) -> Admitted:
-    """Write the runs of starts that were judged in this transaction, and open what cancels them."""
-    written = [start for start in judged if start.joined is None]
+def write(tx: Connection, judged: Judged) -> Admitted:
+    """Write what was judged in this transaction: the new runs, what cancels them, and what changes for others."""
+    if judged.others:
+        tx.runs.lock(sorted(judged.others))
+    written = [start for start in judged.starts if start.joined is None]
     tx.runs.add([start.run for start in written if start.link is None])
     cancels: list[OpenWait] = []
     for start in written:
@@ -44,12 +57,21 @@ def write(tx: Connection, judged: Sequence[Start]) -> Admitted:
         if start.flow is not None and start.flow.cancel_on and start.is_under_way:
             waits = cancel_waits(start.flow.cancel_on, start.event.data)
             cancels += tx.cancels.arm(start.run.id, waits, start.event)
-    return Admitted(tuple(start.run for start in written), tuple(cancels))
+    runs = tuple(start.run for start in written)
+    if not any(start.limits for start in judged.starts):
+        return Admitted(runs, tuple(cancels))
+    joined = {start.run.id: start.joined for start in judged.starts if start.joined is not None}
+    cancels += write_windows(tx, judged)
+    replaced = {start.replaces: replaced_reason(start.run.id) for start in written if start.replaces is not None}
+    for run_id, reason in sorted(replaced.items()):
+        tx.singletons.replaced(run_id, reason)
+    due = tuple(sorted(judged.full.keys() - judged.paused))
+    return Admitted(runs, tuple(cancels), joined, replaced, due, tuple(sorted(judged.paused)))
 
 
 def add_successor(runtime: Runtime, tx: Connection, run: NewRun, event: StoredEvent, link: Link) -> None:
     """Write the run that goes on for another: no limit but its gates, and no pause stops it."""
-    write(tx, [bounded(a_start(runtime, runtime.catalog.latest, run, event, link))])
+    write(tx, Judged([bounded(a_start(runtime, runtime.catalog.latest, run, event, link))]))
 
 
 def _guard(tx: Connection, run_id: str, flow: FlowDefinition, event: StoredEvent) -> None:

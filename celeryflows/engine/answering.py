@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from celeryflows.engine.admission import Admitted
 from celeryflows.engine.endings import Cancelled, cancel_within
 from celeryflows.engine.matching import Verdict, judged
 from celeryflows.engine.runtime import Runtime
@@ -26,12 +27,14 @@ class Routed:
     own: dict[str, str] = field(default_factory=dict)
     events: list[StoredEvent] = field(default_factory=list)
     runs: list[NewRun] = field(default_factory=list)
+    admitted: list[Admitted] = field(default_factory=list)
 
-    def started(self, events: Iterable[StoredEvent], runs: Iterable[NewRun]) -> None:
+    def started(self, events: Iterable[StoredEvent], admitted: Admitted) -> None:
         """These runs were written, for these events."""
         self.events += events
-        self.runs += runs
-        for run in runs:
+        self.runs += admitted.runs
+        self.admitted.append(admitted)
+        for run in admitted.runs:
             if run.may_start:
                 self.deliveries.append(run.delivery)
             elif run.status is Status.SKIPPED:

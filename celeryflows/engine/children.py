@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from celeryflows.engine.admission import write
+from celeryflows.engine.admission import Admitted, write
 from celeryflows.engine.passage import Passage
-from celeryflows.engine.pipeline import judge
+from celeryflows.engine.pipeline import Judged, judge
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starting import Call, plan
-from celeryflows.engine.starts import Start, a_start
+from celeryflows.engine.starts import a_start
 from celeryflows.ids import derived_id, seeded_ids
 from celeryflows.model.events import Event, StoredEvent
 from celeryflows.model.runs import NewRun
@@ -47,24 +47,24 @@ def judge_children(
     passage: Passage | None = None,
     *,
     again: bool,
-) -> list[Start]:
+) -> Judged:
     """What becomes of the children, by the keys of the parent's steps, before its row is locked.
 
     `again`: none when an earlier try, whose reply was lost, has started them.
     """
     if again and tx.events.get(children[0][1].event.id) is not None:
-        return []
+        return Judged()
     catalog = runtime.catalog.read(tx)
     starts = [a_start(runtime, catalog, child.run, child.event, Link(parent, key)) for key, child in children]
     return judge(runtime, tx, catalog, starts, passage)
 
 
-def add_children(tx: Connection, parent: str, children: Sequence[tuple[str, Child]], judged: Sequence[Start]) -> None:
+def add_children(tx: Connection, parent: str, children: Sequence[tuple[str, Child]], judged: Judged) -> Admitted:
     """Start the children of a locked parent, and open its waits for them."""
     for _, child in children:
         tx.events.add_private(child.event)
-    write(tx, judged)
-    for (key, child), start in zip(children, judged, strict=True):
+    admitted = write(tx, judged)
+    for (key, child), start in zip(children, judged.starts, strict=True):
         tx.links.arm(
             derived_id("wait", parent, key),
             Link(parent, key),
@@ -73,3 +73,4 @@ def add_children(tx: Connection, parent: str, children: Sequence[tuple[str, Chil
             began=child.began,
             bound=child.bound,
         )
+    return admitted

@@ -9,7 +9,7 @@ from celeryflows.codec import dumps
 from celeryflows.engine import telling
 from celeryflows.engine.carrier import first_of
 from celeryflows.engine.debts import pay
-from celeryflows.engine.endings import completed_event, failed_event, told
+from celeryflows.engine.endings import completed_event, told, turn_failed_event
 from celeryflows.engine.failures import failure_of, failure_text, is_final
 from celeryflows.engine.finish import cancel, route_ended, tell_suspended
 from celeryflows.engine.leaving import (
@@ -258,7 +258,7 @@ def _end_limited(runtime: Runtime, connection: Connection, claim: Claim, output:
 
 def _fail(runtime: Runtime, recorder: Recorder, error: BaseException) -> Ended:
     failure = failure_of(error)
-    event = failed_event(runtime, recorder.claim.run_id, recorder.claim.flow, recorder.claim.event, failure)
+    event = turn_failed_event(runtime, recorder.claim, failure)
     text = failure_text(failure)
     _finish(runtime, recorder, Status.FAILED, None, text, event)
     telling.failed(recorder.claim, recorder.now(), text)

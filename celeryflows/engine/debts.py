@@ -35,14 +35,25 @@ def pay(runtime: Runtime, run_id: str, cancel: Cancel) -> None:
 
 
 def _tell_parent(runtime: Runtime, tx: Connection, debt: Debt, woken: list[Delivery]) -> None:
-    parent = (debt.parent or "", branch_of(debt.parent_key or ""))
-    lock_units(tx, [(debt.run_id, ""), *([parent] if debt.parent else [])])
-    if not tx.links.settle(debt.run_id) or debt.parent is None or debt.parent_key is None:
-        # A try whose reply was lost has put the message into `woken`.
+    callers = _callers(tx, debt)
+    units = {(run, branch_of(key)) for run, key in callers}
+    lock_units(tx, [(debt.run_id, ""), *units])
+    if not tx.links.settle(debt.run_id):
+        # A try whose reply was lost has put the messages into `woken`.
         return
-    if tx.links.answer(debt.parent, debt.parent_key):
-        tx.steps.settle(debt.parent, debt.parent_key, *_answer(runtime, tx, debt, debt.parent))
-        woken[:] = queue_units(tx, [parent])
+    answered = [(run, key) for run, key in callers if tx.links.answer(run, key)]
+    for run, key in answered:
+        tx.steps.settle(run, key, *_answer(runtime, tx, debt, run))
+    if answered:
+        woken[:] = queue_units(tx, {(run, branch_of(key)) for run, key in answered})
+
+
+def _callers(tx: Connection, debt: Debt) -> list[tuple[str, str]]:
+    """The steps that wait for the run's end: its parent's, and those of who invoked it by an event that joined it."""
+    if debt.parent is None or debt.parent_key is None:
+        return []
+    joined = {(link.parent or "", link.parent_key or "") for link in tx.batches.callers(debt.run_id)}
+    return sorted({(debt.parent, debt.parent_key), *joined})
 
 
 def _answer(runtime: Runtime, tx: Connection, debt: Debt, parent: str) -> tuple[State, str]:

@@ -1,7 +1,7 @@
 """How a run ends for others: our own events, and the cancelling itself, in whatever transaction decides it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,25 +22,34 @@ def told(runtime: Runtime, connection: Connection, name: str) -> bool:
 
 def completed_event(runtime: Runtime, claim: Claim, output: str) -> StoredEvent:
     """`flows/run.completed` of the run."""
-    return _own(runtime, RUN_COMPLETED, claim.run_id, claim.flow, claim.event, {"output": _plain(output)})
+    return _own(runtime, RUN_COMPLETED, claim.run_id, claim.flow, _triggers(claim), {"output": _plain(output)})
 
 
 def continued_event(runtime: Runtime, claim: Claim, next_id: str) -> StoredEvent:
     """`flows/run.completed` of a run that another goes on for."""
     more = {"output": None, "continued_as": next_id}
-    return _own(runtime, RUN_COMPLETED, claim.run_id, claim.flow, claim.event, more)
+    return _own(runtime, RUN_COMPLETED, claim.run_id, claim.flow, _triggers(claim), more)
+
+
+def turn_failed_event(runtime: Runtime, claim: Claim, failure: Failure) -> StoredEvent:
+    """`flows/run.failed` of the run whose turn failed."""
+    return _own(runtime, RUN_FAILED, claim.run_id, claim.flow, _triggers(claim), {"error": failure.json()})
 
 
 def failed_event(runtime: Runtime, run_id: str, flow: str, trigger: StoredEvent, failure: Failure) -> StoredEvent:
     """`flows/run.failed` of the run."""
-    return _own(runtime, RUN_FAILED, run_id, flow, trigger, {"error": failure.json()})
+    return _own(runtime, RUN_FAILED, run_id, flow, [trigger], {"error": failure.json()})
+
+
+def _triggers(claim: Claim) -> Sequence[StoredEvent]:
+    return claim.events or [claim.event]
 
 
 def _own(
-    runtime: Runtime, name: str, run_id: str, flow: str, trigger: StoredEvent, more: dict[str, Any]
+    runtime: Runtime, name: str, run_id: str, flow: str, triggers: Sequence[StoredEvent], more: dict[str, Any]
 ) -> StoredEvent:
-    shown = trigger.scope()
-    data = {"run_id": run_id, "flow": flow, "event": shown, "events": [shown], **more}
+    shown = [trigger.scope() for trigger in triggers]
+    data = {"run_id": run_id, "flow": flow, "event": shown[0], "events": shown, **more}
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     # Its id follows from the run, so that it is stored once whoever tries.
     return StoredEvent(derived_id(name, run_id), None, name, text, data, runtime.clock.now(), None)
@@ -100,7 +109,7 @@ def cancel_within(
 def _own_cancelled(runtime: Runtime, row: CancelledRow, reason: str, trigger: StoredEvent | None) -> StoredEvent | None:
     if trigger is None:
         return None
-    return _own(runtime, RUN_CANCELLED, row.id, row.flow, trigger, {"reason": reason})
+    return _own(runtime, RUN_CANCELLED, row.id, row.flow, [trigger], {"reason": reason})
 
 
 def _events(cancelled: Iterable[Cancelled]) -> list[StoredEvent]:

@@ -3,11 +3,14 @@
 from typing import Any
 
 from celeryflows.codec import loads
+from celeryflows.engine import telling
 from celeryflows.engine.aftermath import left_to_recovery
+from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import last_of
 from celeryflows.engine.failures import run_failed
 from celeryflows.engine.routing import cancel_line, route_stored
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.starts import Start
 from celeryflows.errors import UnknownRun
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.runs import Status, task_id
@@ -49,6 +52,13 @@ def cancel(runtime: Runtime, run_id: str, reason: str, *, terminate: bool = Fals
         for branch in [*([""] if at_work else []), *carriers]:
             runtime.dispatcher.terminate(task_id(last, branch))
     return cancelled is not None
+
+
+def tell_skipped(runtime: Runtime, start: Start) -> None:
+    """Tell who asks, and who listens, that a scheduled run was skipped when its time had come."""
+    runtime.dispatcher.run_cancelled(start.run.id, start.run.reason or "skipped", start.run.message)
+    telling.routed([], [start.run])
+    pay(runtime, start.run.id, cancel)
 
 
 def _status(runtime: Runtime, run_id: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from celeryflows.engine.starts import Start
 from celeryflows.engine.throttling import Asker, ask, asker, hold_meters
 from celeryflows.flow_control.gates import Gate
 from celeryflows.model.events import StoredEvent
-from celeryflows.model.runs import NewRun, Place, Status
+from celeryflows.model.runs import NewRun, Place, Reached, Status
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Claim
 from celeryflows.store.standings import DOOR
@@ -65,11 +65,15 @@ def _held(catalog: Snapshot, start: Start, line: tuple[str, int] | None) -> Star
     place = start.run.place or Place()
     if line is not None:
         place = replace(place, held_at=line[0], rank=line[1])
-    elif start.run.status is Status.SCHEDULED and start.joined is None and catalog.has_throttle(start.run.flow):
-        place = replace(place, held_at=DOOR)
-    else:
-        return start
-    return replace(start, run=replace(start.run, place=place))
+        return replace(start, run=replace(start.run, place=place, reached=Reached("throttle")))
+    if (
+        start.run.status is Status.SCHEDULED
+        and start.joined is None
+        and not start.waits
+        and catalog.has_throttle(start.run.flow)
+    ):
+        return replace(start, run=replace(start.run, place=replace(place, held_at=DOOR)))
+    return start
 
 
 def _priority(start: Start) -> int:
@@ -79,7 +83,9 @@ def _priority(start: Start) -> int:
 def _placed(start: Start, gates: Sequence[Gate], traveller: Traveller | None) -> Start:
     names = [gate.name for gate in gates]
     place = place_of(start.run.place or Place(), names, traveller)
-    return replace(start, run=replace(start.run, place=place))
+    held = next((gate for gate in gates if traveller is not None and gate.name == traveller.held_at), None)
+    reached = start.run.reached if held is None else Reached("concurrency", held.value)
+    return replace(start, run=replace(start.run, place=place, reached=reached))
 
 
 def place_of(place: Place, gates: Sequence[str], traveller: Traveller | None) -> Place:

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 
 from celeryflows.engine import telling
+from celeryflows.engine.admission import Admitted
 from celeryflows.engine.children import add_children, judge_children
 from celeryflows.engine.debts import pay
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.leaving import send_off
 from celeryflows.engine.passage import Passage
+from celeryflows.engine.pipeline import Judged
 from celeryflows.engine.recording import Recorder
+from celeryflows.engine.routing import follow
 from celeryflows.engine.signalling import arm_signals, lock_rivals
-from celeryflows.engine.starts import Start
 from celeryflows.engine.waiting import Pending
 from celeryflows.model.runs import Delivery, Status
 from celeryflows.store.connection import Connection
@@ -24,7 +26,8 @@ class Openings:
         self._pending = pending
         self._signals = [p.signal for p in pending if p.signal is not None]
         self._children = [(p.row.key, p.child) for p in pending if p.child is not None]
-        self._judged: list[Start] = []
+        self._judged = Judged()
+        self._admitted = Admitted()
         self._woken: list[Delivery] = []
         self.stripes = [signal.hash for signal in self._signals]
 
@@ -34,10 +37,12 @@ class Openings:
         claim = self._recorder.claim
         if self._children:
             judged = judge_children(self._recorder.runtime, tx, claim.run_id, self._children, passage, again=again)
-            self._judged = judged or self._judged
+            self._judged = judged if judged.starts else self._judged
         if passage is not None:
             passage.go()
         moved = set(passage.moved) if passage is not None else set()
+        if self._children:
+            moved |= {(run_id, "") for run_id in judged.others}
         if self._signals or moved:
             lock_rivals(tx, claim.unit, self._signals, moved)
         if passage is not None:
@@ -47,7 +52,7 @@ class Openings:
         """Write them under the run's lock; True when a step of the run is over at once. `again`: not the first try."""
         claim = self._recorder.claim
         if self._children:
-            add_children(tx, claim.run_id, self._children, self._judged)
+            self._admitted = add_children(tx, claim.run_id, self._children, self._judged)
         if not self._signals:
             return False
         armed = arm_signals(tx, claim, self._pending, again=again)
@@ -60,9 +65,10 @@ class Openings:
         if not self._children and not self._signals:
             return
         runtime = self._recorder.runtime
-        runs = [start.run for start in self._judged if start.joined is None]
+        follow(runtime, self._admitted)
+        runs = self._admitted.runs
         send_off(runtime, [*(run.delivery for run in runs if run.may_start), *self._woken])
-        for start in self._judged:
+        for start in self._judged.starts:
             telling.routed([start.event], [start.run] if start.joined is None else [])
         for run in runs:
             if run.status is Status.SKIPPED:

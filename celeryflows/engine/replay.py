@@ -145,6 +145,7 @@ def _started(runtime: Runtime, row: ReplayRow, piece: _Piece) -> Callable[[Conne
         moved = tx.replays.advance(row, piece.cursor, len(piece.runs), piece.next_at)
         if moved:
             tx.reruns.add(piece.runs)
+            tx.batches.copy_all([(run.origin, run.id) for run in piece.runs if run.origin is not None])
             guard_again(runtime, tx, piece.runs)
         elif tries == 1:
             return ()

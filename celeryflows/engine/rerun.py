@@ -48,6 +48,8 @@ def rerun(runtime: Runtime, run_id: str, from_step: str | None = None, input: An
         run = NewRerun(new, original.flow, version, original.event_id, run_id, routes(original.message))
         tx.reruns.add([run])
         guard_again(runtime, tx, [run])
+        if original.batch is not None:
+            tx.batches.copy(run_id, new)
         if from_step is not None:
             _keep(tx, run_id, new, from_step, edited)
         return run

@@ -8,10 +8,11 @@ from celeryflows.engine.branches import fail_lost_branch
 from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import failed_event, told
 from celeryflows.engine.failures import failure_text, run_failed
-from celeryflows.engine.finish import cancel, route_ended
+from celeryflows.engine.finish import cancel, route_ended, tell_skipped
 from celeryflows.engine.leaving import leave, send_off, settle
-from celeryflows.engine.routing import cancel_runs
+from celeryflows.engine.routing import cancel_runs, end_replaced
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.waking import wake
 from celeryflows.errors import UnknownRun
 from celeryflows.model.events import RUN_FAILED, StoredEvent
 from celeryflows.model.flows import FlowDefinition
@@ -34,15 +35,13 @@ def wake_due(runtime: Runtime) -> int:
         if not due:
             return 0
 
-        def work(tx: Connection) -> list[Delivery]:
-            tx.runs.lock(due)
-            woken = tx.runs.queue_due(due)
-            tx.waits.expire([delivery.run_id for delivery in woken])
-            return woken
-
-        woken = connection.transact(work)
-        new = connection.runs.before_first_turn([one.run_id for one in woken]) if run_queued.receivers else []
-    send_off(runtime, woken)
+        woken = wake(runtime, connection, due)
+        ids = [one.run_id for one in woken.deliveries]
+        new = connection.runs.before_first_turn(ids) if run_queued.receivers else []
+    for start in woken.skipped:
+        tell_skipped(runtime, start)
+    end_replaced(runtime, woken.replaced)
+    send_off(runtime, woken.deliveries)
     telling.queued(new)
     return len(due)
 
@@ -88,9 +87,13 @@ def end_overdue(runtime: Runtime) -> int:
     with runtime.store.connection() as connection:
         late = connection.bounds.past("finish_by", BATCH)
     if late:
-        reasons = {r.id: f"timeouts.finish: it had not ended after {format_duration(r.within)}" for r in late}
+        reasons = {r.id: r.reason or _why_ended(r) for r in late}
         cancel_runs(runtime, reasons, past="finish_by")
     return len(late)
+
+
+def _why_ended(run: Overdue) -> str:
+    return f"timeouts.finish: it had not ended after {format_duration(run.within)}"
 
 
 def pay_debts(runtime: Runtime, older_than: int = DEBT_AGE) -> int:

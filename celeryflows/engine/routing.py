@@ -5,7 +5,7 @@ Locks in the order of store/schema: names, stripes, once, runs, waits. Each look
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from celeryflows.engine import telling
-from celeryflows.engine.admission import admit_started_by
+from celeryflows.engine.admission import Admitted, admit_started_by
 from celeryflows.engine.aftermath import left_to_recovery
 from celeryflows.engine.answering import Routed, answer, cancel_sender, later_in_list, sent_before
 from celeryflows.engine.catalog import Snapshot
@@ -13,7 +13,9 @@ from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import Cancelled, cancel_within, committed, last_of
 from celeryflows.engine.leaving import send_off, settle
 from celeryflows.engine.matching import Verdict, judged, wait_hashes
+from celeryflows.engine.pipeline import PAUSED
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.waking import wake
 from celeryflows.model.cancels import cancel_waits
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.waits import match_hash
@@ -64,7 +66,7 @@ def route_stored(runtime: Runtime, event_id: str) -> bool:
             return _told_again(tx, tried)
         routed = Routed()
         started = admit_started_by(runtime, tx, catalog, [event])
-        routed.started([event], started.runs)
+        routed.started([event], started)
         # What cancels them may have come before they did.
         verdicts = [*(waits or ()), *sent_before(runtime, tx, event, started.cancels)]
         answer(runtime, tx, verdicts, routed)
@@ -119,7 +121,29 @@ def _route_piece(runtime: Runtime, event_id: str, piece: str) -> str | None:
     return rest
 
 
+def end_replaced(runtime: Runtime, replaced: Mapping[str, str]) -> None:
+    """Cancel the runs whose place others took; what is missed, the leader cancels."""
+    for run_id, reason in replaced.items():
+        with left_to_recovery():
+            cancel_line(runtime, run_id, reason)
+
+
+def follow(runtime: Runtime, admitted: Admitted) -> None:
+    """After the commit, before the messages: what an admission did to other runs; what is missed, the leader does."""
+    end_replaced(runtime, admitted.replaced)
+    for run_id in admitted.paused:
+        runtime.dispatcher.run_cancelled(run_id, PAUSED)
+        pay(runtime, run_id, cancel_line)
+    if admitted.due:
+        with left_to_recovery():
+            with runtime.store.connection() as connection:
+                woken = wake(runtime, connection, admitted.due)
+            send_off(runtime, woken.deliveries)
+
+
 def _after(runtime: Runtime, routed: Routed) -> None:
+    for admitted in routed.admitted:
+        follow(runtime, admitted)
     send_off(runtime, routed.deliveries)
     for run_id, reason in routed.skipped.items():
         runtime.dispatcher.run_cancelled(run_id, reason)
@@ -190,7 +214,7 @@ def _route_new(
         return None
     tx.events.add(events, routed.pieces)
     started = admit_started_by(runtime, tx, catalog, events)
-    routed.started(events, started.runs)
+    routed.started(events, started)
     if started.cancels and len(events) > 1:
         verdicts += later_in_list(events, started.cancels)
     answer(runtime, tx, verdicts, routed, sender)

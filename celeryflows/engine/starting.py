@@ -8,8 +8,9 @@ from typing import Any
 
 from celeryflows.durations import from_datetime
 from celeryflows.engine import telling
-from celeryflows.engine.admission import admit
+from celeryflows.engine.admission import Admitted, admit
 from celeryflows.engine.intake import checked_data
+from celeryflows.engine.routing import follow
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starts import a_start
 from celeryflows.errors import InvalidEvent, UnknownFlow
@@ -57,40 +58,52 @@ def start(runtime: Runtime, call: Call) -> str:
     Raises UnknownFlow, InvalidEvent or StoreUnavailable; nothing is stored then.
     """
     written = _write(runtime, call)
-    if written.run.may_start:
+    follow(runtime, written.admitted)
+    if written.run.may_start and written.joined is None:
         runtime.dispatcher.send_runs([written.run.delivery])
     _tell(runtime, written)
-    return written.run.id
+    return written.joined or written.run.id
 
 
 def adopt(runtime: Runtime, call: Call) -> None:
     """Store the event and the run of a call whose message is here already."""
-    _tell(runtime, _write(runtime, call))
+    written = _write(runtime, call)
+    follow(runtime, written.admitted)
+    _tell(runtime, written)
+    if written.joined is not None and written.is_new:
+        # The caller holds an id under which there is no run.
+        runtime.dispatcher.run_cancelled(written.run.id, f"joined run {written.joined}", written.run.message)
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A call in the store. `is_new`: it was not there before, under the same id."""
+    """A call in the store. `is_new`: it was not there before, under the same id. `joined`: the run it ended up in."""
 
     run: NewRun
     event: StoredEvent
     is_new: bool
+    admitted: Admitted
+
+    @property
+    def joined(self) -> str | None:
+        """The run that it ended up in, where that is another."""
+        return self.admitted.joined.get(self.run.id)
 
 
 def _write(runtime: Runtime, call: Call) -> Written:
     run, stored = plan(runtime, call)
-    is_new = False
+    is_new, admitted = False, Admitted()
 
     def work(tx: Connection) -> None:
-        nonlocal run, is_new
+        nonlocal is_new, admitted
         version = tx.events.add_telling(stored)
         # Else it stands there already: our own commit whose reply was lost, or an earlier call under the same id.
         if version is not None:
             catalog, is_new = runtime.catalog.read(tx, version), True
-            (run,) = admit(runtime, tx, catalog, [a_start(runtime, catalog, run, stored)]).runs
+            admitted = admit(runtime, tx, catalog, [a_start(runtime, catalog, run, stored)])
 
     runtime.store.transact(work)
-    return Written(run, stored, is_new)
+    return Written(admitted.runs[0] if admitted.runs else run, stored, is_new, admitted)
 
 
 def _tell(runtime: Runtime, written: Written) -> None:
@@ -98,7 +111,7 @@ def _tell(runtime: Runtime, written: Written) -> None:
     if run.status is Status.SKIPPED:
         runtime.dispatcher.run_cancelled(run.id, run.reason or "skipped", run.message)
     if written.is_new:
-        telling.routed([written.event], [run])
+        telling.routed([written.event], written.admitted.runs)
 
 
 def plan(runtime: Runtime, call: Call, connection: Connection | None = None) -> tuple[NewRun, StoredEvent]:

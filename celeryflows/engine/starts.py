@@ -1,21 +1,26 @@
 """A start on its way through admission: the run to write, the event that starts it, and what its flow asks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from celeryflows.engine.catalog import Snapshot
 from celeryflows.engine.runtime import Runtime
+from celeryflows.flow_control.keys import Key, key_of
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.limits import NONE, Limits
-from celeryflows.model.runs import NewRun, Status
+from celeryflows.model.runs import NewRun, Place, Reached, Status
 from celeryflows.store.links import Link
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Start:
     """A run to write and the event that starts it; `flow` is None for one that this process knows nothing of.
 
-    `link`: whom the run belongs to. `joined`: the run that the event ended up in instead, so that none is written.
+    `link`: whom the run belongs to. `joined`: the run that the event ended up in instead, so that none is written;
+    `renews`: that run starts with this event from now on. `replaces`: the run that this one puts an end to.
     """
 
     run: NewRun
@@ -23,6 +28,8 @@ class Start:
     flow: FlowDefinition | None
     link: Link | None = None
     joined: str | None = None
+    renews: bool = False
+    replaces: str | None = None
 
     @property
     def limits(self) -> Limits:
@@ -39,9 +46,34 @@ class Start:
         """True when it is to start now, as far as the limits before have said."""
         return self.run.status is Status.QUEUED and self.joined is None
 
-    def skipped(self, reason: str) -> "Start":
-        """The same, skipped."""
-        run = replace(self.run, status=Status.SKIPPED, reason=reason, wake_at=None, expires_at=None, start_within=None)
+    @property
+    def waits(self) -> bool:
+        """True in a debounce or a batch: whether its flow is paused is asked when that closes."""
+        return self.run.status is Status.SCHEDULED and self.run.place is not None and self.run.place.held_at is not None
+
+    @cached_property
+    def scope(self) -> Mapping[str, Any]:
+        """The event as expressions see it."""
+        return self.event.scope()
+
+    def key(self, kind: str, expression: str | None) -> Key:
+        """A limit's key with its value for this event."""
+        return key_of(kind, self.run.flow, expression, self.scope)
+
+    def skipped(self, reason: str, key: Key | None = None) -> "Start":
+        """The same, skipped; `key` is that of the limit, where it was one."""
+        reached = Reached(key.kind, key.value) if key is not None else None
+        place = Place(batch=self.run.place.batch) if self.run.place is not None and self.run.place.batch else None
+        run = replace(
+            self.run,
+            status=Status.SKIPPED,
+            reason=reason,
+            wake_at=None,
+            expires_at=None,
+            start_within=None,
+            place=place,
+            reached=reached,
+        )
         return replace(self, run=run)
 
 

@@ -47,9 +47,13 @@ def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> s
     run = replace(successor.run, message=runtime.dispatcher.run_continues(claim.run_id, claim.message))
     event = continued_event(runtime, claim, run.id)
     listened = connection.repeat(lambda: told(runtime, connection, RUN_COMPLETED))
+    flow = runtime.catalog.latest.flows.get(claim.flow)
+    holds_singleton = flow is not None and flow.limits.singleton is not None
 
     def work(tx: Connection, passage: Passage | None) -> None:
         nonlocal run
+        if holds_singleton:
+            tx.singletons.pass_on(claim.run_id, run.id)
         run = replace(run, place=heir(runtime, tx, claim, run, successor.event, passage))
         link = tx.links.continue_as(claim, run.id)
         if link is None:

@@ -9,13 +9,15 @@ from celeryflows.codec import loads
 from celeryflows.durations import to_datetime
 from celeryflows.engine.failures import failure_of, read_failure
 from celeryflows.model.events import StoredEvent
-from celeryflows.model.runs import NewRun, Status
+from celeryflows.model.runs import NewRun, Reached, Status
 from celeryflows.model.steps import Kind, State
 from celeryflows.signals import (
     EventNews,
+    LimitNews,
     RunNews,
     StepNews,
     event_received,
+    limit_reached,
     run_cancelled,
     run_completed,
     run_failed,
@@ -41,10 +43,20 @@ def routed(events: Iterable[StoredEvent], runs: Sequence[NewRun]) -> None:
         for run in runs:
             if run.status is not Status.SCHEDULED:
                 _made(run)
+    if limit_reached.receivers:
+        for run in runs:
+            if run.reached is not None:
+                _limited(run, run.reached)
 
 
 def _received(event: StoredEvent) -> None:
     tell(event_received, event.name, event=lambda: EventNews(event.id, event.public()))
+
+
+def _limited(run: NewRun, reached: Reached) -> None:
+    effect = "skipped" if run.status is Status.SKIPPED else "held"
+    news = LimitNews(run.id, run.flow, reached.limit, reached.key, effect)
+    tell(limit_reached, run.flow, limit=lambda: news)
 
 
 def _made(run: NewRun) -> None:

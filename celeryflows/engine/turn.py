@@ -5,7 +5,7 @@ One Celery delivery moves a run on by one turn; a doubled or late message finds 
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celeryflows.async_steps import AsyncSteps
@@ -139,6 +139,8 @@ def _run_claimed(
         raise UnknownFlow(f"No flow {claim.flow!r}. Known: {known}. Is its module imported by the worker?")
     if not claim.path:
         _first_words(flow, connection, claim)
+    if claim.batch is not None:
+        claim = replace(claim, events=tuple(connection.repeat(lambda: connection.batches.events(claim.run_id))))
     recorder = Recorder(runtime, connection, claim, must_yield)
     # Each branch of a limited run asks at its gates: none is taken on in passing.
     if runtime.carries and not claim.gates:
@@ -181,6 +183,8 @@ def call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJourna
     group = AsyncGroup(journal) if flow.is_async else Group(journal)
     info = RunInfo(claim.run_id, claim.flow, claim.version)
     ctx = Context(runtime.schemas.read(claim.event), info, journal, step, group)
+    if claim.events:
+        ctx.events = [runtime.schemas.read(event) for event in claim.events]
     try:
         if runtime.middleware:
             return _through_middleware(runtime, flow, journal, ctx)

@@ -71,6 +71,14 @@ def task_id(run_id: str, branch: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """The limit that held a run back or skipped it: the option's name, and its key's value as canonical JSON."""
+
+    limit: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """What a unit has of limits: its gates, the numbers of its slots there, where it is held (None: it may start) and
     its place in that line, its head start in microseconds; of a batch's run how many events it has."""
@@ -103,6 +111,7 @@ class NewRun:
     reason: str | None = None
     start_within: int | None = None
     place: Place | None = None
+    reached: Reached | None = None
 
     @property
     def delivery(self) -> Delivery:

@@ -4,7 +4,8 @@ import json
 
 from celeryflows.durations import MINUTE, SECOND, to_datetime
 from celeryflows.engine import telling
-from celeryflows.engine.admission import admit
+from celeryflows.engine.admission import Admitted, admit
+from celeryflows.engine.routing import follow
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starts import Start
 from celeryflows.ids import seeded_ids
@@ -49,20 +50,22 @@ def _fire(runtime: Runtime, row: CronRow, now: int) -> None:
         return
     fires, following = occurrences_to_fire(cron, row.next_at, now)
 
-    def work(tx: Connection) -> tuple[list[StoredEvent], tuple[NewRun, ...]]:
+    def work(tx: Connection) -> tuple[list[StoredEvent], Admitted]:
         if not tx.crons.advance(row, following):
-            return [], ()
+            return [], Admitted()
         catalog = runtime.catalog.read(tx)
         flow = catalog.flows.get(row.flow)
         if flow is None:
-            return [], ()
+            return [], Admitted()
         events = [_event(row, cron, due, now) for due in fires]
         runs = [_run(row, cron, event, flow.version, now) for event in events]
         tx.events.add(events)
         starts = [Start(run, event, flow) for run, event in zip(runs, events, strict=True)]
-        return events, admit(runtime, tx, catalog, starts).runs
+        return events, admit(runtime, tx, catalog, starts)
 
-    events, runs = runtime.store.transact(work)
+    events, admitted = runtime.store.transact(work)
+    follow(runtime, admitted)
+    runs = admitted.runs
     for run in runs:
         if run.status is Status.SKIPPED:
             runtime.dispatcher.run_cancelled(run.id, run.reason or "skipped")

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from celeryflows.clock import TurnedClock
+from celeryflows.engine.closing import close_due
 from celeryflows.engine.replay import drive_due
 from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, wake_branches, wake_due
 from celeryflows.engine.runtime import Runtime
@@ -107,7 +108,8 @@ class InlineWorld:
         """Do all that is due at this moment, and what follows from it."""
         self.drain()
         while (
-            wake_due(self.runtime)
+            close_due(self.runtime)
+            + wake_due(self.runtime)
             + wake_branches(self.runtime)
             + fire_due(self.runtime)
             + route_left(self.runtime, 0)

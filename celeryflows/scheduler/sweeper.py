@@ -10,6 +10,7 @@ from celeryflows.engine.routing import route_pieces, route_stored
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import PayloadLocked
 from celeryflows.model.runs import Delivery
+from celeryflows.store.connection import Connection
 from celeryflows.store.messages import Unclaimed
 
 logger = logging.getLogger("celeryflows")
@@ -144,3 +145,13 @@ def forget_old(runtime: Runtime) -> None:
     with runtime.store.connection() as connection:
         connection.once.prune()
         connection.workers.prune(10 * runtime.settings.dead_after)
+        at: str | None = ""
+        while at is not None:
+            at = connection.meters.prune(at)
+        at = ""
+        while at is not None:
+            at = _prune_singletons(connection, at)
+
+
+def _prune_singletons(connection: Connection, at: str) -> str | None:
+    return connection.transact(lambda tx: tx.singletons.prune(at))

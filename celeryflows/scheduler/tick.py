@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celeryflows.durations import SECOND
+from celeryflows.engine.closing import close_due
 from celeryflows.engine.registrar import register_worker
 from celeryflows.engine.replay import drive_due
 from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, requeue, wake_branches, wake_due
@@ -168,6 +169,7 @@ class Scheduler:
             self._batches(let_in_due)
             self._throttles_at = self._next_throttle(now)
         if self._timers.is_due(now):
+            self._batches(close_due)
             self._batches(wake_due)
             self._batches(wake_branches)
             self._batches(fire_due)

@@ -9,11 +9,13 @@ from celeryflows.store.runs import Bound, Claim
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A run past a bound; `within`: how long it had, from its creation or its start, in microseconds."""
+    """A run past a bound; `within`: how long it had, from its creation or its start, in microseconds; `reason`: why it
+    is to end, where that was said before."""
 
     id: str
     flow: str
     within: int
+    reason: str | None
 
 
 class Bounds(Verbs):
@@ -23,8 +25,8 @@ class Bounds(Verbs):
         """Runs past the bound, the longest first; of `finish_by` those too that ended meanwhile."""
         begins = "created_at" if bound == "expires_at" else "started_at"
         rows = self._execute(
-            f"SELECT id, flow, {bound} - {begins} FROM flows_runs WHERE {bound} <= {{now}} "
-            f"ORDER BY {bound} LIMIT :most",
+            f"SELECT id, flow, {bound} - COALESCE({begins}, created_at), reason FROM flows_runs "
+            f"WHERE {bound} <= {{now}} ORDER BY {bound} LIMIT :most",
             most=limit,
         )
         return [Overdue(*row) for row in rows]

@@ -52,6 +52,10 @@ class Cancels(Verbs):
             if w.problem is None
         ]
 
+    def disarm(self, run_id: str) -> None:
+        """A run that waits for its start forgets what cancels it: it starts with another event."""
+        self._execute("DELETE FROM flows_waits WHERE run_id = :run AND kind = 'cancel'", run=run_id)
+
     def sent_since(
         self, trigger_id: str, name: str, *, after: tuple[int, str], holding: str | None, limit: int
     ) -> list[tuple[StoredEvent, int]]:

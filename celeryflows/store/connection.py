@@ -12,10 +12,12 @@ from sqlalchemy import Engine
 
 from celeryflows.clock import Clock
 from celeryflows.errors import StoreError, StoreUnavailable
+from celeryflows.store.batches import Batches
 from celeryflows.store.bounds import Bounds
 from celeryflows.store.branches import Branches
 from celeryflows.store.cancels import Cancels
 from celeryflows.store.crons import Crons
+from celeryflows.store.debounces import Debounces
 from celeryflows.store.dialect import Dialect, of_arrays
 from celeryflows.store.events import Events
 from celeryflows.store.executor import Row
@@ -26,6 +28,7 @@ from celeryflows.store.groups import Groups
 from celeryflows.store.links import Links
 from celeryflows.store.locks import Locks
 from celeryflows.store.messages import Messages
+from celeryflows.store.meters import Meters
 from celeryflows.store.once import Once
 from celeryflows.store.replays import Replays
 from celeryflows.store.reruns import Reruns
@@ -33,10 +36,12 @@ from celeryflows.store.retention import Retention
 from celeryflows.store.runs import Claim, Runs
 from celeryflows.store.sealing import Sealer, opened_rows, payload_columns, sealed_params
 from celeryflows.store.signals import Signals
+from celeryflows.store.singletons import Singletons
 from celeryflows.store.standings import Standings
 from celeryflows.store.steps import Steps
 from celeryflows.store.throttles import Throttles
 from celeryflows.store.waits import Waits
+from celeryflows.store.windows import Windows
 from celeryflows.store.workers import Workers
 
 T = TypeVar("T")
@@ -93,6 +98,11 @@ class Connection:
     cancels = cached_property(Cancels)
     bounds = cached_property(Bounds)
     once = cached_property(Once)
+    meters = cached_property(Meters)
+    debounces = cached_property(Debounces)
+    batches = cached_property(Batches)
+    windows = cached_property(Windows)
+    singletons = cached_property(Singletons)
     flows = cached_property(Flows)
     crons = cached_property(Crons)
     workers = cached_property(Workers)

@@ -33,6 +33,7 @@ WORDS = {
         "in_numbers": "= ANY(CAST(:of AS bigint[]))",
         "each_text": "unnest(CAST(:of AS text[])) AS each(value)",
         "position": "strpos",
+        "greatest": "greatest",
         # What began and ended at one microsecond stands in the order of its writing, where the database knows it.
         "written": "s.key",
         "with_trigger": "FROM flows_events e",
@@ -49,6 +50,7 @@ WORDS = {
         "in_numbers": "IN (SELECT value FROM json_each(:of))",
         "each_text": "json_each(:of) AS each",
         "position": "instr",
+        "greatest": "max",
         "written": "s.rowid",
         "with_trigger": "",
         "its_trigger": "",

@@ -136,7 +136,8 @@ class Links(Verbs):
         rows = self._execute(
             "SELECT r.id FROM flows_runs r JOIN flows_waits w ON w.run_id = r.parent AND w.key = r.parent_key "
             "WHERE r.parent = :id AND w.kind = 'invoke' AND w.path = :bound "
-            "AND r.status IN ('scheduled', 'queued', 'running', 'suspended') ORDER BY r.id",
+            "AND r.status IN ('scheduled', 'queued', 'running', 'suspended') AND NOT EXISTS (SELECT 1 "
+            "FROM flows_batch_events b WHERE b.run_id = r.id AND b.parent <> r.parent) ORDER BY r.id",
             id=run_id,
             bound=BOUND,
         )

@@ -24,6 +24,14 @@ class Once(Verbs):
         rows = self._execute("SELECT run_id FROM flows_once WHERE key = :key", key=key)
         return rows[0][0] if rows else None
 
+    def point(self, key: str, run_id: str) -> None:
+        """A key that this transaction took belongs to another run: the one that its event ended up in."""
+        self._execute("UPDATE flows_once SET run_id = :run WHERE key = :key", key=key, run=run_id)
+
+    def give_back(self, key: str, run_id: str) -> None:
+        """A key that this transaction took is free again: its run is not to be."""
+        self._execute("DELETE FROM flows_once WHERE key = :key AND run_id = :run", key=key, run=run_id)
+
     def prune(self, limit: int = 1000) -> int:
         """Forget keys whose window is over."""
         return len(

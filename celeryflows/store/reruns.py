@@ -38,6 +38,7 @@ class Original:
     status: str
     event_id: str
     message: str | None
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Reruns(Verbs):
     def original(self, run_id: str) -> Original | None:
         """The run to repeat, locked so that it stays; None when there is none."""
         rows = self._execute(
-            "SELECT id, flow, status, event_id, message FROM flows_runs WHERE id = :id {share}", id=run_id
+            "SELECT id, flow, status, event_id, message, batch FROM flows_runs WHERE id = :id {share}", id=run_id
         )
         return Original(*rows[0]) if rows else None
 
@@ -66,9 +67,10 @@ class Reruns(Verbs):
         """Write queued runs; one whose id is there already is left as it is. Their events are locked, or retention
         might take them meanwhile."""
         self._many(
-            "INSERT INTO flows_runs (id, flow, version, status, event_id, message, origin, created_at, sent_at) "
-            "SELECT CAST(:id AS varchar), CAST(:flow AS varchar), CAST(:version AS varchar), 'queued', e.id, "
-            "CAST(:message AS text), CAST(:origin AS varchar), {now}, {now} "
+            "INSERT INTO flows_runs (id, flow, version, status, event_id, message, origin, created_at, sent_at, "
+            "batch) SELECT CAST(:id AS varchar), CAST(:flow AS varchar), CAST(:version AS varchar), 'queued', e.id, "
+            "CAST(:message AS text), CAST(:origin AS varchar), {now}, {now}, "
+            "(SELECT o.batch FROM flows_runs o WHERE o.id = CAST(:origin AS varchar)) "
             "FROM flows_events e WHERE e.id = :event_id {share} "
             "ON CONFLICT (id) DO NOTHING",
             [{name: getattr(run, name) for name in run.__slots__} for run in runs],

@@ -89,7 +89,8 @@ class Retention(Verbs):
         self._execute("DELETE FROM flows_branches WHERE run_id {in_texts:ids}", ids=ids)
         waits = self._execute("DELETE FROM flows_waits WHERE run_id {in_texts:ids} RETURNING event_id", ids=ids)
         self._execute("DELETE FROM flows_steps WHERE run_id {in_texts:ids}", ids=ids)
-        held = {row[1] for row in gone} | {row[0] for row in waits if row[0] is not None}
+        joined = self._execute("DELETE FROM flows_batch_events WHERE run_id {in_texts:ids} RETURNING event_id", ids=ids)
+        held = {row[1] for row in gone} | {row[0] for row in (*waits, *joined) if row[0] is not None}
         return len(gone), sorted(held)
 
     def events_by_id(self, after: str, below: str, limit: int) -> list[str]:
@@ -126,6 +127,7 @@ class Retention(Verbs):
             "DELETE FROM flows_events WHERE id {in_texts:ids} AND stored_at <= :before "
             "AND arrived_at IS NOT NULL AND piece IS NULL AND (ext_id IS NULL OR stored_at <= :sent) "
             "AND NOT EXISTS (SELECT 1 FROM flows_runs r WHERE r.event_id = flows_events.id) "
+            "AND NOT EXISTS (SELECT 1 FROM flows_batch_events b WHERE b.event_id = flows_events.id) "
             "AND NOT EXISTS (SELECT 1 FROM flows_waits w WHERE w.event_id = flows_events.id) RETURNING id",
             ids=ids,
             before=before,

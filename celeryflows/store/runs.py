@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from celeryflows.model.events import StoredEvent
-from celeryflows.model.runs import Delivery, NewRun, task_id
+from celeryflows.model.runs import Delivery, NewRun
 from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
 from celeryflows.store.new_runs import NUMBERS, insert_of, run_fields
+from celeryflows.store.run_rows import Bound as Bound
+from celeryflows.store.run_rows import CancelledRow as CancelledRow
+from celeryflows.store.run_rows import Held as Held
+from celeryflows.store.run_rows import Outcome as Outcome
 
 # Who comes back asks at its gates first: in a transaction of its own, right after the commit.
 TO_THE_DOOR = (
@@ -22,7 +25,7 @@ CLAIM = """
 UPDATE flows_runs SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token, wake_at = NULL,
   expires_at = NULL, started_at = COALESCE(started_at, {now}) {with_trigger}
 WHERE flows_runs.id = :id AND status = 'queued' AND held_at IS NULL {its_trigger}
-RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}, g1, g2, n1, n2
+RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}, g1, g2, n1, n2, batch
 """
 
 # In the delivery that made it ready: it came by no message, and tells nothing of how long those take.
@@ -30,7 +33,8 @@ CLAIM_CARRIED = CLAIM.replace("wake_at = NULL,", "wake_at = NULL, sent_at = NULL
 
 FACTS = """
 SELECT turn, flow, version, attempt, lost, started_at, {now}, message, origin, e.id, e.ext_id, e.name, e.data, e.ts,
-  e.v, g1, g2, n1, n2 FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id WHERE flows_runs.id = :id
+  e.v, g1, g2, n1, n2, batch FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id
+WHERE flows_runs.id = :id
 """
 CLAIMED = f"{FACTS} AND claim_tok = :token AND status = 'running'"
 
@@ -81,7 +85,8 @@ class Claim:
     """A turn that is ours: fenced by its number and token. `at` is the store's clock at the claim.
 
     `path` names the branch that it is a turn of, '' for the run itself; `started_at` is the run's. `gates` are those
-    that its limits make it pass, `numbers` its slots there.
+    that its limits make it pass, `numbers` its slots there. `batch`: how many events a batch's run has, `events` all of
+    them once they are read.
     """
 
     run_id: str
@@ -100,6 +105,8 @@ class Claim:
     path: str = ""
     gates: tuple[str, ...] = ()
     numbers: tuple[int | None, ...] = ()
+    batch: int | None = None
+    events: tuple[StoredEvent, ...] = ()
 
     @property
     def unit(self) -> tuple[str, str]:
@@ -110,62 +117,6 @@ class Claim:
     def delivery(self) -> Delivery:
         """The unit's message."""
         return Delivery(self.run_id, self.flow, self.message, self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run stands, for its handle and for a message that came too late."""
-
-    id: str
-    flow: str
-    status: str
-    turn: int
-    token: int | None
-    output: str | None
-    error: str | None
-    reason: str | None
-    event_id: str
-    started_at: int | None
-    ended_at: int | None
-    message: str | None
-    parent: str | None
-    continued_from: str | None
-    continued_as: str | None
-    owes: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A running run or branch, and the turn that holds it; `carrier` is the branch whose message carries that turn."""
-
-    id: str
-    turn: int
-    worker: str
-    token: int
-    path: str = ""
-    carrier: str = ""
-
-    @property
-    def task_id(self) -> str:
-        """The id of the message by which it runs."""
-        return task_id(self.id, self.carrier)
-
-
-Bound = Literal["expires_at", "finish_by"]
-
-
-@dataclass(frozen=True, slots=True)
-class CancelledRow:
-    """A run that was cancelled just now. `was_running`: a turn of it may be at work; `owes`: others are to be told."""
-
-    id: str
-    flow: str
-    message: str | None
-    event_id: str
-    turn: int
-    was_running: bool
-    owes: str | None
-    is_limited: bool = False
 
 
 class Runs(Verbs):
@@ -330,13 +281,14 @@ class Runs(Verbs):
         return rows[0][0]  # type: ignore[no-any-return]
 
     def next_due(self) -> int | None:
-        """The next moment at which a run, a branch, a cron, a replay or a bound is due."""
+        """The next moment at which a run, a branch, a cron, a window, a replay or a bound is due."""
         rows = self._execute(
             "SELECT min(at) FROM (SELECT min(wake_at) AS at FROM flows_runs WHERE wake_at IS NOT NULL "
             "UNION ALL SELECT min(wake_at) FROM flows_branches WHERE wake_at IS NOT NULL "
             "UNION ALL SELECT min(expires_at) FROM flows_runs WHERE expires_at IS NOT NULL "
             "UNION ALL SELECT min(finish_by) FROM flows_runs WHERE finish_by IS NOT NULL "
             "UNION ALL SELECT min(next_at) FROM flows_crons WHERE next_at IS NOT NULL "
+            "UNION ALL SELECT min(fire_at) FROM flows_debounces UNION ALL SELECT min(deadline) FROM flows_batches "
             "UNION ALL SELECT min(next_at) FROM flows_replays WHERE next_at IS NOT NULL) AS dues"
         )
         return rows[0][0]  # type: ignore[no-any-return]
@@ -394,5 +346,5 @@ def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | Non
     gates = tuple(gate for gate in row[15:17] if gate is not None) if row[15] is not None else ()
     return Claim(
         run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, origin, event, "", gates,
-        row[17 : 17 + len(gates)],
+        row[17 : 17 + len(gates)], row[19],
     )  # fmt: skip

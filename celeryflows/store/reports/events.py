@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Select, not_, select
 
 from celeryflows.store.database import Store
+from celeryflows.store.limit_tables import batch_events
 from celeryflows.store.reports.reading import read
 from celeryflows.store.schema import events, runs
 
@@ -60,10 +61,12 @@ def one_event(store: Store, event_id: str) -> EventView | None:
 
 
 def runs_of_events(store: Store, event_ids: Sequence[str]) -> list[StartedRun]:
-    """The runs that these events started."""
-    query = (
-        select(runs.c.event_id, runs.c.id, runs.c.flow, runs.c.status)
-        .where(runs.c.event_id.in_(event_ids))
-        .order_by(runs.c.id)
+    """The runs that these events started, or went into."""
+    query = select(runs.c.event_id, runs.c.id, runs.c.flow, runs.c.status).where(runs.c.event_id.in_(event_ids))
+    joined = (
+        select(batch_events.c.event_id, runs.c.id, runs.c.flow, runs.c.status)
+        .join(runs, runs.c.id == batch_events.c.run_id)
+        .where(batch_events.c.event_id.in_(event_ids))
     )
-    return [StartedRun(*row) for row in read(store, query)]
+    found = {StartedRun(*row) for row in (*read(store, query), *read(store, joined))}
+    return sorted(found, key=lambda run: (run.run_id, run.event_id))

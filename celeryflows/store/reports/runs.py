@@ -9,6 +9,7 @@ from celeryflows.model.events import StoredEvent
 from celeryflows.model.runs import Status
 from celeryflows.store.database import Store
 from celeryflows.store.events import read_event
+from celeryflows.store.limit_tables import batch_events
 from celeryflows.store.reports.reading import read
 from celeryflows.store.schema import RARE, branches, events, groups, runs, steps, waits
 
@@ -142,10 +143,21 @@ def run_steps(store: Store, run_id: str) -> list[StepView]:
 
 
 def run_events(store: Store, run_id: str) -> list[StoredEvent]:
-    """The events that started a run."""
+    """The events that started a run: of a batch's all, in the order in which they came."""
     join = events.join(runs, runs.c.event_id == events.c.id)
     columns = [events.c[name] for name in ("id", "ext_id", "name", "data", "ts", "v")]
-    return [read_event(row) for row in read(store, select(*columns).select_from(join).where(runs.c.id == run_id))]
+    of_batch = (
+        select(*columns)
+        .select_from(
+            events.join(batch_events, batch_events.c.event_id == events.c.id).join(
+                runs, runs.c.id == batch_events.c.run_id
+            )
+        )
+        .where(runs.c.id == run_id, runs.c.batch.is_not(None))
+        .order_by(batch_events.c.no, events.c.id)
+    )
+    rows = read(store, of_batch) or read(store, select(*columns).select_from(join).where(runs.c.id == run_id))
+    return [read_event(row) for row in rows]
 
 
 def count_by_status(store: Store) -> dict[str, int]:

@@ -1,0 +1,48 @@
+"""Keys: the value by which a limit tells runs apart, evaluated once, and the name under which the store counts it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celeryflows.codec import canonical
+from celeryflows.expressions import compile_expression, value_or_none
+from celeryflows.ids import derived_id
+from celeryflows.model.triggers import EVENT_NAMES
+
+SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A limit with one value of its key: `value` is canonical JSON, None for a limit without key."""
+
+    kind: str
+    flow: str
+    expression: str | None
+    value: str | None
+
+    @property
+    def name(self) -> str:
+        """What the store counts under."""
+        return derived_id(self.kind, self.flow, self.expression or "", self.value or "")
+
+    @property
+    def is_null(self) -> bool:
+        """True when there is a key and it has no value for this event."""
+        return self.value == "null"
+
+    def shown(self) -> str:
+        """For reasons: ` for "u1"`, nothing without a key."""
+        if self.value is None:
+            return ""
+        cut = self.value if len(self.value) <= SHOWN else f"{self.value[:SHOWN]}..."
+        return f" for {cut}"
+
+
+def key_of(kind: str, flow: str, expression: str | None, scope: Mapping[str, Any]) -> Key:
+    """The key of an event, whose `scope` is its JSON form; what cannot be evaluated is null."""
+    if expression is None:
+        return Key(kind, flow, None, None)
+    compiled = compile_expression(expression, names=EVENT_NAMES, what=f"{kind} of flow {flow!r}")
+    found, _ = value_or_none(compiled, {"event": scope})
+    return Key(kind, flow, expression, canonical(found))
