@@ -9,7 +9,7 @@ import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import TaskRevokedError
 
-from celeryflows import Event, Flows, NonRetriableError, StepError
+from celeryflows import Batch, Debounce, Event, Flows, NonRetriableError, StepError
 
 
 def times_two(value: int) -> int:
@@ -97,6 +97,19 @@ def test_a_call_runs_in_place_and_sleeps_end_at_once(app: Celery) -> None:
     result = app.tasks["double"].delay(value=4)
     assert (result.get(), result.state) == (8, "SUCCESS")
     assert time.monotonic() - began < 5
+
+
+def test_debounced_and_gathered_calls_wait_for_nothing(app: Celery) -> None:
+    @app.flows.flow(name="late", debounce=Debounce("1h"))
+    def late(ctx: Any) -> Any:
+        return ctx.event.data["n"]
+
+    @app.flows.flow(name="gathers", batch=Batch(2, "1h"))
+    def gathers(ctx: Any) -> Any:
+        return [event.data["n"] for event in ctx.events]
+
+    assert late.delay(n=1).get() == 1
+    assert gathers.delay(n=2).get() == [2]
 
 
 def test_a_run_that_is_cancelled_on_its_way_reads_revoked(app: Celery) -> None:

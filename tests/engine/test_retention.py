@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from celeryflows import Event, RerunRefused, Status, UnknownRun
+from celeryflows import Batch, Event, RerunRefused, Status, UnknownRun
 from celeryflows.clock import SystemClock, TurnedClock
 from celeryflows.durations import DAY
 from celeryflows.scheduler.retention import Forgotten, Old, Pruner, forget, old_by_setting
@@ -15,7 +15,7 @@ from celeryflows.scheduler.tick import Scheduler
 from celeryflows.store.workers import WorkerRow
 from tests.engine.world import World, memory_store, store_at
 
-TABLES = ("events", "runs", "steps", "waits", "branches", "groups", "replays")
+TABLES = ("events", "runs", "steps", "waits", "branches", "groups", "replays", "batch_events")
 
 
 @pytest.fixture
@@ -129,6 +129,22 @@ def test_an_event_stays_while_another_run_was_started_or_answered_by_it(both: Wo
     assert prune(both) == Forgotten(runs=2, events=0)
     both.advance("30 days")
     assert both.only_run("long").output == [{"a": 1}, {"b": 2}]
+
+
+def test_the_events_of_a_batch_stay_and_go_with_it(both: World):
+    @both.flow(name="b", trigger="go", batch=Batch(2, "1h"))
+    def gathered(ctx):
+        return len(ctx.events)
+
+    both.start_worker()
+    both.send([Event("go"), Event("go")])
+    assert both.only_run("b").output == 2
+    both.advance("20 days")
+    assert prune(both) == Forgotten(0, 0)
+    assert len(both.only_run("b").events) == 2
+    both.advance("11 days")
+    assert prune(both) == Forgotten(1, 2)
+    assert counts(both) == {}
 
 
 def test_events_that_started_nothing_go_too(both: World):
