@@ -139,8 +139,7 @@ def _run_claimed(
         raise UnknownFlow(f"No flow {claim.flow!r}. Known: {known}. Is its module imported by the worker?")
     if not claim.path:
         _first_words(flow, connection, claim)
-    if claim.batch is not None:
-        claim = replace(claim, events=tuple(connection.repeat(lambda: connection.batches.events(claim.run_id))))
+    claim = _with_events(connection, claim)
     recorder = Recorder(runtime, connection, claim, must_yield)
     # Each branch of a limited run asks at its gates: none is taken on in passing.
     if runtime.carries and not claim.gates:
@@ -168,6 +167,13 @@ def _run_claimed(
         return TurnEnd(Status.CANCELLED)
     except LostTurn:
         return NOT_CLAIMED
+
+
+def _with_events(connection: Connection, claim: Claim) -> Claim:
+    """All events of a batch's run."""
+    if claim.batch is None:
+        return claim
+    return replace(claim, events=tuple(connection.repeat(lambda: connection.batches.events(claim.run_id))))
 
 
 def _first_words(flow: Flow, connection: Connection, claim: Claim) -> None:
