@@ -78,9 +78,16 @@ def _groups(op: st.SearchStrategy[Op]) -> st.SearchStrategy[Op]:
 
 groups = _groups(st.one_of(nested, nested, nested, nested, _groups(leaves)))
 gathers = st.builds(Gather, branches=st.lists(_blocks(nested, 3), min_size=2, max_size=3).map(tuple))
+grouped = st.builds(
+    Program,
+    body=st.tuples(st.lists(nested, max_size=1), groups, st.lists(st.one_of(nested, groups), max_size=2)).map(
+        lambda parts: (*parts[0], parts[1], *parts[2])
+    ),
+    retries=st.integers(0, 2),
+)
 programs = st.one_of(
     _programs(st.one_of(nested, nested, nested, flakies), is_async=False),
-    _programs(st.one_of(nested, nested, groups, groups, flakies), is_async=False),
+    grouped,
     _programs(st.one_of(nested, nested, gathers, flakies), is_async=True),
 )
 

@@ -93,6 +93,8 @@ class Process:
             Catalog(0),
             self,
         )
+        # Every other one leaves each branch to its message.
+        self.runtime.carries = name[-1] in "02468"
         release = release_of([flow.definition for flow in flows.values()])
         row = WorkerRow(name, "simulation", release, "host", 1, "prefork", "celery")
         self.scheduler = Scheduler(self.runtime, broker, row, self._active)
