@@ -11,7 +11,6 @@ from hypothesis import Phase
 from celeryflows.engine import conclusion
 from celeryflows.scheduler import tick
 from celeryflows.store import branches, runs, steps
-from celeryflows.store.branches import Branches
 from celeryflows.store.steps import Steps
 from tests.simulation.simulate import simulations
 
@@ -47,11 +46,6 @@ def a_branchs_message_claims_whatever_its_status() -> AbstractContextManager[obj
     return patch.object(branches, "CLAIM", branches.CLAIM.replace(asked, ""))
 
 
-def zombies_count_among_the_ends_of_a_group() -> AbstractContextManager[object]:
-    end = Branches.end
-    return patch.object(Branches, "end", lambda *its: end(*its) or True)
-
-
 def lost_messages_are_not_sent_again() -> AbstractContextManager[object]:
     return patch.object(tick, "resend_lost", lambda *_: 0)
 
@@ -68,7 +62,6 @@ def dead_workers_keep_their_runs() -> AbstractContextManager[object]:
         waits_do_not_look_back,
         a_message_claims_whatever_the_status,
         a_branchs_message_claims_whatever_its_status,
-        zombies_count_among_the_ends_of_a_group,
         lost_messages_are_not_sent_again,
         dead_workers_keep_their_runs,
     ],
