@@ -1,6 +1,8 @@
 """Durable flows for Celery: events trigger functions made of memoized steps that survive anything."""
 
 from celeryflows.app import Flows, current_flows
+from celeryflows.celery_bridge.celery_class import Celery
+from celeryflows.celery_bridge.shared import shared_flow
 from celeryflows.context import Context
 from celeryflows.errors import (
     BoundExceeded,
@@ -48,6 +50,7 @@ __all__ = [
     "Batch",
     "BoundExceeded",
     "CancelOn",
+    "Celery",
     "Concurrency",
     "ConfigurationError",
     "Context",
@@ -96,4 +99,5 @@ __all__ = [
     "UnknownFlow",
     "UnknownRun",
     "current_flows",
+    "shared_flow",
 ]

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
+from celeryflows.celery_bridge.celery_class import Celery
 from celeryflows.celery_bridge.declaration import Declaration
 from celeryflows.celery_bridge.wiring import Wiring, current_flows_proxy
 from celeryflows.clock import Clock
@@ -226,3 +227,4 @@ def _events(
 
 
 current_flows: Any = current_flows_proxy()
+Celery.make_flows = Flows

@@ -9,6 +9,7 @@ from celery.local import Proxy
 from celeryflows.celery_bridge.binding import Binding
 from celeryflows.celery_bridge.bootstep import install
 from celeryflows.celery_bridge.declaration import Declaration
+from celeryflows.celery_bridge.shared import declare_shared
 from celeryflows.engine.runtime import Schemas
 from celeryflows.errors import ConfigurationError
 from celeryflows.middleware import Middleware
@@ -36,6 +37,7 @@ class Wiring:
         self._bindings.append(binding)
         app.flows = self._owner
         install(binding)
+        declare_shared(app, binding.declare)
         for declaration in self._declarations:
             self._declare_on(binding, declaration)
 
