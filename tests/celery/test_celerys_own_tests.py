@@ -65,6 +65,7 @@ def suite(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_celerys_own_tests_of_apps_and_tasks_pass_with_our_class(python: Path, suite: Path) -> None:
     command = [str(python), "-m", "pytest", "-p", "ours", "-q", "-p", "no:cacheprovider", "t/unit/app", "t/unit/tasks"]
     ended = subprocess.run(command, cwd=suite, capture_output=True, text=True, timeout=1200)
