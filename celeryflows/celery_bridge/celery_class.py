@@ -6,7 +6,7 @@ from typing import Any
 import celery
 
 
-class Celery(celery.Celery):  # type: ignore[misc]
+class Celery(celery.Celery):
     """`celery.Celery` with its Flows made: `app.flows`, and `app.flow` beside `app.task`. Nothing else is changed."""
 
     # What makes the Flows of an app stands above this room, and tells itself here.
