@@ -13,6 +13,7 @@ from itertools import count
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 # The time and 15 bits of chance: what follows has room for all siblings of an id.
 SHARED = 13
+_TIME_LETTERS = 10
 
 _PAIRS = tuple(first + second for first in ALPHABET for second in ALPHABET)
 _RANDOM_BITS = 80
@@ -77,8 +78,14 @@ def derived_id(*parts: str) -> str:
 
 
 def sibling_id(id: str, *parts: str) -> str:
-    """The id that these parts always give beside this one: it begins with the same `SHARED` letters."""
-    return id[:SHARED] + derived_id("sibling", id, *parts)[SHARED:]
+    """The id that these parts always give beside this one: it begins with `shared_by_siblings`."""
+    return shared_by_siblings(id) + derived_id("sibling", id, *parts)[SHARED:]
+
+
+def shared_by_siblings(id: str) -> str:
+    """How the siblings of an id begin, and those of ids made by one process within the same millisecond; no new id
+    does, whose random part begins with a 0."""
+    return f"{id[:_TIME_LETTERS]}{ALPHABET[ALPHABET.index(id[_TIME_LETTERS]) | 16]}{id[_TIME_LETTERS + 1 : SHARED]}"
 
 
 def seeded_ids(ms: int, seed: bytes) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import mmap
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,6 +80,14 @@ class Binding:
 
     # -- the engine
 
+    def sent_with(self, flow: str) -> Mapping[str, Any]:
+        """The sending options that the flow was declared with: here, else as the store has it."""
+        mine = self.send_options.get(flow)
+        if mine is not None:
+            return mine
+        known = self._runtime.catalog.latest.flows.get(flow) if self._runtime is not None else None
+        return known.send if known is not None else {}
+
     @property
     def runtime(self) -> Runtime:
         """The engine of this process. Raises ConfigurationError or StoreError when settings or store do not fit."""
@@ -133,7 +141,7 @@ class Binding:
         store = Store(url, sealer=sealer_of(self.app))
         store.prepare()
         store.agree_on_keys()
-        dispatcher = CeleryDispatcher(self.app, self.send_options)
+        dispatcher = CeleryDispatcher(self.app, self.sent_with)
         return Runtime(
             app_name(self.app),
             store,

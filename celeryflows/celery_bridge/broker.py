@@ -8,6 +8,7 @@ from kombu.exceptions import ChannelError, OperationalError
 from kombu.utils import json
 
 from celeryflows.celery_bridge.quick_connection import quick_connection
+from celeryflows.codec import is_sealed
 from celeryflows.errors import StoreMismatch
 from celeryflows.ids import new_id
 from celeryflows.model.runs import Delivery
@@ -55,10 +56,13 @@ class CeleryBroker:
             )
 
     def queue_of(self, delivery: Delivery) -> str:
-        """The queue of the call's own, else the one that Celery's routes choose for the flow."""
-        own = json.loads(delivery.message).get("queue") if delivery.message else None
-        if own:
-            return str(own)
+        """The queue of the call's own or the flow's, else the one that Celery's routes choose for the flow."""
+        binding = getattr(self._app, "flows_binding", None)
+        options = dict(binding.sent_with(delivery.flow)) if binding is not None else {}
+        if delivery.message and not is_sealed(delivery.message):
+            options |= json.loads(delivery.message)
+        if options.get("queue"):
+            return str(options["queue"])
         task = self._app.tasks.get(delivery.flow)
         route = self._app.amqp.router.route({}, delivery.flow, task_type=task)
         queue = route.get("queue")

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -31,9 +31,9 @@ class CeleryDispatcher:
     """Sends runs as Celery messages of the task that bears the flow's name, with the run's id as task id; a branch's
     has an id of its own, and both in the header."""
 
-    def __init__(self, app: Celery, send_options: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, app: Celery, sent_with: Callable[[str], Mapping[str, Any]]) -> None:
         self._app = app
-        self._send_options = send_options
+        self._sent_with = sent_with
         self._closed_until = 0.0
         self._producers: Any = None
         self._pid = 0
@@ -103,7 +103,7 @@ class CeleryDispatcher:
         return self._producers.acquire(block=True, timeout=5)
 
     def _send(self, delivery: Delivery, producer: Any) -> None:
-        options = dict(self._send_options.get(delivery.flow, ()))
+        options = dict(self._sent_with(delivery.flow))
         if is_sealed(delivery.message):
             logger.error("run %s is not sent from here: its options are encrypted under another key", delivery.run_id)
             return

@@ -1,5 +1,6 @@
 """Admission: new runs are written here, whoever starts them: now, later, or skipped, with what may cancel them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -111,13 +112,18 @@ def admit_started_by(runtime: Runtime, tx: Connection, catalog: Snapshot, events
     starts: list[Start] = []
     for event in events:
         found = catalog.index.starts(event)
-        starts += [Start(_new_run(event, flow, now), event, flow) for flow in found.flows]
+        starts += [Start(_new_run(runtime, event, flow, now), event, flow) for flow in found.flows]
         if found.problems:
             tx.events.note_problem(event.id, "; ".join(found.problems))
     return admit(runtime, tx, catalog, _without_duplicates(runtime, tx, starts))
 
 
-def _new_run(event: StoredEvent, flow: FlowDefinition, now: int) -> NewRun:
+def options_elsewhere(runtime: Runtime, flow: FlowDefinition) -> str | None:
+    """The sending options of a flow whose code is elsewhere: this process has no task that would bring them."""
+    return json.dumps(dict(flow.send)) if flow.send and flow.name not in runtime.flows else None
+
+
+def _new_run(runtime: Runtime, event: StoredEvent, flow: FlowDefinition, now: int) -> NewRun:
     later = event.ts > now
     return NewRun(
         id=new_id(),
@@ -125,6 +131,7 @@ def _new_run(event: StoredEvent, flow: FlowDefinition, now: int) -> NewRun:
         version=flow.version,
         status=Status.SCHEDULED if later else Status.QUEUED,
         event_id=event.id,
+        message=options_elsewhere(runtime, flow),
         wake_at=event.ts if later else None,
     )
 

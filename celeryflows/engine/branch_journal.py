@@ -51,6 +51,8 @@ class BranchJournal(TurnJournal):
         self._root = Scope(self, 0, StepIds(runtime.settings.max_steps), Silence(), looks)
         super().__init__(runtime, flow, recorder, memos)
         self._root.progress = Silence()
+        if self.elsewhere is not None:
+            self.budget.spend(self.elsewhere.bytes)
 
     @property
     def has_open_waits(self) -> bool:
@@ -123,8 +125,8 @@ class BranchJournal(TurnJournal):
         return Parked()
 
     def _enter_branch(self, path: str, depth: int, previous: int) -> Mine:
-        ids = BranchIds(self.runtime.settings.max_steps, path)
         own = depth == len(self.line)
+        ids = BranchIds(self.runtime.settings.max_steps, path, self._used_around(own=own))
         progress: Progress = Silence()
         if own:
             self.entered = True
@@ -134,6 +136,12 @@ class BranchJournal(TurnJournal):
             progress = Progress(memos, first=claim.turn == 1 and not self.recorder.looked, again=again)
         looks = LookBack(previous, is_async=self.flow.is_async)
         return _MyBranch(self, index_of(path), Scope(self, depth, ids, progress, looks))
+
+    def _used_around(self, *, own: bool) -> int:
+        """How many steps the run has beside the branch's own, as far as they are known."""
+        if not own or self.elsewhere is None:
+            return self.here.ids.used
+        return self.elsewhere.steps + len(self.memos) - len(self.own_memos)
 
     def _stay_aside(self, key: str) -> None:
         self.aside = True

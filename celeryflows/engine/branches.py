@@ -225,7 +225,9 @@ def _arrive(tx: Connection, unit: Unit, passage: Passage | None) -> str | None:
     if moved and state == WON:
         moved |= {(run_id, one) for one in tx.branches.open_below(run_id, f"{group}[")}
     if state in OVER:
-        lock_units(tx, {(run_id, parent_of(path)), *({unit, *moved} if moved else ())})
+        # What a race's losers owe stands in the run's row.
+        whole = {(run_id, "")} if state == WON else set()
+        lock_units(tx, {(run_id, parent_of(path)), *whole, *({unit, *moved} if moved else ())})
     elif moved:
         lock_units(tx, {unit, *moved})
     if state == WON:
@@ -240,5 +242,6 @@ def _resume_parent(tx: Connection, unit: Unit, state: str | None) -> list[Delive
     if state == WON:
         prefix = f"{group_of(path)}["
         tx.branches.cancel_below(run_id, prefix)
-        tx.waits.close_below(run_id, prefix)
+        if tx.waits.close_below(run_id, prefix):
+            tx.links.owe_losers(run_id)
     return queue_units(tx, [(run_id, parent_of(path))]) if state in OVER else []

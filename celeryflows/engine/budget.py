@@ -23,13 +23,25 @@ class ValueBudget:
                 f"step {key!r}: value bytes", settings.max_value_bytes, size, REMEDY + "flows_max_value_bytes."
             )
         if self._bytes + size > settings.max_run_bytes:
-            raise BoundExceeded(
-                "a run's values in bytes", settings.max_run_bytes, self._bytes + size, REMEDY + "flows_max_run_bytes."
-            )
+            raise _run_is_full(settings.max_run_bytes, self._bytes + size)
 
     def add(self, text: str) -> None:
         """The value is stored."""
         self._bytes += size_of(text)
+
+    def spend(self, size: int) -> None:
+        """So many bytes more are stored elsewhere in the run."""
+        self._bytes += size
+
+    def check_all(self) -> None:
+        """Raise BoundExceeded when the run stores too much already."""
+        most = self._settings.max_run_bytes
+        if self._bytes > most:
+            raise _run_is_full(most, self._bytes)
+
+
+def _run_is_full(most: int, size: int) -> BoundExceeded:
+    return BoundExceeded("a run's values in bytes", most, size, REMEDY + "flows_max_run_bytes.")
 
 
 def size_of(text: str) -> int:

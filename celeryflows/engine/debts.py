@@ -1,10 +1,11 @@
-"""What an ended run owes: its parent's step gets the value or error, children bound to a cancelled one are cancelled.
-
-The end itself marks the debt; it is paid in a transaction of its own right after, else by recovery."""
+"""What a run owes: its parent's step gets the value or error; children bound to a cancelled one, or to a branch that
+lost a race, are cancelled. The end itself marks the debt; it is paid right after in a transaction of its own, else by
+recovery."""
 
 from collections.abc import Callable
 
 from celeryflows.engine.aftermath import left_to_recovery
+from celeryflows.engine.budget import size_of
 from celeryflows.engine.failures import failure_text
 from celeryflows.engine.leaving import send_off
 from celeryflows.engine.runtime import Runtime
@@ -13,7 +14,7 @@ from celeryflows.errors import BoundExceeded
 from celeryflows.model.runs import Delivery, Status
 from celeryflows.model.steps import Failure, State, branch_of
 from celeryflows.store.connection import Connection
-from celeryflows.store.links import Debt
+from celeryflows.store.links import END, LOSERS, Debt
 
 # A verb of those who pay debts themselves.
 Cancel = Callable[[Runtime, str, str], object]
@@ -28,6 +29,9 @@ def pay(runtime: Runtime, run_id: str, cancel: Cancel) -> None:
         if debt.status == Status.CANCELLED:
             for child in connection.repeat(lambda: connection.links.bound_children(run_id)):
                 cancel(runtime, child, f"cancelled with its parent {run_id}")
+        elif debt.owes != END:
+            for child in connection.repeat(lambda: connection.links.lost_children(run_id)):
+                cancel(runtime, child, f"cancelled with a branch of its parent {run_id} that lost a race")
         woken: list[Delivery] = []
         connection.transact(lambda tx: _tell_parent(runtime, tx, debt, woken))
         if woken:
@@ -38,7 +42,10 @@ def _tell_parent(runtime: Runtime, tx: Connection, debt: Debt, woken: list[Deliv
     callers = _callers(tx, debt)
     units = {(run, branch_of(key)) for run, key in callers}
     lock_units(tx, [(debt.run_id, ""), *units])
-    if not tx.links.settle(debt.run_id):
+    if debt.owes == LOSERS and tx.links.lost_children(debt.run_id):
+        # Another race was lost meanwhile.
+        return
+    if not tx.links.settle(debt.run_id, debt.owes) or debt.owes == LOSERS:
         # A try whose reply was lost has put the messages into `woken`.
         return
     answered = [(run, key) for run, key in callers if tx.links.answer(run, key)]
@@ -50,7 +57,7 @@ def _tell_parent(runtime: Runtime, tx: Connection, debt: Debt, woken: list[Deliv
 
 def _callers(tx: Connection, debt: Debt) -> list[tuple[str, str]]:
     """The steps that wait for the run's end: its parent's, and those of who invoked it by an event that joined it."""
-    if debt.parent is None or debt.parent_key is None:
+    if debt.owes == LOSERS or debt.parent is None or debt.parent_key is None:
         return []
     joined = {(link.parent or "", link.parent_key or "") for link in tx.batches.callers(debt.run_id)}
     return sorted({(debt.parent, debt.parent_key), *joined})
@@ -69,9 +76,9 @@ def _answer(runtime: Runtime, tx: Connection, debt: Debt, parent: str) -> tuple[
 def _over_bound(runtime: Runtime, tx: Connection, parent: str, output: str) -> Failure | None:
     """A value that does not fit among its parent's. Small ones, as many as there may be steps, always do."""
     most = runtime.settings.max_run_bytes
-    if len(output) <= most // runtime.settings.max_steps:
+    if size_of(output) <= most // runtime.settings.max_steps:
         return None
-    size = tx.steps.chars(parent) + len(output)
+    size = tx.steps.bytes_of(parent) + size_of(output)
     if size <= most:
         return None
     remedy = "Let the invoked flow return a key instead, or raise flows_max_run_bytes."

@@ -24,7 +24,7 @@ from celeryflows.errors import (
 )
 from celeryflows.model.reruns import StepInput
 from celeryflows.model.step_options import PLAIN, StepOptions
-from celeryflows.model.steps import Kind, Memo, State
+from celeryflows.model.steps import Kind, Memo, Memos, State
 from celeryflows.steps import Failed, Parked, Result
 from celeryflows.store.steps import StepRow
 
@@ -39,6 +39,8 @@ class JournalBase:
         self.flow = flow
         self.recorder = recorder
         self.memos = memos
+        # What other branches did, where it came with the memos.
+        self.elsewhere = memos.elsewhere if isinstance(memos, Memos) else None
         self.pending: list[Pending] = []
         self.doom: FlowsError | None = None
         self.gone: LostTurn | TurnCancelled | PayloadLocked | None = None

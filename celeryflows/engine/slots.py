@@ -70,12 +70,15 @@ class Slot:
 
 
 class StepIds:
-    """Numbers repeated ids (`id`, `id:1`, ...) and knows which are in flight. `most` bounds the steps of a run."""
+    """Numbers repeated ids (`id`, `id:1`, ...) and knows which are in flight. `most` bounds the steps of a run.
 
-    def __init__(self, most: int) -> None:
+    `used`: how many there are, with those of other branches as far as they are known.
+    """
+
+    def __init__(self, most: int, used: int = 0) -> None:
         self._most = most
         self._uses: Counter[str] = Counter()
-        self._used = 0
+        self.used = used
         self._in_flight: set[str] = set()
 
     def check(self, id: str, outer: Slot | None, *, alone: bool) -> None:
@@ -90,10 +93,14 @@ class StepIds:
         """The key of the next use. Raises BoundExceeded past the bound."""
         used = self._uses[id]
         self._uses[id] = used + 1
-        self._used += 1
-        if self._used > self._most:
-            raise BoundExceeded("steps in a run", self._most, self._used, "Raise flows_max_steps.")
+        self.spend(1)
         return id if used == 0 else f"{id}:{used}"
+
+    def spend(self, count: int) -> None:
+        """So many steps more. Raises BoundExceeded."""
+        self.used += count
+        if self.used > self._most:
+            raise BoundExceeded("steps in a run", self._most, self.used, "Raise flows_max_steps.")
 
     def take_off(self, id: str) -> None:
         """The id is in flight."""
@@ -105,10 +112,10 @@ class StepIds:
 
 
 class BranchIds(StepIds):
-    """The ids of one branch: its steps are named below its path, and counted apart from all others."""
+    """The ids of one branch: its steps are named below its path."""
 
-    def __init__(self, most: int, path: str) -> None:
-        super().__init__(most)
+    def __init__(self, most: int, path: str, used: int) -> None:
+        super().__init__(most, used)
         self._path = path
 
     def key(self, id: str) -> str:

@@ -1,6 +1,5 @@
 """Starting a run by its flow's name: `.delay()`, the command line, a message from a plain Celery client."""
 
-import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from typing import Any
 
 from celeryflows.durations import from_datetime
 from celeryflows.engine import telling
-from celeryflows.engine.admission import Admitted, admit
+from celeryflows.engine.admission import Admitted, admit, options_elsewhere
 from celeryflows.engine.intake import checked_data
 from celeryflows.engine.routing import follow
 from celeryflows.engine.runtime import Runtime
@@ -128,7 +127,7 @@ def plan(runtime: Runtime, call: Call, connection: Connection | None = None) -> 
         version=flow.version,
         status=Status.SCHEDULED if later else Status.QUEUED,
         event_id=stored.id,
-        message=call.message or _options_elsewhere(runtime, flow),
+        message=call.message or options_elsewhere(runtime, flow),
         wake_at=start_at if later else None,
         expires_at=call.expires_at,
     )
@@ -142,11 +141,6 @@ def _event(runtime: Runtime, event: Event, run_id: str, now: int) -> StoredEvent
     ts = check_ts(event.ts)
     at = now if ts is None else from_datetime(ts)
     return StoredEvent(derived_id("call", run_id), check_id(event.id), name, text, data, at, event.v)
-
-
-def _options_elsewhere(runtime: Runtime, flow: FlowDefinition) -> str | None:
-    """The sending options of a flow whose code is elsewhere: this process has no task that would bring them."""
-    return json.dumps(dict(flow.send)) if flow.send and flow.name not in runtime.flows else None
 
 
 def _definition(runtime: Runtime, flow: str, held: Connection | None) -> FlowDefinition:

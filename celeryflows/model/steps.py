@@ -66,6 +66,20 @@ class Memo:
 
 
 @dataclass(frozen=True, slots=True)
+class Amount:
+    """How many steps, and the bytes of their values."""
+
+    steps: int
+    bytes: int
+
+
+class Memos(dict[str, Memo]):
+    """What a run or a branch remembers, by key. `elsewhere`: what stands in other branches, None: not looked up."""
+
+    elsewhere: Amount | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """An error as it is stored and shown: the class's name, its text, the user's part of the traceback."""
 

@@ -1,10 +1,11 @@
 """Cron without beat: each occurrence fires once across all workers, by a compare-and-set on its due time."""
 
 import json
+from dataclasses import replace
 
 from celeryflows.durations import MINUTE, SECOND, to_datetime
 from celeryflows.engine import telling
-from celeryflows.engine.admission import Admitted, admit
+from celeryflows.engine.admission import Admitted, admit, options_elsewhere
 from celeryflows.engine.routing import follow
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starts import Start
@@ -58,7 +59,9 @@ def _fire(runtime: Runtime, row: CronRow, now: int) -> None:
         if flow is None:
             return [], Admitted()
         events = [_event(row, cron, due, now) for due in fires]
-        runs = [_run(row, cron, event, flow.version, now) for event in events]
+        # The one that leads may be of another service, without the flow's code.
+        message = options_elsewhere(runtime, flow)
+        runs = [replace(_run(row, cron, event, flow.version, now), message=message) for event in events]
         tx.events.add(events)
         starts = [Start(run, event, flow) for run, event in zip(runs, events, strict=True)]
         return events, admit(runtime, tx, catalog, starts)

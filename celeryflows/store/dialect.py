@@ -34,6 +34,7 @@ WORDS = {
         "each_text": "unnest(CAST(:of AS text[])) AS each(value)",
         "position": "strpos",
         "greatest": "greatest",
+        "value_bytes": "octet_length(o.value)",
         # What began and ended at one microsecond stands in the order of its writing, where the database knows it.
         "written": "s.key",
         "with_trigger": "FROM flows_events e",
@@ -51,6 +52,7 @@ WORDS = {
         "each_text": "json_each(:of) AS each",
         "position": "instr",
         "greatest": "max",
+        "value_bytes": "length(CAST(o.value AS BLOB))",
         "written": "s.rowid",
         "with_trigger": "",
         "its_trigger": "",

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from celeryflows.codec import check_open
 from celeryflows.model.branches import NewGroup, index_of
 from celeryflows.model.runs import Status
+from celeryflows.model.steps import Amount
 from celeryflows.store.executor import Verbs
 from celeryflows.store.runs import Claim
 
 OPEN, DONE, WON = "open", "done", "won"
+NONE = Amount(0, 0)
 
 OPEN_GROUP = """
 INSERT INTO flows_groups (run_id, path, kind, state, remaining, began)
@@ -47,10 +49,13 @@ WHERE run_id = :run AND path = :path AND state = 'open' RETURNING state
 
 # What an answered wait of a branch took came before the group ended: a wait that follows looks from there on.
 STANDING = """
+WITH below AS {materialized} (SELECT count(*) AS steps, COALESCE(sum({value_bytes}), 0) AS bytes FROM flows_steps o
+  WHERE o.run_id = :run AND substr(o.branch, 1, length(CAST(:path AS varchar)) + 1) = CAST(:path AS varchar) || '[')
 SELECT g.state, g.winner, b.idx, b.status, b.value, b.error,
   (SELECT min(e.arrived_at) FROM flows_waits w JOIN flows_events e ON e.id = w.event_id
-   WHERE w.run_id = g.run_id AND w.branch <> '' AND substr(w.branch, 1, length(g.path) + 1) = g.path || '[')
-FROM flows_groups g JOIN flows_branches b ON b.run_id = g.run_id AND b.group_path = g.path
+   WHERE w.run_id = g.run_id AND w.branch <> '' AND substr(w.branch, 1, length(g.path) + 1) = g.path || '['),
+  below.steps, below.bytes
+FROM flows_groups g JOIN flows_branches b ON b.run_id = g.run_id AND b.group_path = g.path CROSS JOIN below
 WHERE g.run_id = :run AND g.path = :path ORDER BY b.idx
 """
 
@@ -67,12 +72,14 @@ class BranchEnd:
 
 @dataclass(frozen=True, slots=True)
 class GroupStanding:
-    """How a group stands. `settled_at`: when the first event came that a wait of its branches took."""
+    """How a group stands. `settled_at`: when the first event came that a wait of its branches took; `below`: what its
+    branches did."""
 
     state: str
     winner: int | None
     ends: tuple[BranchEnd, ...]
     settled_at: int | None
+    below: Amount = NONE
 
     @property
     def is_open(self) -> bool:
@@ -127,4 +134,5 @@ class Groups(Verbs):
             check_open(row[4])
             check_open(row[5])
         ends = tuple(BranchEnd(*row[2:6]) for row in rows if row[3] in (Status.COMPLETED, Status.FAILED))
-        return GroupStanding(rows[0][0], rows[0][1], ends, rows[0][6])
+        below = Amount(rows[0][7], int(rows[0][8]))
+        return GroupStanding(rows[0][0], rows[0][1], ends, rows[0][6], below)

@@ -8,9 +8,9 @@ from celeryflows.model.steps import branch_of
 from celeryflows.store.executor import Verbs
 from celeryflows.store.new_runs import limited, run_fields
 from celeryflows.store.runs import FENCE, Claim
+from celeryflows.store.waits import BOUND
 
-# What the path of an invoke's wait says when its run is cancelled with the parent.
-BOUND = "with parent"
+END, LOSERS = "end", "losers"
 
 ADD = """
 INSERT INTO flows_runs (id, flow, version, status, event_id, message, wake_at, expires_at, reason, created_at,
@@ -22,6 +22,13 @@ VALUES (:id, :flow, :version, :status, :event_id, :message, :wake_at, :expires_a
 ON CONFLICT (id) DO NOTHING
 """
 ADD_LIMITED = limited(ADD)
+
+CHILDREN = """
+SELECT r.id FROM flows_runs r JOIN flows_waits w ON w.run_id = r.parent AND w.key = r.parent_key
+WHERE r.parent = :id AND w.kind = 'invoke' AND w.path = :bound
+AND r.status IN ('scheduled', 'queued', 'running', 'suspended')
+AND NOT EXISTS (SELECT 1 FROM flows_batch_events x WHERE x.run_id = r.id AND x.parent <> r.parent)
+"""
 
 CONTINUE = f"""
 UPDATE flows_runs SET status = 'completed', worker = NULL, ended_at = {{now}}, output = NULL, error = NULL,
@@ -48,7 +55,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Debt:
-    """An ended run whose end is not told yet to its parent, or to the children that are cancelled with it."""
+    """What a run has still to tell: its end to its parent, or to the children that are cancelled with it or with a
+    branch that lost a race. `owes` says which."""
 
     run_id: str
     status: str
@@ -57,6 +65,7 @@ class Debt:
     reason: str | None
     parent: str | None
     parent_key: str | None
+    owes: str
 
 
 class Links(Verbs):
@@ -94,9 +103,9 @@ class Links(Verbs):
         return rows[0][0] if rows else None
 
     def owing(self, older_than: int, limit: int) -> list[str]:
-        """Ended runs that owe somebody; `older_than` microseconds, to leave those under way."""
+        """Runs that owe somebody; those that ended `older_than` microseconds ago, to leave those under way."""
         rows = self._execute(
-            "SELECT id FROM flows_runs WHERE owes IS NOT NULL AND id > '' AND ended_at <= {now} - :age "
+            "SELECT id FROM flows_runs WHERE owes IS NOT NULL AND id > '' AND COALESCE(ended_at, 0) <= {now} - :age "
             "ORDER BY id LIMIT :most",
             age=older_than,
             most=limit,
@@ -106,17 +115,21 @@ class Links(Verbs):
     def debt(self, run_id: str) -> Debt | None:
         """What the run owes, None when all is told."""
         rows = self._execute(
-            "SELECT id, status, output, error, reason, parent, parent_key FROM flows_runs "
+            "SELECT id, status, output, error, reason, parent, parent_key, owes FROM flows_runs "
             "WHERE id = :id AND owes IS NOT NULL",
             id=run_id,
         )
         return Debt(*rows[0]) if rows else None
 
-    def settle(self, run_id: str) -> bool:
-        """All is told; False when another told it."""
+    def owe_losers(self, run_id: str) -> None:
+        """A branch of the locked run lost a race while it waited for a child that is bound to it."""
+        self._execute("UPDATE flows_runs SET owes = COALESCE(owes, :losers) WHERE id = :id", id=run_id, losers=LOSERS)
+
+    def settle(self, run_id: str, owes: str) -> bool:
+        """All of this is told; False when another told it, or when the run owes more by now."""
         return bool(
             self._execute(
-                "UPDATE flows_runs SET owes = NULL WHERE id = :id AND owes IS NOT NULL RETURNING id", id=run_id
+                "UPDATE flows_runs SET owes = NULL WHERE id = :id AND owes = :owes RETURNING id", id=run_id, owes=owes
             )
         )
 
@@ -133,11 +146,14 @@ class Links(Verbs):
 
     def bound_children(self, run_id: str) -> Sequence[str]:
         """Open runs that are cancelled with this one."""
+        rows = self._execute(f"{CHILDREN} ORDER BY r.id", id=run_id, bound=BOUND)
+        return [row[0] for row in rows]
+
+    def lost_children(self, run_id: str) -> Sequence[str]:
+        """Open runs that are cancelled with a branch of this one, and that branch was."""
         rows = self._execute(
-            "SELECT r.id FROM flows_runs r JOIN flows_waits w ON w.run_id = r.parent AND w.key = r.parent_key "
-            "WHERE r.parent = :id AND w.kind = 'invoke' AND w.path = :bound "
-            "AND r.status IN ('scheduled', 'queued', 'running', 'suspended') AND NOT EXISTS (SELECT 1 "
-            "FROM flows_batch_events b WHERE b.run_id = r.id AND b.parent <> r.parent) ORDER BY r.id",
+            f"{CHILDREN} AND EXISTS (SELECT 1 FROM flows_branches b WHERE b.run_id = w.run_id AND b.path = w.branch "
+            "AND b.status = 'cancelled') ORDER BY r.id",
             id=run_id,
             bound=BOUND,
         )

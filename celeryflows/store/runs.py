@@ -46,8 +46,9 @@ UPDATE flows_runs SET status = 'suspended', worker = NULL, wake_at = :wake, atte
 RETURNING id
 """
 
-# Who has a parent owes it an answer: told right after the commit, or by recovery.
-_OWES = "owes = CASE WHEN parent IS NOT NULL THEN 'end' END"
+# Who has a parent owes it an answer: told right after the commit, or by recovery. What the losers of its races owe
+# to their children stays owed.
+_OWES = "owes = CASE WHEN parent IS NULL THEN owes WHEN owes IS NULL THEN 'end' ELSE 'end and losers' END"
 _OWED = "RETURNING COALESCE(owes, 'nothing')"
 NOTHING = "nothing"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from celeryflows.codec import check_open
 from celeryflows.model.branches import lineage
-from celeryflows.model.steps import Memo
+from celeryflows.model.steps import Amount, Memo, Memos
 from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
 
@@ -48,8 +48,12 @@ FROM flows_steps s LEFT JOIN flows_waits w ON w.run_id = s.run_id AND w.key = s.
 LEFT JOIN flows_events e ON e.id = w.event_id WHERE s.run_id = :run AND s.branch = ''
 """
 
-# A branch remembers what was before its group and what it did itself, never what others do.
-MEMOS_OF_BRANCH = MEMOS.replace("s.branch = ''", "(s.branch = '' OR s.branch {in_texts:lineage})")
+# A branch remembers what was before its group and what it did itself; of what others do only how much it is.
+_ELSEWHERE = "FROM flows_steps o WHERE o.run_id = :run AND o.branch <> '' AND NOT o.branch {in_texts:lineage}"
+MEMOS_OF_BRANCH = MEMOS.replace("s.branch = ''", "(s.branch = '' OR s.branch {in_texts:lineage})").replace(
+    "w.name\nFROM",
+    f"w.name,\n  (SELECT count(*) {_ELSEWHERE}), (SELECT COALESCE(sum({{value_bytes}}), 0) {_ELSEWHERE})\nFROM",
+)
 
 READ_BACK = """
 SELECT r.turn, r.claim_tok, r.status, r.reason, s.state, s.value, s.ended_at
@@ -121,9 +125,11 @@ class Steps(Verbs):
             value=value,
         )
 
-    def chars(self, run_id: str) -> int:
-        """How long a run's values are together, in characters."""
-        rows = self._execute("SELECT COALESCE(sum(length(value)), 0) FROM flows_steps WHERE run_id = :run", run=run_id)
+    def bytes_of(self, run_id: str) -> int:
+        """How long the values of a run's steps are together, in bytes."""
+        rows = self._execute(
+            "SELECT COALESCE(sum({value_bytes}), 0) FROM flows_steps o WHERE o.run_id = :run", run=run_id
+        )
         return int(rows[0][0])
 
     def put_late(self, row: StepRow) -> None:
@@ -135,13 +141,16 @@ class Steps(Verbs):
             **row.params(),
         )
 
-    def memos(self, run_id: str, branch: str = "") -> dict[str, Memo]:
+    def memos(self, run_id: str, branch: str = "") -> Memos:
         """All that the run or the branch remembers, by key. A later statement than the claim, or it may be stale."""
         if branch:
             rows = self._execute(MEMOS_OF_BRANCH, run=run_id, lineage=self._array(lineage(branch)))
         else:
             rows = self._execute(MEMOS, run=run_id)
-        return {row[0]: _memo(row) for row in rows}
+        found = Memos((row[0], _memo(row)) for row in rows)
+        if branch and rows:
+            found.elsewhere = Amount(rows[0][18], int(rows[0][19]))
+        return found
 
     def read_back(self, run_id: str, key: str, branch: str = "") -> ReadBack | None:
         """How the step and its run or branch stand now; None when that is gone."""

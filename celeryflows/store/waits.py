@@ -8,6 +8,8 @@ from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
 
 SHAPES_BOUND = 32
+# What the path of an invoke's wait says when its run is cancelled with the parent.
+BOUND = "with parent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +150,16 @@ class Waits(Verbs):
         """Close all that a run waits for: it ends."""
         self._execute("UPDATE flows_waits SET state = 'closed' WHERE run_id = :run AND state = 'open'", run=run_id)
 
-    def close_below(self, run_id: str, prefix: str) -> None:
-        """Close all that is waited for in the branches whose path begins so."""
-        self._execute(
+    def close_below(self, run_id: str, prefix: str) -> bool:
+        """Close all that is waited for in the branches whose path begins so; True when runs were bound to these."""
+        rows = self._execute(
             "UPDATE flows_waits SET state = 'closed' WHERE run_id = :run AND state = 'open' AND branch <> '' "
-            "AND substr(branch, 1, length(CAST(:prefix AS varchar))) = CAST(:prefix AS varchar)",
+            "AND substr(branch, 1, length(CAST(:prefix AS varchar))) = CAST(:prefix AS varchar) "
+            "RETURNING CASE WHEN kind = 'invoke' THEN path END",
             run=run_id,
             prefix=prefix,
         )
+        return (BOUND,) in rows
 
     def note_problem(self, wait_id: str, problem: str) -> None:
         """Why its condition could not be judged for an event."""

@@ -10,6 +10,8 @@ import pytest
 from celery import Celery
 
 from celeryflows import ConfigurationError, Event, InvalidEvent
+from celeryflows.celery_bridge.broker import CeleryBroker
+from celeryflows.model.runs import Delivery
 from tests.celery.apps import shop
 from tests.worlds import World
 
@@ -104,6 +106,26 @@ def test_a_service_without_flow_code_starts_what_others_declared(app: Celery, wo
     [(run_id,)] = world.rows("SELECT id FROM flows_runs WHERE event_id = :id", id=event)
     assert messages(world)[-1]["headers"]["id"] == run_id
     assert messages(world)[-1]["headers"]["task"] == "shop.ordered"
+
+
+def test_a_service_without_flow_code_sends_as_the_flow_was_declared(world: World) -> None:
+    app = world.app(shop.sheet)
+    app.flows.flow(lambda ctx: None, name="shop.aside", trigger="shop/aside", queue="aside", priority=3)
+    app.flows.send("shop/aside")
+    service = world.app(type(shop.sheet)("shop"))
+    [event] = service.flows.send("shop/aside")
+    [(run_id,)] = world.rows("SELECT id FROM flows_runs WHERE event_id = :id", id=event)
+
+    dispatcher, name = service.flows.runtime.dispatcher, service.flows.runtime.app
+    # Whoever leads wakes the runs of all, and sends again what was lost.
+    dispatcher.send_runs([Delivery("woken", "shop.aside")])
+    with world.redis() as client:
+        queues = [key.decode() for key in client.keys("aside*")]
+    found = [(m["headers"]["id"], m["properties"]["priority"]) for queue in queues for m in messages(world, queue)]
+    assert {(run_id, 3), ("woken", 3)} < set(found)
+    assert (len(found), messages(world)) == (3, [])
+    assert CeleryBroker(service, name).queue_of(Delivery("woken", "shop.aside")) == "aside"
+    assert CeleryBroker(app, name).queue_of(Delivery("woken", "shop.aside")) == "aside"
 
 
 def test_get_without_a_result_backend_names_what_works_without(app: Celery) -> None:

@@ -1,11 +1,13 @@
 """A replay starts the ended runs of a flow again: each exactly once, at a pace, whoever drives it."""
 
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from celeryflows import ExpressionError, RerunRefused, Status, UnknownFlow
+from celeryflows import ExpressionError, RerunRefused, Status, UnknownFlow, ids
 from celeryflows.clock import TurnedClock
 from celeryflows.durations import SECOND, to_datetime
 from celeryflows.engine import replay
@@ -247,6 +249,26 @@ def test_a_cancelled_replay_starts_no_more_and_what_it_started_goes_on(stored: W
     assert (made.done, made.total, made.cancelled) == (2, 5, "enough")
     assert outputs(stored) == [0, 1]
     assert made.ended_at is not None
+
+
+def test_a_replay_counts_its_own_runs_and_no_rerun_or_other_replay_of_its_millisecond(
+    stored: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = fails(stored)
+    moment = time.time_ns()
+    monkeypatch.setattr(ids, "time", SimpleNamespace(time_ns=lambda: moment))
+
+    made = stored.flows.replay("f", pace=1000)
+    again = [stored.flows.run(run).rerun() for run in failed[:2]]
+    stored.advance("1m")
+    assert all(run.id[: ids.SHARED] == made.id[: ids.SHARED] for run in again)
+    assert made.runs == {Status.COMPLETED: 5}
+
+    other = stored.flows.replay("f", pace=1000, before=to_datetime(NEW_YEAR + 2 * SECOND))
+    stored.advance("1m")
+    assert other.id[: ids.SHARED] == made.id[: ids.SHARED]
+    assert (made.runs, other.runs) == ({Status.COMPLETED: 5}, {Status.COMPLETED: other.total})
+    assert 0 < other.total < 5
 
 
 def test_a_replay_that_is_not_there_says_so(world: World) -> None:

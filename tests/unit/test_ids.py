@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 import pytest
 
 from celeryflows import ids
-from celeryflows.ids import ALPHABET, derived_id, hash64, new_id, seeded_ids
+from celeryflows.ids import ALPHABET, SHARED, derived_id, hash64, new_id, seeded_ids, shared_by_siblings, sibling_id
 
 
 def decoded(text: str) -> int:
@@ -29,6 +29,17 @@ def test_an_id_begins_with_its_millisecond() -> None:
     before = time.time_ns() // 1_000_000
     made = decoded(new_id()) >> 80
     assert before <= made <= time.time_ns() // 1_000_000 + 1
+
+
+def test_siblings_begin_as_their_id_and_as_no_id_of_a_clock() -> None:
+    one = new_id()
+    first, second = sibling_id(one, "a"), sibling_id(one, "b")
+
+    assert len({first, second, sibling_id(one, "a"), one}) == 3
+    assert {first[:SHARED], second[:SHARED]} == {shared_by_siblings(one)}
+    assert (len(first), first[:10]) == (26, one[:10])
+    assert decoded(first) >> 79 & 1 == 1
+    assert {decoded(id) >> 79 & 1 for id in (one, next(seeded_ids(1, b"seed")))} == {0}
 
 
 def test_ids_rise_strictly_within_a_process() -> None:

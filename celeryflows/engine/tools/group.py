@@ -1,6 +1,7 @@
 """`ctx.group`: branches spread over workers. The turn that opens a group writes it when it suspends."""
 
 from celeryflows.engine.branch_values import unpack
+from celeryflows.engine.budget import size_of
 from celeryflows.engine.failures import read_failure
 from celeryflows.engine.journal import FLOW_FAULTS, JournalBase
 from celeryflows.engine.slots import Slot
@@ -34,7 +35,10 @@ class GroupTool(JournalBase):
         if slot.memo is None or standing is None or standing.is_open:
             return self._wait_for_branches(slot, count, is_open=standing is not None)
         self._join(slot.memo, standing, previous)
-        return self._of_group(slot, standing)
+        result = self._of_group(slot, standing)
+        if isinstance(result, Value):
+            self.budget.check_all()
+        return result
 
     def enter_group(self, kind: str, name: str | None) -> tuple[Slot, int]:
         """Take the next use of the group's name; and when the step before it began."""
@@ -76,8 +80,18 @@ class GroupTool(JournalBase):
         """The group is over: a wait that follows looks from its begin on, or from the first event that it took."""
         self.progress.meet(memo)
         self.joined.add(memo.key)
+        self._count_below(standing)
         if standing.settled_at is not None:
             self.looks.settle(max(previous, standing.settled_at), self.previous_began)
+
+    def _count_below(self, standing: GroupStanding) -> None:
+        """What the branches did counts among all that the run does, unless this turn knew it from the start."""
+        if self.elsewhere is not None:
+            return
+        self.ids.spend(standing.below.steps)
+        values = sum(size_of(end.value) for end in standing.ends if end.value is not None)
+        # A value that a step recorded and its branch gave back counts once.
+        self.budget.spend(max(standing.below.bytes, values))
 
     def _of_group(self, slot: Slot, standing: GroupStanding) -> Result:
         if standing.winner is not None:
@@ -98,7 +112,6 @@ class GroupTool(JournalBase):
     def _branch_value(self, end: BranchEnd) -> object:
         if end.value is None:
             return None
-        self.budget.add(end.value)
         return unpack(self.runtime.schemas, end.value)
 
     def _branch_error(self, slot: Slot, end: BranchEnd) -> StepError:

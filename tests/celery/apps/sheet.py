@@ -17,8 +17,9 @@ from celeryflows import Flows
 class Sheet:
     """What an app declares."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, **options: Any) -> None:
         self._name = name
+        self._options = options
         self._flows: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         self._tasks: list[tuple[Callable[..., Any], dict[str, Any]]] = []
 
@@ -34,7 +35,7 @@ class Sheet:
         """The app with its Flows."""
         app = Celery(self._name, set_as_current=False, **options)
         app.conf.update(settings)
-        flows = Flows(app)
+        flows = Flows(app, **self._options)
         for fn, chosen in self._tasks:
             app.task(shared=False, **chosen)(fn)
         for fn, chosen in self._flows:
