@@ -1,4 +1,4 @@
-"""A branch's value on its way to who opened the group: as any stored value, but that an Event stays one."""
+"""A branch's value on its way to who opened the group: as any stored value, but an Event or Signal stays one."""
 
 import json
 from typing import Any
@@ -8,8 +8,9 @@ from celeryflows.durations import from_datetime
 from celeryflows.engine.runtime import Schemas
 from celeryflows.json_forms import TAG, revive
 from celeryflows.model.events import Event, StoredEvent
+from celeryflows.model.signals import Signal
 
-_EVENT = "event"
+_EVENT, _SIGNAL = "event", "signal"
 
 
 def pack(value: Any, what: str) -> str:
@@ -18,7 +19,9 @@ def pack(value: Any, what: str) -> str:
         ts = None if value.ts is None else from_datetime(value.ts)
         inside = dumps({"name": value.name, "data": value.data, "id": value.id, "ts": ts, "v": value.v}, what=what)
         return f'{{"{TAG}":["{_EVENT}",{inside}]}}'
-    if type(value) in (list, tuple) and any(isinstance(one, Event | list | tuple) for one in value):
+    if isinstance(value, Signal):
+        return f'{{"{TAG}":["{_SIGNAL}",{dumps({"name": value.name, "data": value.data}, what=what)}]}}'
+    if type(value) in (list, tuple) and any(isinstance(one, Event | Signal | list | tuple) for one in value):
         return f"[{','.join(pack(one, what) for one in value)}]"
     return dumps(value, what=what)
 
@@ -29,6 +32,8 @@ def unpack(schemas: Schemas, text: str) -> Any:
     def read(found: dict[str, Any]) -> Any:
         if TAG in found and found[TAG][0] == _EVENT:
             return _event(schemas, found[TAG][1])
+        if TAG in found and found[TAG][0] == _SIGNAL:
+            return Signal(**found[TAG][1])
         return revive(found)
 
     return json.loads(text, object_hook=read) if TAG in text else loads_plain(text)

@@ -1,4 +1,4 @@
-"""Each step tool once, with hooks, on real workers: on SQLite, and encrypted on PostgreSQL, where nothing plain stays."""
+"""Each step tool once, with hooks, on real workers: on SQLite, and encrypted on PostgreSQL, where no secret stays."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

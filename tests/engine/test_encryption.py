@@ -1,6 +1,5 @@
 """Encrypted payloads: no secret stands in the store, keys rotate, and a process without the key harms no run."""
 
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 
 import pytest
@@ -14,10 +13,9 @@ from celeryflows.console.findings import Level
 from celeryflows.store.keyring import PLAIN, Keyring
 from celeryflows.store.rotation import kept_payloads, rotate
 from celeryflows.store.schema import metadata
+from tests.engine.sealed import NEW, OLD, SECRET, raw, use
 from tests.engine.world import NEW_YEAR, World, store_at
 
-OLD, NEW = (urlsafe_b64encode(bytes([n]) * 32).decode() for n in (1, 2))
-SECRET = "4111-1111-1111-1111"
 OPEN_TABLES = ("flows_meta", "flows_flows", "flows_crons")
 
 
@@ -35,19 +33,6 @@ def both(store_url: str) -> Iterator[World]:
     use(world, OLD)
     yield world
     world.close()
-
-
-def use(world: World, *keys: str) -> None:
-    """From now on this world has these keys."""
-    world.store.sealer = Keyring(keys) if keys else None
-    world.store.agree_on_keys()
-
-
-def raw(world: World) -> str:
-    """All that stands in the store, as anybody reads it who has no key."""
-    with world.store.engine.connect() as connection:
-        rows = [row for table in metadata.tables for row in connection.exec_driver_sql(f"SELECT * FROM {table}")]
-    return "\n".join(str(row) for row in rows)
 
 
 def uses_every_tool(world: World) -> list[str]:

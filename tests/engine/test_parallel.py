@@ -228,6 +228,19 @@ def test_an_event_that_a_branch_returns_stays_an_event(flows, flows_tester):
     assert run.output == ["x/a", 3, 5, {"$flows": ["event", 1]}]
 
 
+def test_a_signal_that_a_branch_returns_stays_a_signal(flows, flows_tester):
+    @flows.flow
+    def flow(ctx):
+        asked = partial(ctx.step.wait_for_signal, "asked", "x/go", timeout="1h")
+        index, answer = ctx.group.race(partial(ctx.step.sleep, "long", "2h"), asked)
+        return [index, answer.name, answer.data]
+
+    run = flows_tester.start(flow)
+    flows.signal("x/go", {"$flows": [1]})
+    flows_tester.advance("0s")
+    assert run.output == [1, "x/go", {"$flows": [1]}]
+
+
 def test_no_branches_give_no_values_and_no_turn(flows, flows_tester):
     @flows.flow
     def flow(ctx):
