@@ -1,6 +1,5 @@
-"""Cancels that meet runs whose event is routed late, wide fan-outs, lost replies, successors and invoked runs."""
+"""Cancels that meet runs whose event is routed late, and wide fan-outs: in any order none is missed."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from threading import Event as Flag
 from threading import Thread
@@ -9,35 +8,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from celeryflows import CancelOn, Event, Status, Timeouts
+from celeryflows import CancelOn, Event, Status
 from celeryflows.engine import routing
 from celeryflows.engine.routing import route_stored
+from celeryflows.model.waits import match_hash
 from celeryflows.scheduler.sweeper import route_left
+from celeryflows.store.locks import Locks
+from tests.engine.cancellations import cancelled, declare, placed
 from tests.engine.orders import recovered
-from tests.engine.world import World, statuses, store_at
-from tests.store.lossy import Break, LossyStore
-
-BY_ID = CancelOn("order/cancelled", match="data.order_id")
-
-
-def declare(world: World, **options: Any) -> None:
-    """A flow that sleeps for an hour, in a worker."""
-
-    @world.flow(**{"name": "order", "trigger": "order/placed", "cancel_on": BY_ID, **options})
-    def order(ctx: Any) -> str:
-        ctx.step.sleep("nap", "1h")
-        return "shipped"
-
-    world.start_worker()
-
-
-def placed(n: int = 1) -> Event:
-    return Event("order/placed", {"order_id": n})
-
-
-def cancelled(n: int = 1) -> Event:
-    return Event("order/cancelled", {"order_id": n})
-
+from tests.engine.world import World, statuses
 
 # -- the outbox
 
@@ -100,7 +79,9 @@ def _settings(world: World, **changed: Any) -> Any:
     return replace(world.runtime.settings, **changed)
 
 
-def test_flows_that_changed_while_the_event_waited_are_looked_up_under_the_locks(shared: World, engine: Engine) -> None:
+def test_flows_that_changed_while_the_event_waited_are_looked_up_under_the_locks(
+    shared: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shared.flow(lambda ctx: None, name="order", trigger="order/placed")
     shared.start_worker()
     shared.send(placed(9))
@@ -109,9 +90,18 @@ def test_flows_that_changed_while_the_event_waited_are_looked_up_under_the_locks
     deployed = shared.process()
     declare(deployed)  # type: ignore[arg-type]
     deployed.flows.send(cancelled())
+    held: set[int] = set()
+    hold = Locks.hold_stripes
+    monkeypatch.setattr(Locks, "hold_stripes", lambda self, hashes: hold(self, kept(list(hashes))))
+
+    def kept(hashes: list[int]) -> list[int]:
+        held.update(hashes)
+        return hashes
+
     # This process knows the flows of before; what it guesses is checked.
     recovered(shared)
     assert Status.CANCELLED in statuses(shared.runs())
+    assert match_hash("order/cancelled", "data.order_id", "1") in held
 
 
 @pytest.mark.parametrize("first", ["route", "cancel"])
@@ -176,6 +166,21 @@ def test_one_event_cancels_a_thousand_runs_in_bounded_pieces(world: World) -> No
     assert world.runs(status="queued") == []
 
 
+def test_a_wide_cancel_that_starts_a_run_of_the_flow_leaves_that_one(world: World) -> None:
+    declare(world, cancel_on=CancelOn("order/placed", match="data.order_id"))
+    for n in range(300):
+        world.flows.send(Event("order/placed", {"order_id": n}))
+    with world.store.connection() as connection:
+        # Three hundred that the next one cancels, without three hundred times three hundred cancels.
+        connection.execute("UPDATE flows_waits SET value = '1', hash = :hash", hash=_hash(1))
+    world.flows.send(placed(1))
+    assert (len(world.runs(status="cancelled")), len(world.runs(status="queued"))) == (300, 1)
+
+
+def _hash(n: int) -> int:
+    return match_hash("order/placed", "data.order_id", str(n))
+
+
 def test_a_wide_cancel_that_dies_between_its_pieces_is_gone_on_with(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,99 +197,3 @@ def test_a_wide_cancel_that_dies_between_its_pieces_is_gone_on_with(
         pass
     # The one that started after the event is not of its affair.
     assert (len(world.runs(status="cancelled")), len(world.runs(status="queued"))) == (300, 1)
-
-
-# -- a link that breaks
-
-
-@pytest.fixture
-def lossy(store_url: str) -> Iterator[World]:
-    """A world whose store's link breaks when told to, and that keeps what is told of results."""
-    store_at(store_url).dispose()
-    world = World(LossyStore(store_url))
-    declare(world)
-    yield world
-    world.close()
-
-
-@pytest.mark.parametrize("link", ["before", "after"])
-@pytest.mark.parametrize("how", ["event", "outbox", "hand", "bulk"])
-def test_a_cancel_whose_commit_broke_is_told_all_the_same(
-    lossy: World, monkeypatch: pytest.MonkeyPatch, link: Break, how: str
-) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(lossy.broker, "run_cancelled", lambda run_id, *_: told.append(run_id))
-    lossy.send(placed())
-    run = lossy.only_run()
-    event_id = "e-late"
-    if how == "outbox":
-        with lossy.store.connection() as connection:
-            connection.execute(
-                "INSERT INTO flows_events (id, name, data, ts, stored_at) "
-                "VALUES (:id, 'order/cancelled', '{\"order_id\":1}', 1, {now})",
-                id=event_id,
-            )
-    calls = {
-        "event": lambda: lossy.flows.send(cancelled()),
-        "outbox": lambda: route_stored(lossy.runtime, event_id),
-        "hand": lambda: run.cancel("enough"),
-        "bulk": lambda: lossy.flows.cancel(flow="order", because="enough"),
-    }
-    assert isinstance(lossy.store, LossyStore)
-    lossy.store.break_link(link, 0)
-    calls[how]()
-    assert run.status == Status.CANCELLED
-    assert told == [run.id]
-
-
-# -- runs that belong together
-
-
-def test_invoked_runs_and_successors_have_what_cancels_them_too(world: World) -> None:
-    declare(world, timeouts=Timeouts(start="1h"))
-
-    @world.flow(name="parent", trigger="shop/opened")
-    def parent(ctx: Any) -> Any:
-        return ctx.step.invoke("child", "order", {"order_id": 5})
-
-    @world.flow(name="line", trigger="line/begun", cancel_on=CancelOn("line/ended", match="data.n"))
-    def line(ctx: Any) -> Any:
-        if not ctx.event.data.get("again"):
-            ctx.continue_as_new({"n": ctx.event.data["n"], "again": True})
-        ctx.step.sleep("nap", "1h")
-
-    world.start_worker()
-    world.send([Event("shop/opened"), Event("line/begun", {"n": 3})])
-    world.send([cancelled(5), Event("line/ended", {"n": 3})])
-    world.run_due()
-    assert statuses(world.runs("order")) == [Status.CANCELLED]
-    assert statuses(world.runs("line")) == [Status.COMPLETED, Status.CANCELLED]
-    [told] = world.runs("parent")
-    assert (told.status, told.error.name if told.error else None) == (Status.FAILED, "RunCancelled")
-
-
-def test_a_rerun_has_what_cancels_it_and_the_bound_of_its_start(world: World) -> None:
-    declare(world, timeouts=Timeouts(start="1h"))
-    world.send(placed())
-    world.send(cancelled())
-    again = world.only_run().rerun()
-    assert again.status == Status.QUEUED
-    with world.store.connection() as connection:
-        rows = connection.execute("SELECT expires_at - created_at FROM flows_runs WHERE id = :id", id=again.id)
-    assert rows == [(3_600_000_000,)]
-    world.send(cancelled())
-    assert again.status == Status.CANCELLED
-
-
-def test_an_invoke_of_a_paused_flow_is_a_skipped_run_whose_caller_is_told(world: World) -> None:
-    declare(world)
-    world.flow(lambda ctx: ctx.step.invoke("child", "order", {"order_id": 5}), name="parent", trigger="shop/opened")
-    world.start_worker()
-    world.flows.pause("order")
-    world.send("shop/opened")
-    world.run_due()
-    assert statuses(world.runs("order")) == [Status.SKIPPED]
-    [parent] = world.runs("parent")
-    assert parent.status == Status.FAILED
-    assert parent.error is not None
-    assert parent.error.message == "paused"
