@@ -49,10 +49,12 @@ LEFT JOIN flows_events e ON e.id = w.event_id WHERE s.run_id = :run AND s.branch
 """
 
 # A branch remembers what was before its group and what it did itself; of what others do only how much it is.
-_ELSEWHERE = "FROM flows_steps o WHERE o.run_id = :run AND o.branch <> '' AND NOT o.branch {in_texts:lineage}"
 MEMOS_OF_BRANCH = MEMOS.replace("s.branch = ''", "(s.branch = '' OR s.branch {in_texts:lineage})").replace(
-    "w.name\nFROM",
-    f"w.name,\n  (SELECT count(*) {_ELSEWHERE}), (SELECT COALESCE(sum({{value_bytes}}), 0) {_ELSEWHERE})\nFROM",
+    """w.name
+FROM flows_steps s""",
+    """w.name, elsewhere.steps, elsewhere.bytes
+FROM (SELECT count(*) AS steps, COALESCE(sum({value_bytes}), 0) AS bytes FROM flows_steps o
+  WHERE o.run_id = :run AND o.branch <> '' AND NOT o.branch {in_texts:lineage}) elsewhere CROSS JOIN flows_steps s""",
 )
 
 READ_BACK = """
