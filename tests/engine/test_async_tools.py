@@ -123,6 +123,7 @@ def test_a_rerun_from_a_step_keeps_what_was_before_it(turned: World) -> None:
     calls: Counter[str] = Counter()
 
     async def count(id: str, value: Any) -> Any:
+        turned.clock.turn(1_000)
         calls[id] += 1
         return value
 
