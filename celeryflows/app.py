@@ -11,6 +11,7 @@ from celeryflows.celery_bridge.declaration import Declaration
 from celeryflows.celery_bridge.wiring import Wiring, current_flows_proxy
 from celeryflows.clock import Clock
 from celeryflows.console import actions
+from celeryflows.console.searching import all_found, wanted_runs
 from celeryflows.engine.intake import send, send_within
 from celeryflows.engine.replay import select_runs, start_replay
 from celeryflows.engine.rerun import replay_event
@@ -25,7 +26,7 @@ from celeryflows.model.replays import read_pace
 from celeryflows.schemas import SchemaRegistry
 from celeryflows.store.database import Store
 from celeryflows.store.reports.replays import list_replays
-from celeryflows.store.reports.runs import RunView, list_runs
+from celeryflows.store.reports.runs import RunView
 
 
 class Flows:
@@ -124,10 +125,25 @@ class Flows:
         return RunHandle(run_id, self.runtime)
 
     def runs(
-        self, *, status: str | None = None, flow: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        flow: str | None = None,
+        after: datetime | str | None = None,
+        before: datetime | str | None = None,
+        event: str | None = None,
+        if_exp: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> list[RunView]:
-        """Runs, the newest first; `cursor` is the id of the last one of the page before."""
-        return list_runs(self.runtime.store, status=status, flow=flow, limit=limit, cursor=cursor)
+        """Runs, the newest first; `cursor` is the id of the last one of the page before.
+
+        `after` and `before` bound when they were created: aware datetimes or ISO text with a zone; `event` is the name
+        of the event that started them; `if_exp` a CEL condition over `event`, `output` and `error`.
+        Raises ExpressionError, InvalidDuration, or ValueError for an unknown state.
+        """
+        wanted = wanted_runs(status=status, flow=flow, after=after, before=before, event=event, if_exp=if_exp)
+        return all_found(self.runtime, wanted, limit=limit, cursor=cursor)
 
     # -- acting on many
 

@@ -18,6 +18,7 @@ from celeryflows.cli.output import (
 from celeryflows.cli.timeline import draw
 from celeryflows.console import runs as desk
 from celeryflows.console.runs import RunSummary
+from celeryflows.console.searching import wanted_runs
 from celeryflows.model.runs import Status
 
 limit_option = click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many.")
@@ -27,18 +28,22 @@ cursor_option = click.option("--cursor", help="Where the page before ended: its 
 @click.command("runs")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only those that stand there.")
 @click.option("--flow", help="Only those of this flow.")
+@click.option("--after", help="Only those created from then on: ISO text with a zone.")
+@click.option("--before", help="Only those created before then.")
+@click.option("--event", help="Only those that an event of this name started.")
+@click.option(
+    "--if", "--if-exp", "if_exp", help="Only those for which this CEL condition is true: event, output, error."
+)
 @limit_option
 @cursor_option
 @json_option
 @click.pass_context
-def list_runs(
-    ctx: click.Context, status: str | None, flow: str | None, limit: int, cursor: str | None, *, as_json: bool
-) -> None:
+def list_runs(ctx: click.Context, /, limit: int, cursor: str | None, *, as_json: bool, **filters: str | None) -> None:
     """List runs, the newest first."""
-    page = desk.runs(runtime_of(ctx), status=status, flow=flow, limit=limit, cursor=cursor)
+    page = desk.runs(runtime_of(ctx), wanted_runs(**filters), limit=limit, cursor=cursor)
     if as_json:
         return print_json({"runs": page.items, "next": page.next})
-    if not page.items:
+    if not page.items and page.next is None:
         return click.echo("no runs")
     found = table("id", "flow", "status", "created", "took", "")
     for run in page.items:

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from celeryflows.console.events import EventSummary, summary_of
-from celeryflows.console.pages import Page, decoded, moment, page_of
+from celeryflows.console.pages import Page, decoded, moment
+from celeryflows.console.searching import EVERYTHING, Wanted, find_runs
 from celeryflows.durations import to_datetime
 from celeryflows.engine.failures import read_failure
 from celeryflows.engine.runtime import Runtime
@@ -16,7 +17,7 @@ from celeryflows.model.branches import GROUPS, group_of, index_of
 from celeryflows.model.runs import Status
 from celeryflows.model.steps import Failure, Kind, State
 from celeryflows.store.reports.events import one_event
-from celeryflows.store.reports.runs import RunView, StepView, list_runs, one_run, run_steps
+from celeryflows.store.reports.runs import RunView, StepView, one_run, run_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,12 @@ class RunDetail:
 
 
 def runs(
-    runtime: Runtime, *, status: str | None = None, flow: str | None = None, limit: int = 50, cursor: str | None = None
+    runtime: Runtime, wanted: Wanted = EVERYTHING, *, limit: int = 50, cursor: str | None = None
 ) -> Page[RunSummary]:
-    """Runs by id, the newest first; `cursor` is the `next` of the page before."""
-    rows = list_runs(runtime.store, status=status, flow=flow, limit=limit + 1, cursor=cursor)
-    return page_of(rows, limit, run_summary)
+    """Runs by id, the newest first; `cursor` is the `next` of the page before. With a condition (`wanted_runs`) a page
+    may have fewer than `limit`, and a next one all the same."""
+    rows, following = find_runs(runtime, wanted, limit=limit, cursor=cursor)
+    return Page(tuple(run_summary(row) for row in rows), following)
 
 
 def run(runtime: Runtime, run_id: str) -> RunDetail:

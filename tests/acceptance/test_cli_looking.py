@@ -35,6 +35,9 @@ def test_runs_can_be_asked_by_status_and_by_flow(terminal, runs):
     assert [run["flow"] for run in terminal.json("runs", "--status", "failed")["runs"]] == ["bill"]
     assert [run["id"] for run in terminal.json("runs", "--flow", "ship")["runs"]] == [runs["ship"]]
     assert terminal.json("runs", "--flow", "nothing") == {"runs": [], "next": None}
+    assert [run["flow"] for run in terminal.json("runs", "--if", "error != null")["runs"]] == ["bill"]
+    assert terminal.json("runs", "--event", "no/such", "--after", "2020-01-01T00:00:00Z") == {"runs": [], "next": None}
+    assert terminal.json("runs", "--before", "2020-01-01T00:00:00Z")["runs"] == []
 
 
 def test_pages_of_runs_follow_one_another_without_overlap(terminal, runs):

@@ -1,5 +1,6 @@
 """Runs as pages and terminals show them: lists by page, one run with its steps. Plain Core, each a short read."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,19 +100,34 @@ def list_runs(
     *,
     status: str | None = None,
     flow: str | None = None,
+    span: tuple[int | None, int | None] = (None, None),
+    event: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> list[RunView]:
-    """Runs, the newest id first; `cursor` is the last id of the page before, so that pages never overlap."""
+    """Runs, the newest id first; `cursor` is the last id of the page before, so that pages never overlap.
+
+    `span` is from when, and before when, they were created; `event` the name of the event that started them.
+    """
     order = order_of(Status(status) if status is not None else None)
     query: Select[Any] = select(*RUN).order_by(order.desc()).limit(limit)
     if status is not None:
         query = query.where(standing(Status(status)))
     if flow is not None:
         query = query.where(runs.c.flow == flow)
+    if event is not None:
+        query = query.where(runs.c.event_id == events.c.id, events.c.name == event)
     if cursor is not None:
         query = query.where(order < cursor)
-    return [RunView(*row) for row in read(store, query)]
+    return [RunView(*row) for row in read(store, query.where(*_within(span)))]
+
+
+def _within(span: tuple[int | None, int | None]) -> Iterator[ColumnElement[bool]]:
+    after, before = span
+    if after is not None:
+        yield runs.c.created_at >= after
+    if before is not None:
+        yield runs.c.created_at < before
 
 
 def standing(status: Status) -> ColumnElement[bool]:
