@@ -14,8 +14,14 @@ from celeryflows.celery_bridge import shared
 
 @pytest.fixture(autouse=True)
 def shared_flows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test shares is forgotten after it."""
+    """What a test shares is forgotten after it, but by the apps that live on: each test shares under its own name."""
     monkeypatch.setattr(shared, "_declarations", [])
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A flow's name that no other test has."""
+    return "package." + "".join(letter for letter in request.node.name if letter.isalpha())
 
 
 @pytest.fixture
@@ -67,9 +73,9 @@ def test_a_subclass_of_our_class_keeps_its_own_init(apps: list[celery.Celery]) -
 
 
 @pytest.mark.parametrize("when", ["before the app", "after the app", "after it was finalized"])
-def test_a_shared_flow_comes_to_every_app_with_a_flows(apps: list[celery.Celery], when: str) -> None:
+def test_a_shared_flow_comes_to_every_app_with_a_flows(apps: list[celery.Celery], name: str, when: str) -> None:
     def share() -> Any:
-        return shared_flow(name="package.hello", trigger="package/hello")(handler)
+        return shared_flow(name=name, trigger="package/hello")(handler)
 
     hello = share() if when == "before the app" else None
     app = Celery("host", broker="memory://", set_as_current=False)
@@ -78,24 +84,24 @@ def test_a_shared_flow_comes_to_every_app_with_a_flows(apps: list[celery.Celery]
         app.finalize()
     hello = share() if hello is None else hello
     app.finalize()
-    assert app.tasks["package.hello"].is_flow
+    assert app.tasks[name].is_flow
     before = celery.current_app._get_current_object()
     app.set_current()
     try:
-        assert hello.name == "package.hello"
+        assert hello.name == name
         assert hello.app is app
     finally:
         before.set_current()
 
 
-def test_a_shared_flow_is_each_apps_own_task(apps: list[celery.Celery]) -> None:
-    shared_flow(name="package.hello")(handler)
-    apps += [Celery(name, broker="memory://", set_as_current=False) for name in ("left", "right")]
-    assert apps[0].tasks["package.hello"] is not apps[1].tasks["package.hello"]
+def test_a_shared_flow_is_each_apps_own_task(apps: list[celery.Celery], name: str) -> None:
+    shared_flow(name=name)(handler)
+    apps += [Celery(main, broker="memory://", set_as_current=False) for main in ("left", "right")]
+    assert apps[0].tasks[name] is not apps[1].tasks[name]
 
 
-def test_an_app_without_flows_has_no_shared_flow_and_the_remedy_is_told(apps: list[celery.Celery]) -> None:
-    hello = shared_flow(handler)
+def test_an_app_without_flows_has_no_shared_flow_and_the_remedy_is_told(apps: list[celery.Celery], name: str) -> None:
+    hello = shared_flow(handler, name=name)
     app = celery.Celery("plain", broker="memory://", set_as_current=False)
     apps.append(app)
     before = celery.current_app._get_current_object()
@@ -106,7 +112,7 @@ def test_an_app_without_flows_has_no_shared_flow_and_the_remedy_is_told(apps: li
     finally:
         before.set_current()
     Flows(app)
-    assert app.tasks[f"{__name__}.handler"].is_flow
+    assert app.tasks[name].is_flow
 
 
 def test_a_mistake_in_a_shared_flow_shows_where_it_is_made() -> None:

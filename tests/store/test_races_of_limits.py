@@ -12,7 +12,7 @@ from tests.store.races_of_limits import ask_meter, bounce_and_fire, limited, sen
 from tests.store.team import Team, flat
 
 SHORT = 25
-BATCH, BATCHES = 15, 10
+BATCH, BATCHES = 15, 40
 HOUR = 3_600_000_000
 
 
