@@ -83,14 +83,18 @@ class FlowsStep(bootsteps.StartStopStep):
         """A cold shutdown, of whose end Celery tells nobody: what the pool was killed over is handed back."""
         self.stop(worker)
         if self.thread is not None:
+            self.thread.scheduler.expect_kills()
             self.thread.leave()
 
     def _soften(self, worker: Any) -> None:
-        """Celery's soft shutdown waits before it tells anybody: turns are to stop at a boundary meanwhile."""
+        """Celery's soft shutdown waits before it tells anybody: turns are to stop at a boundary meanwhile. Right after
+        it, still before `terminate`, the pool's processes are killed."""
         wait = worker.wait_for_soft_shutdown
 
         def stop_and_wait() -> None:
             self.host.stop()
+            if self.thread is not None:
+                self.thread.scheduler.expect_kills()
             wait()
 
         worker.wait_for_soft_shutdown = stop_and_wait

@@ -98,6 +98,7 @@ def reader_of(runtime: Runtime, history: History, path: str = "") -> Recorder:
         origin=None,
         event=history.event,
         path=path,
+        events=history.events,
     )
     return _Reader(runtime, None, claim, _always)  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@ from celeryflows.engine.catalog import Snapshot
 from celeryflows.engine.finish import tell_skipped
 from celeryflows.engine.pipeline import PAUSED
 from celeryflows.engine.runtime import Runtime
-from celeryflows.engine.starts import Start, a_start
+from celeryflows.engine.starts import Start, a_start, told_key
 from celeryflows.engine.window_writing import let_go
 from celeryflows.flow_control.priority import head_start
 from celeryflows.model.runs import NewRun, Status
@@ -88,7 +88,7 @@ def _judge(tx: Connection, catalog: Snapshot, start: Start, window: _Window) -> 
         return start.skipped(PAUSED)
     key = None if window.of_batch else idempotency.key_of(start)
     holder = idempotency.take(tx, key, start.run.id) if key is not None else None
-    return start if key is None or holder is None else start.skipped(idempotency.reason(key, holder), key)
+    return start if key is None or holder is None else start.skipped(idempotency.reason(told_key(tx, key), holder), key)
 
 
 def _write(tx: Connection, catalog: Snapshot, start: Start, window: _Window) -> None:

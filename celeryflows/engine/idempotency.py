@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from celeryflows.durations import DAY
 from celeryflows.engine.catalog import Snapshot
-from celeryflows.engine.starts import Start
+from celeryflows.engine.starts import Start, told_key
 from celeryflows.flow_control.keys import Key
 from celeryflows.store.connection import Connection
 
@@ -45,17 +45,19 @@ def take(tx: Connection, key: Key, run_id: str) -> str | None:
 
 def reason(key: Key, holder: str) -> str:
     """Why a repeat is skipped; a replay of what was skipped leaves it, as it does repeats of event ids."""
-    return f"duplicate: {KIND} key {key.value} has started run {holder}"
+    return f"duplicate: {KIND} key{key.shown('')} has started run {holder}"
 
 
-def skip_repeats(starts: Sequence[Start], taken: Taken, joined: Mapping[str, str] | None = None) -> list[Start]:
+def skip_repeats(
+    tx: Connection, starts: Sequence[Start], taken: Taken, joined: Mapping[str, str] | None = None
+) -> list[Start]:
     """Skip those whose key another run had, as far as no limit before did. `joined`: of holders that ended up in other
     runs, which."""
     judged = list(starts)
     for i, (key, holder) in taken.items():
         reached = starts[i].run.reached
         if holder is not None and (starts[i].is_under_way or (reached is not None and reached.limit == KIND)):
-            judged[i] = starts[i].skipped(reason(key, (joined or {}).get(holder, holder)), key)
+            judged[i] = starts[i].skipped(reason(told_key(tx, key), (joined or {}).get(holder, holder)), key)
     return judged
 
 
@@ -69,4 +71,4 @@ def settle(tx: Connection, starts: Sequence[Start], taken: Taken) -> list[Start]
         elif not starts[i].is_under_way:
             tx.once.give_back(key.name, starts[i].run.id)
     joined = {start.run.id: start.joined for start in starts if start.joined is not None}
-    return skip_repeats(starts, taken, joined) if joined else list(starts)
+    return skip_repeats(tx, starts, taken, joined) if joined else list(starts)

@@ -51,7 +51,7 @@ def judge(
     gates.lock_meters(runtime, tx, starts)
     judged = rate_limit(tx, starts)
     judged = debounce(tx, judged)
-    judged = idempotency.skip_repeats(judged, taken)
+    judged = idempotency.skip_repeats(tx, judged, taken)
     judged, full = gather(tx, judged)
     # A pause takes no singleton, and ends no run that has it.
     judged = [start if start.waits else _paused(catalog, start) for start in judged]

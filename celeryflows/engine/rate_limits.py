@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from celeryflows.engine.starts import Start
+from celeryflows.engine.starts import Start, told_key
 from celeryflows.flow_control.rates import skip_reason
 from celeryflows.store.connection import Connection
 from celeryflows.store.meters import Meter
@@ -23,5 +23,6 @@ def rate_limit(tx: Connection, starts: Sequence[Start]) -> list[Start]:
         assert limit is not None
         meter = Meter(key.name, key.flow, KIND, key.value)
         if not tx.meters.take(meter, limit.interval, limit.tolerance):
-            judged[i] = starts[i].skipped(skip_reason(limit, key, tx.meters.tat(key.name) or 0), key)
+            reason = skip_reason(limit, told_key(tx, key), tx.meters.tat(key.name) or 0)
+            judged[i] = starts[i].skipped(reason, key)
     return judged

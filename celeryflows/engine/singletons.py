@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from celeryflows.engine.starts import Start
+from celeryflows.engine.starts import Start, told_key
 from celeryflows.flow_control.singleton import judge
 from celeryflows.store.connection import Connection
 
@@ -27,7 +27,7 @@ def singleton(tx: Connection, starts: Sequence[Start]) -> list[Start]:
         assert limit is not None
         had = tx.singletons.take(key.name, start.run.id)
         holder = had if had in new else (None if had == start.run.id else tx.singletons.open_holder(had))
-        verdict = judge(limit, key, holder)
+        verdict = judge(limit, told_key(tx, key), holder)
         if verdict.skipped is not None:
             judged[i] = start.skipped(verdict.skipped, key)
             continue

@@ -12,6 +12,7 @@ from celeryflows.model.events import StoredEvent
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.limits import NONE, Limits
 from celeryflows.model.runs import NewRun, Place, Reached, Status
+from celeryflows.store.connection import Connection
 from celeryflows.store.links import Link
 
 
@@ -75,6 +76,11 @@ class Start:
             reached=reached,
         )
         return replace(self, run=run)
+
+
+def told_key(tx: Connection, key: Key) -> Key:
+    """A limit's key as the reason of a skip tells it: reasons stand readable in the store, payloads may not."""
+    return key if tx.sealer is None or tx.sealer.writes_under is None else key.hidden()
 
 
 def a_start(runtime: Runtime, catalog: Snapshot, run: NewRun, event: StoredEvent, link: Link | None = None) -> Start:

@@ -64,6 +64,9 @@ def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> s
         tx.waits.close(claim.run_id)
         tx.events.add_private(successor.event)
         add_successor(runtime, tx, run, successor.event, link)
+        if holds_singleton:
+            # Who replaced it may be dead before its cancel; the row is ours, so what it wrote there is seen.
+            tx.singletons.mark_next(claim.run_id, run.id)
         if listened:
             tx.events.add_unrouted([event])
 
@@ -72,10 +75,14 @@ def continue_as(runtime: Runtime, recorder: Recorder, successor: Successor) -> s
         settle(runtime, [claim.run_id])
     telling.completed(claim, recorder.now(), "null")
     telling.routed([successor.event], [run])
+    _send_on(runtime, run)
+    if listened:
+        route_ended(runtime, event)
+    return run.id
+
+
+def _send_on(runtime: Runtime, run: NewRun) -> None:
     if run.status is Status.QUEUED:
         send_off(runtime, [replace(run.delivery, at_door=not run.may_start)])
     elif run.status is Status.SKIPPED:
         pay(runtime, run.id, cancel)
-    if listened:
-        route_ended(runtime, event)
-    return run.id

@@ -1,7 +1,7 @@
 """Keys: the value by which a limit tells runs apart, evaluated once, and the name under which the store counts it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celeryflows.codec import canonical
@@ -31,12 +31,16 @@ class Key:
         """True when there is a key and it has no value for this event."""
         return self.value == "null"
 
-    def shown(self) -> str:
+    def shown(self, word: str = " for") -> str:
         """For reasons: ` for "u1"`, nothing without a key."""
         if self.value is None:
             return ""
         cut = self.value if len(self.value) <= SHOWN else f"{self.value[:SHOWN]}..."
-        return f" for {cut}"
+        return f"{word} {cut}"
+
+    def hidden(self) -> "Key":
+        """The same for a reason that must not show the value."""
+        return replace(self, value=None)
 
 
 def key_of(kind: str, flow: str, expression: str | None, scope: Mapping[str, Any]) -> Key:

@@ -40,7 +40,7 @@ class GroupHistory:
 class History:
     """What a replay of the handler needs of a run. Times in microseconds; `until` is how far its time went.
 
-    `places` names the branch of each memo that belongs to one.
+    `places` names the branch of each memo that belongs to one; `events` are all of a run that a batch made.
     """
 
     run_id: str
@@ -56,6 +56,7 @@ class History:
     memos: Mapping[str, Memo]
     places: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, GroupHistory] = field(default_factory=dict)
+    events: tuple[StoredEvent, ...] = ()
 
     def memos_of(self, branches: Collection[str]) -> dict[str, Memo]:
         """What the run's main line remembers, and these branches."""
@@ -113,6 +114,7 @@ def read_record(record: Mapping[str, Any], now: int) -> History:
         memos={memo.key: memo for memo in memos},
         places={step["id"]: step["branch"] for step in record["steps"] if step["branch"]},
         groups={group["path"]: _group(group) for group in record.get("groups", ())},
+        events=tuple(_event(event) for event in record.get("events", ())),
     )
 
 

@@ -14,10 +14,12 @@ from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, 
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.throttling import let_in_due
 from celeryflows.errors import StoreError
+from celeryflows.model.runs import Delivery
 from celeryflows.scheduler.crons import fire_due
 from celeryflows.scheduler.doorkeeper import Doorkeeper, audit, fill_changed, prune, rejoin_unclaimed
 from celeryflows.scheduler.retention import Pruner
 from celeryflows.scheduler.sweeper import Broker, adopt_orphans, forget_old, resend_lost, route_left
+from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Held
 from celeryflows.store.workers import WorkerRow
 
@@ -69,6 +71,7 @@ class Scheduler:
     active: Callable[[], frozenset[str]] = nobody
     gate: contextlib.AbstractContextManager[Any] = field(default_factory=contextlib.nullcontext)
     leads: bool = False
+    _kills_expected: bool = False
     _missing: dict[str, Held] = field(default_factory=dict)
     _seen_since: float | None = None
     _beat: Every = field(default_factory=lambda: Every(0))
@@ -117,21 +120,38 @@ class Scheduler:
         with contextlib.suppress(StoreError):
             self._keep_alive(now)
 
+    def expect_kills(self) -> None:
+        """The pool's processes are killed on purpose from now on: `stop` hands back what they leave, as no loss."""
+        self._kills_expected = True
+
     def stop(self) -> None:
-        """Leave at once: hand back what a cold shutdown cut off, give up the lease and the row."""
-        with contextlib.suppress(StoreError), self.gate, self.runtime.store.connection() as connection:
-            connection.workers.resign(self.runtime.worker)
-            left = connection.runs.leave(self.runtime.worker) + connection.branches.leave(self.runtime.worker)
-            connection.workers.stop(self.runtime.worker)
-            if left:
+        """Leave at once: hand back what a cold shutdown cut off, give up the lease and the row.
+
+        A store that is busy or away is asked again for as long as its patience lasts; then recovery does the rest.
+        """
+        left: list[Delivery] = []
+        try:
+            with self.gate, self.runtime.store.connection() as connection:
+                self._leave(connection, left)
+        except StoreError as error:
+            logger.warning("what this worker was at is left to recovery: %s", error)
+        if left:
+            with self.gate:
                 self.runtime.dispatcher.send_runs(left)
+
+    def _leave(self, connection: Connection, left: list[Delivery]) -> None:
+        worker = self.runtime.worker
+        left += connection.repeat(lambda: connection.runs.leave(worker))
+        left += connection.repeat(lambda: connection.branches.leave(worker))
+        connection.repeat(lambda: connection.workers.resign(worker))
+        connection.repeat(lambda: connection.workers.stop(worker))
 
     def _keep_alive(self, now: float) -> None:
         if self._beat.is_due(now):
             with self.gate, self.runtime.store.connection() as connection:
                 if not connection.workers.beat(self.runtime.worker):
                     connection.workers.start(self.row)
-        if self._children.is_due(now):
+        if not self._kills_expected and self._children.is_due(now):
             with self.gate:
                 self._look_for_lost_children()
         if self._release.is_due(now):

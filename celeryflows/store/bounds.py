@@ -51,9 +51,10 @@ class Bounds(Verbs):
         )
 
     def forget(self, run_ids: Sequence[str]) -> None:
-        """Of runs that have ended in time; their rows are locked."""
+        """Of runs that have ended in time; their rows are locked. Why they were to be cancelled is forgotten too."""
         self._execute(
-            "UPDATE flows_runs SET finish_by = NULL WHERE id {in_texts:ids} "
+            "UPDATE flows_runs SET finish_by = NULL, "
+            "reason = CASE WHEN status IN ('completed', 'failed') THEN NULL ELSE reason END WHERE id {in_texts:ids} "
             "AND status NOT IN ('scheduled', 'queued', 'running', 'suspended')",
             ids=self._array(run_ids),
         )

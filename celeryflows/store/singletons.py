@@ -46,6 +46,16 @@ class Singletons(Verbs):
             reason=reason,
         )
 
+    def mark_next(self, run_id: str, next_id: str) -> None:
+        """The run that goes on for one which is to be cancelled is to be cancelled too, for the same reason."""
+        self._execute(
+            "UPDATE flows_runs SET finish_by = {now}, reason = (SELECT o.reason FROM flows_runs o WHERE o.id = :run) "
+            "WHERE id = :next AND status IN ('scheduled', 'queued') AND EXISTS (SELECT 1 FROM flows_runs o "
+            "WHERE o.id = :run AND o.finish_by IS NOT NULL AND o.reason IS NOT NULL)",
+            run=run_id,
+            next=next_id,
+        )
+
     def prune(self, after: str, limit: int = 1000) -> str | None:
         """Forget the keys of runs that have ended, in a transaction; where to go on, None at the end."""
         rows = self._execute(

@@ -5,7 +5,18 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
-from celeryflows import Event, NonRetriableError, PayloadLocked, Status, StepError
+from celeryflows import (
+    Concurrency,
+    Debounce,
+    Event,
+    NonRetriableError,
+    PayloadLocked,
+    RateLimit,
+    Singleton,
+    Status,
+    StepError,
+    Throttle,
+)
 from celeryflows.clock import TurnedClock
 from celeryflows.console import runs as desk
 from celeryflows.console.doctor_store import check_store, look_at
@@ -96,6 +107,30 @@ def test_cancelled_runs_and_the_options_of_a_call_keep_their_secrets(both: World
 
     assert run.events[0].data == {"card": SECRET}
     assert SECRET not in raw(both)
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"rate_limit": RateLimit(1, "1h", key="event.data.card")}, "rate limit: more than 1 in 1 hour; the next"),
+        ({"singleton": Singleton("skip", key="event.data.card")}, "singleton: run {first} is there"),
+        ({"idempotency": "event.data.card"}, "duplicate: idempotency key has started run {first}"),
+        ({"idempotency": "event.data.card", "debounce": Debounce("1s")}, "duplicate: idempotency key has"),
+        ({"concurrency": Concurrency(1, key="event.data.card")}, None),
+        ({"throttle": Throttle(1, "1h", key="event.data.card")}, None),
+    ],
+)
+def test_limits_by_a_secret_hold_and_tell_it_to_nobody_who_has_no_key(both: World, limit, reason):
+    both.flow(name="f", trigger="go", **limit)(lambda ctx: ctx.step.sleep("long", "1m"))
+    both.start_worker()
+    for _ in range(2):
+        both.send(Event("go", {"card": SECRET}))
+        both.advance("1s")
+
+    first, second = both.runs()
+    assert SECRET not in raw(both)
+    assert (second.status == Status.SKIPPED) == (reason is not None)
+    assert (second.reason or "").startswith((reason or "").format(first=first.id))
 
 
 def test_the_outbox_of_a_callers_transaction_is_encrypted(both: World):

@@ -150,6 +150,29 @@ def test_who_replaced_it_may_die_before_the_cancel_and_the_leader_cancels(
     assert old.reason == f"singleton: replaced by run {new.id}"
 
 
+def test_who_replaced_it_may_die_while_the_old_one_goes_on_as_another(
+    turned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace_and_die() -> None:
+        with monkeypatch.context() as dead:
+            dead.setattr(routing, "end_replaced", lambda *_: None)
+            turned.flows.send(EVENT, {"n": 2})
+
+    @turned.flow(name="shop.sync", trigger=EVENT, singleton=Singleton("cancel"))
+    def sync(ctx: Any) -> None:
+        if ctx.event.data["n"] == 1:
+            ctx.step.run("replace and die", replace_and_die)
+            ctx.continue_as_new({"n": 3})
+        ctx.step.sleep("work", "1m")
+
+    turned.start_worker()
+    turned.send(EVENT, {"n": 1})
+    turned.run_due()
+    stands = {run.events[0].data["n"]: (run.status, run.reason) for run in turned.runs()}
+    new = next(run for run in turned.runs() if run.events[0].data["n"] == 2)
+    assert stands == {1: (DONE, None), 2: (SLEEPING, None), 3: (CANCELLED, f"singleton: replaced by run {new.id}")}
+
+
 def test_keys_of_ended_runs_are_forgotten_and_others_kept(turned: World) -> None:
     declared(turned, Singleton("skip", key="event.data.user"))
     turned.send(EVENT, {"user": "a"})

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Select, Table, select
 
 from celeryflows.model.history import plain
 from celeryflows.store.database import Store
+from celeryflows.store.limit_tables import batch_events
 from celeryflows.store.reports.reading import read
 from celeryflows.store.schema import branches, events, groups, runs, steps, waits
 
@@ -16,7 +17,7 @@ LOOK = 1_000
 WHOLE = 20
 RUN = (
     *("id", "flow", "version", "status", "turn", "attempt", "created_at", "started_at", "ended_at", "wake_at"),
-    *("reason", "output", "error", "parent", "origin", "continued_from", "continued_as", "event_id"),
+    *("reason", "output", "error", "parent", "origin", "continued_from", "continued_as", "event_id", "batch"),
 )
 STEP = ("key", "kind", "state", "attempts", "value", "turn", "began", "ended_at", "took", "due_at", "input", "branch")
 WAIT = ("key", "kind", "name", "path", "value", "if_exp", "state", "began", "armed_at", "due_at", "problem", "event_id")
@@ -72,6 +73,7 @@ def _records(store: Store, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     waited = _by_run(store, waits, WAIT, ids, ())
     grouped = _by_run(store, groups, GROUP, ids, (groups.c.began, groups.c.path))
     branched = _by_run(store, branches, BRANCH, ids, (branches.c.group_path, branches.c.idx)) if grouped else {}
+    gathered = _gathered(store, [run_id for run_id, row in found.items() if row["batch"] is not None])
     wanted = {row["event_id"] for row in found.values()}
     wanted |= {wait["event_id"] for of_run in waited.values() for wait in of_run if wait["event_id"]}
     known = {row["id"]: row for row in _rows(store, events, EVENT, events.c.id.in_(sorted(wanted)))}
@@ -81,6 +83,8 @@ def _records(store: Store, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
             record = _record(found[run_id], stepped.get(run_id, []), waited.get(run_id, []), known)
             if run_id in grouped:
                 record["groups"] = [_group(group, branched.get(run_id, [])) for group in grouped[run_id]]
+            if run_id in gathered:
+                record["events"] = gathered[run_id]
             yield record
 
 
@@ -89,7 +93,7 @@ def _record(
 ) -> dict[str, Any]:
     waits_by_key = {wait["key"]: _wait(wait, known) for wait in its_waits}
     return {
-        "run": {name: value for name, value in plain(run).items() if name != "event_id"},
+        "run": {name: value for name, value in plain(run).items() if name not in ("event_id", "batch")},
         "event": _event(known[run["event_id"]]),
         "steps": [_step(step, waits_by_key.get(step["key"])) for step in its_steps],
     }
@@ -115,6 +119,22 @@ def _wait(wait: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 def _event(event: dict[str, Any]) -> dict[str, Any]:
     shown = plain(event)
     return {"id": shown.pop("id"), "key": shown.pop("ext_id"), **shown}
+
+
+def _gathered(store: Store, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The events of runs that batches made, in the order in which the handler has them."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    if not ids:
+        return found
+    query = (
+        select(batch_events.c.run_id, *(events.c[name] for name in EVENT))
+        .join(events, events.c.id == batch_events.c.event_id)
+        .where(batch_events.c.run_id.in_(ids))
+        .order_by(batch_events.c.run_id, batch_events.c.no, events.c.id)
+    )
+    for run_id, *row in read(store, query):
+        found.setdefault(run_id, []).append(_event(dict(zip(EVENT, row, strict=True))))
+    return found
 
 
 def _by_run(
