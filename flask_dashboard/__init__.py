@@ -1,3 +1,6 @@
-"""The dashboard: pages, Event API and REST API as a Flask blueprint, over `celeryflows.console`.
+"""The dashboard: pages, Event API and REST API as a Flask app or blueprint, over `celeryflows.console`."""
 
-Not built yet: this package holds its place and its name, and offers nothing to import."""
+from flask_dashboard.application import create_app
+from flask_dashboard.blueprint import create_blueprint
+
+__all__ = ["create_app", "create_blueprint"]

@@ -9,6 +9,7 @@ COMMANDS = {
     "cancel": "cancel_command:cancel_runs",
     "check-history": "history_commands:check_history",
     "cron": "flow_commands:list_crons",
+    "dashboard": "dashboard_command:serve_dashboard",
     "db": "store_commands:store_group",
     "dev": "dev_command:develop",
     "doctor": "doctor_command:see_doctor",

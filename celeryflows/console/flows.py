@@ -54,6 +54,12 @@ def flows(runtime: Runtime) -> list[FlowSummary]:
     ]
 
 
+def flow_names(runtime: Runtime) -> list[str]:
+    """The names of every flow that is declared here or known to the store."""
+    kept = {flow.definition.name for flow in list_flows(runtime.store) if flow.removed_at is None}
+    return sorted(kept | runtime.flows.keys())
+
+
 def crons(runtime: Runtime) -> list[CronSummary]:
     """Every cron trigger, the next to fire first."""
     found = [cron for flow in flows(runtime) for cron in flow.crons]

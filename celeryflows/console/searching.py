@@ -1,5 +1,6 @@
 """Which runs a list shows: by state, flow, time, the event that started them, and a condition over what they hold."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from celeryflows.engine.runtime import Runtime
 from celeryflows.expressions import Expression, compile_expression, condition
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.runs import Status
-from celeryflows.store.reports.runs import RunView, list_runs
+from celeryflows.store.reports.runs import RUN, RunView, list_runs
 from celeryflows.store.reports.selecting import events_of_runs
 
 NAMES = frozenset({"event", "output", "error"})
@@ -60,14 +61,20 @@ def wanted_runs(
 
 
 def find_runs(
-    runtime: Runtime, wanted: Wanted, *, limit: int, cursor: str | None = None
+    runtime: Runtime,
+    wanted: Wanted,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    columns: Sequence[Any] = RUN,
 ) -> tuple[list[RunView], str | None]:
     """A page of runs by id, the newest first, and the cursor of the next one, None at the end.
 
-    With a condition a page may have fewer runs than asked for, when 5,000 were looked at for it.
+    With a condition a page may have fewer runs than asked for, when 5,000 were looked at for it. `columns`: RUN, or
+    LINE for lists that show no values.
     """
     if wanted.condition is None:
-        rows = _rows(runtime, wanted, limit + 1, cursor)
+        rows = _rows(runtime, wanted, limit + 1, cursor, columns)
         return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
     found: list[RunView] = []
     for _ in range(LOOK // PIECE):
@@ -93,7 +100,9 @@ def all_found(runtime: Runtime, wanted: Wanted, *, limit: int, cursor: str | Non
     return found
 
 
-def _rows(runtime: Runtime, wanted: Wanted, limit: int, cursor: str | None) -> list[RunView]:
+def _rows(
+    runtime: Runtime, wanted: Wanted, limit: int, cursor: str | None, columns: Sequence[Any] = RUN
+) -> list[RunView]:
     return list_runs(
         runtime.store,
         status=wanted.status,
@@ -102,6 +111,7 @@ def _rows(runtime: Runtime, wanted: Wanted, limit: int, cursor: str | None) -> l
         event=wanted.event,
         limit=limit,
         cursor=cursor,
+        columns=columns,
     )
 
 

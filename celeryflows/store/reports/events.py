@@ -70,3 +70,9 @@ def runs_of_events(store: Store, event_ids: Sequence[str]) -> list[StartedRun]:
     )
     found = {StartedRun(*row) for row in (*read(store, query), *read(store, joined))}
     return sorted(found, key=lambda run: (run.run_id, run.event_id))
+
+
+def names_of_events(store: Store, event_ids: Sequence[str]) -> dict[str, str]:
+    """The names of these events, by id."""
+    query = select(events.c.id, events.c.name).where(events.c.id.in_(event_ids))
+    return {row[0]: row[1] for row in read(store, query)}

@@ -1,10 +1,10 @@
 """Runs as pages and terminals show them: lists by page, one run with its steps. Plain Core, each a short read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Select, and_, func, literal_column, null, select, text
 
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.runs import Status
@@ -69,6 +69,8 @@ class StepView:
 # Either most runs are, or they stand in an index by another column.
 FREQUENT = (Status.QUEUED, Status.RUNNING, Status.COMPLETED)
 RUN = [runs.c[name] for name in RunView.__dataclass_fields__]
+# A value may be long, and no line of a list shows it.
+LINE = [null() if column is runs.c.output else column for column in RUN]
 _members = branches.alias()
 STEP = [
     *(
@@ -104,13 +106,15 @@ def list_runs(
     event: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
+    columns: Sequence[ColumnElement[Any]] = RUN,
 ) -> list[RunView]:
     """Runs, the newest id first; `cursor` is the last id of the page before, so that pages never overlap.
 
-    `span` is from when, and before when, they were created; `event` the name of the event that started them.
+    `span` is from when, and before when, they were created; `event` the name of the event that started them;
+    `columns` is RUN, or LINE without the values.
     """
     order = order_of(Status(status) if status is not None else None)
-    query: Select[Any] = select(*RUN).order_by(order.desc()).limit(limit)
+    query: Select[Any] = select(*columns).order_by(order.desc()).limit(limit)
     if status is not None:
         query = query.where(standing(Status(status)))
     if flow is not None:

@@ -1,0 +1,1 @@
+"""From views to what a page shows: text, moments, values and shapes. No question to the console."""

@@ -1,0 +1,47 @@
+// Dialogs, copying, filters that need no button, rows that open as a whole.
+document.addEventListener("click", (event) => {
+  const target = event.target;
+  const opener = target.closest("[data-dialog]");
+  if (opener) return document.getElementById(opener.dataset.dialog).showModal();
+  if (target.closest("[data-close]") || target.matches("dialog")) return target.closest("dialog").close();
+  const copier = target.closest("[data-copy]");
+  if (copier) return copy(copier);
+  const row = target.closest("tr");
+  const link = row?.querySelector("[data-open]");
+  if (link && !target.closest("a, button, input, label, select") && !String(getSelection())) link.click();
+});
+
+async function copy(button) {
+  const source = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(source ? source.textContent : button.dataset.text || "");
+    button.dataset.said = button.textContent;
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = button.dataset.said), 1200);
+  } catch {
+    const range = document.createRange();
+    if (source) {
+      range.selectNodeContents(source);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+    }
+  }
+}
+
+for (const form of document.querySelectorAll("form[data-filters]")) {
+  form.addEventListener("change", (event) => event.target.matches("select") && form.requestSubmit());
+  form.addEventListener("submit", () => {
+    for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
+  });
+}
+
+// Menus close when the reader goes on elsewhere.
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+
+// What cannot be taken back is asked once more.
+document.addEventListener("submit", (event) => {
+  const words = event.submitter?.dataset.sure;
+  if (words && !confirm(words)) event.preventDefault();
+});
