@@ -13,14 +13,15 @@ from celeryflows.celery_bridge.declaration import Declaration, Declared
 from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
 from celeryflows.celery_bridge.eager import EagerWorld
 from celeryflows.celery_bridge.flow_task import make_task
-from celeryflows.celery_bridge.settings import app_name, read_settings, sealer_of, store_url
+from celeryflows.celery_bridge.settings import app_name, database_alias, read_settings, sealer_of, store_url
+from celeryflows.celery_bridge.surroundings import surroundings
 from celeryflows.clock import Clock
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.registrar import register_sender
 from celeryflows.engine.runtime import Dispatcher, Flow, Runtime, Schemas
 from celeryflows.engine.starting import Call
 from celeryflows.engine.turn import TurnEnd
-from celeryflows.errors import ConfigurationError, DeclarationError
+from celeryflows.errors import DeclarationError
 from celeryflows.middleware import Middleware
 from celeryflows.store.database import Store
 
@@ -103,6 +104,11 @@ class Binding:
         """The engine for sending: the store knows the flows that this process declares."""
         runtime = self.runtime
         if self._registered is None or not self._registered.issuperset(self.flows):
+            around = runtime.around if runtime.store.dialect.has_one_writer else None
+            if around is not None and around.is_on_the_store:
+                # The one writer is the caller's transaction until then.
+                around.after_commit(self.sender)
+                return runtime
             register_sender(runtime)
             self._registered = set(self.flows)
         return runtime
@@ -128,17 +134,13 @@ class Binding:
             settings=read_settings(self.app),
             clock=clock,
             middleware=self.middleware,
+            callers=around.callers_beside(database_alias(self.app)) if (around := surroundings()) is not None else None,
         )
 
     def _make_runtime(self) -> Runtime:
         self._check_names()
         settings = read_settings(self.app)
-        url = store_url(self.app)
-        if url.startswith("django:"):
-            raise ConfigurationError(
-                "flows_store_url='django:<alias>' needs celeryflows.contrib.django, which is not here yet."
-            )
-        store = Store(url, sealer=sealer_of(self.app))
+        store = Store(store_url(self.app), sealer=sealer_of(self.app))
         store.prepare()
         store.agree_on_keys()
         dispatcher = CeleryDispatcher(self.app, self.sent_with)
@@ -150,6 +152,7 @@ class Binding:
             self.flows,
             settings=settings,
             middleware=self.middleware,
+            callers=around.callers(database_alias(self.app)) if (around := surroundings()) is not None else None,
         )
 
     # -- what a flow's task asks

@@ -11,12 +11,14 @@ from typing import Any
 
 from celery import Celery
 
+from celeryflows.celery_bridge.surroundings import surroundings
 from celeryflows.durations import MINUTE, SECOND, parse_duration
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError, InvalidDuration
 from celeryflows.store.keyring import Keyring
 
 DURATIONS = {"max_wait", "dedupe", "retention", "beat_every", "dead_after", "leader_lease"}
+DJANGO = "django:"
 PLAIN = {"store_url", "encryption_keys"}
 LEAST = {"beat_every": SECOND, "dead_after": 4 * SECOND, "leader_lease": 4 * SECOND, "retention": MINUTE}
 
@@ -44,11 +46,31 @@ def store_url(app: Celery) -> str:
     if url is not None:
         if not isinstance(url, str) or not url:
             raise ConfigurationError(f"flows_store_url must be a database URL, got {url!r}")
-        return url
+        alias = _alias(url)
+        return url if alias is None else _store_at(alias)
     broker = str(app.conf.broker_write_url or app.conf.broker_url or "amqp://")
     name = re.sub(r"[^\w-]+", "_", app_name(app))
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "celeryflows"
     return f"sqlite:///{folder / name}-{blake2b(broker.encode(), digest_size=4).hexdigest()}.db"
+
+
+def database_alias(app: Celery) -> str | None:
+    """The `<alias>` of `flows_store_url = "django:<alias>"`, None for any other URL."""
+    return _alias(_given(app).get("store_url"))
+
+
+def _alias(url: object) -> str | None:
+    return (url.removeprefix(DJANGO) or "default") if isinstance(url, str) and url.startswith(DJANGO) else None
+
+
+def _store_at(alias: str) -> str:
+    around = surroundings()
+    if around is None:
+        raise ConfigurationError(
+            f"flows_store_url={DJANGO + alias!r} needs 'celeryflows.contrib.django' in INSTALLED_APPS, and "
+            "django.setup() before the store is used."
+        )
+    return around.store_url(alias)
 
 
 def sealer_of(app: Celery) -> Keyring | None:
@@ -67,11 +89,15 @@ def app_name(app: Celery) -> str:
 
 
 def _given(app: Celery) -> Mapping[str, Any]:
-    """Settings by their name without prefix; an upper-case configuration without namespace is read too."""
+    """Settings by their name without prefix; with a namespace (Django's CELERY_FLOWS_...), and upper-case without."""
     found: dict[str, Any] = {}
-    for key in {*dir(app.conf), *app.conf.keys()}:
-        if key.lower().startswith("flows_") and not key.startswith("__"):
-            found[key.lower().removeprefix("flows_")] = app.conf[key]
+    namespace = f"{app.namespace}_".lower() if app.namespace else ""
+    # Its keys are known after the first look.
+    app.conf.get("flows_store_url")
+    for key in sorted({*dir(app.conf), *app.conf.keys()}, reverse=True):
+        name = key.lower().removeprefix(namespace)
+        if name.startswith("flows_"):
+            found[name.removeprefix("flows_")] = app.conf[name if namespace else key]
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from celeryflows.celery_bridge.binding import Binding
-from celeryflows.celery_bridge.settings import read_settings, sealer_of, store_url
+from celeryflows.celery_bridge.settings import database_alias, read_settings, sealer_of, store_url
+from celeryflows.celery_bridge.surroundings import surroundings
 from celeryflows.cli.broker_facts import look_at_broker
 from celeryflows.cli.opening import binding_of
 from celeryflows.cli.output import console_for, json_option, plain, print_json
-from celeryflows.console.doctor import Finding, Level, Mode, Patient, bad, examine, is_bad
+from celeryflows.console.doctor import Finding, Level, Mode, Patient, bad, examine, is_bad, ok, warn
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError
 from celeryflows.store.database import Store
@@ -55,7 +56,7 @@ def _patient(binding: Binding) -> Patient:
         settings=settings,
         store=_store(app, problems),
         broker=look_at_broker(app, sorted(binding.flows)),
-        problems=problems,
+        problems=[*problems, *_transactions(app)],
     )
 
 
@@ -73,6 +74,15 @@ def _store(app: Celery, problems: list[Finding]) -> Store | None:
     except ConfigurationError as error:
         problems.append(bad("store", str(error), "Mend the setting that it names."))
         return None
+
+
+def _transactions(app: Celery) -> list[Finding]:
+    """What a send inside the project's own transaction is worth, where a framework keeps them."""
+    around, alias = surroundings(), database_alias(app)
+    if around is None:
+        return []
+    found = [warn("transactions", text, remedy) for text, remedy in around.warnings(alias)]
+    return found or [ok("transactions", f"what is sent inside atomic() of {alias!r} belongs to it")]
 
 
 def _versions() -> dict[str, str]:

@@ -5,6 +5,8 @@ from typing import Any
 
 from celeryflows.codec import event_json
 from celeryflows.durations import from_datetime
+from celeryflows.engine.aftermath import after_the_callers
+from celeryflows.engine.callers import CallersTransaction
 from celeryflows.engine.routing import deliver, route_stored
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import BoundExceeded, InvalidEvent
@@ -76,12 +78,26 @@ def _check_v(value: object, index: int) -> str | None:
 def send(runtime: Runtime, events: Sequence[Event]) -> list[str]:
     """Store and route events in one transaction; when this returns, every effect of them is committed.
 
+    Inside a transaction of the caller's own they belong to it, and are routed after its commit.
     Returns our ids, in order. Raises InvalidEvent (nothing is stored) or StoreUnavailable (send again).
     """
     stored = accept(runtime, events)
-    if stored:
+    around = runtime.around if stored else None
+    if around is not None:
+        _send_around(runtime, stored, around)
+    elif stored:
         deliver(runtime, stored)
     return [event.id for event in stored]
+
+
+def _send_around(runtime: Runtime, stored: Sequence[StoredEvent], around: CallersTransaction) -> None:
+    if not around.is_on_the_store:
+        return around.after_commit(lambda: deliver(runtime, stored))
+    with runtime.store.connection() as connection:
+        runtime.catalog.recent(connection, runtime.clock.monotonic())
+    with around.verbs() as tx:
+        tx.events.add_unrouted(stored)
+    return around.after_commit(after_the_callers(lambda: _route_all(runtime, [event.id for event in stored])))
 
 
 def send_within(
@@ -98,12 +114,16 @@ def send_within(
     if stored:
         with runtime.store.connection() as connection:
             runtime.catalog.recent(connection, runtime.clock.monotonic())
-        write_outbox(runtime.store, transaction, stored, after_commit=lambda: _route_all(runtime, ids, declare))
+
+        def route() -> None:
+            # Where there is one writer, it was the caller's own transaction until now.
+            declare()
+            _route_all(runtime, ids)
+
+        write_outbox(runtime.store, transaction, stored, after_commit=route)
     return ids
 
 
-def _route_all(runtime: Runtime, ids: Sequence[str], declare: Callable[[], object]) -> None:
-    # Where there is one writer, it was the caller's own transaction until now.
-    declare()
+def _route_all(runtime: Runtime, ids: Sequence[str]) -> None:
     for event_id in ids:
         route_stored(runtime, event_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from celeryflows.clock import Clock, SystemClock
+from celeryflows.engine.callers import Callers, CallersTransaction
 from celeryflows.engine.catalog import Catalog
 from celeryflows.engine.settings import Settings
 from celeryflows.ids import new_id
@@ -118,6 +119,7 @@ class Runtime:
     """One process's engine. `app` names the Celery app; `worker` is new at each process start, never a host's name.
 
     `carries`: a delivery takes on branches that it opens and nobody else has; else each has its message at once.
+    `callers`: the framework that keeps its callers' transactions, where there is one.
     """
 
     app: str
@@ -133,3 +135,9 @@ class Runtime:
     interceptor: Interceptor | None = None
     carries: bool = True
     middleware: Sequence[Middleware] = ()
+    callers: Callers | None = None
+
+    @property
+    def around(self) -> CallersTransaction | None:
+        """The caller's own transaction that is open around the calling code."""
+        return self.callers.open_here(self.store) if self.callers is not None else None

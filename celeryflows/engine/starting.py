@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celeryflows.durations import from_datetime
 from celeryflows.engine import telling
 from celeryflows.engine.admission import Admitted, admit, options_elsewhere
+from celeryflows.engine.aftermath import after_the_callers
+from celeryflows.engine.callers import CallersTransaction
 from celeryflows.engine.intake import checked_data
 from celeryflows.engine.routing import follow
 from celeryflows.engine.runtime import Runtime
@@ -54,24 +56,51 @@ def call_event(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Event:
 def start(runtime: Runtime, call: Call) -> str:
     """Store the call's event and its run, then send the message; the run's id. The same id twice is one run.
 
+    Inside a transaction of the caller's own the call belongs to it, and starts its run after the commit.
     Raises UnknownFlow, InvalidEvent or StoreUnavailable; nothing is stored then.
     """
-    written = _write(runtime, call)
-    follow(runtime, written.admitted)
-    if written.run.may_start and written.joined is None:
-        runtime.dispatcher.send_runs([written.run.delivery])
-    _tell(runtime, written)
+    run, stored = plan(runtime, call)
+    around = runtime.around
+    if around is not None:
+        return _start_around(runtime, run, stored, around)
+    written = _write(runtime, run, stored)
+    _send(runtime, written)
     return written.joined or written.run.id
+
+
+def _start_around(runtime: Runtime, run: NewRun, stored: StoredEvent, around: CallersTransaction) -> str:
+    if not around.is_on_the_store:
+        around.after_commit(lambda: _started(runtime, _write(runtime, run, stored)))
+        return run.id
+    with around.verbs() as tx:
+        tx.calls.add(run, stored)
+    around.after_commit(after_the_callers(lambda: start_stored(runtime, run.id)))
+    return run.id
+
+
+def start_stored(runtime: Runtime, run_id: str) -> bool:
+    """Start a call that was stored in a transaction of its caller's; False when another did, or it is gone."""
+    taken: list[Written] = []
+
+    def work(tx: Connection) -> None:
+        found = tx.calls.take(run_id)
+        # Gone at a second try, it is our own commit whose reply was lost.
+        if found is not None:
+            run, stored = _by_now(runtime, found[0]), found[1]
+            taken[:] = [_written(run, stored, _admit(runtime, tx, run, stored))]
+
+    runtime.store.transact(work)
+    for written in taken:
+        _started(runtime, written)
+    return bool(taken)
 
 
 def adopt(runtime: Runtime, call: Call) -> None:
     """Store the event and the run of a call whose message is here already."""
-    written = _write(runtime, call)
+    written = _write(runtime, *plan(runtime, call))
     follow(runtime, written.admitted)
     _tell(runtime, written)
-    if written.joined is not None and written.is_new:
-        # The caller holds an id under which there is no run.
-        runtime.dispatcher.run_cancelled(written.run.id, f"joined run {written.joined}", written.run.message)
+    _tell_joined(runtime, written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +118,55 @@ class Written:
         return self.admitted.joined.get(self.run.id)
 
 
-def _write(runtime: Runtime, call: Call) -> Written:
-    run, stored = plan(runtime, call)
-    is_new, admitted = False, Admitted()
+def _write(runtime: Runtime, run: NewRun, stored: StoredEvent) -> Written:
+    admitted: Admitted | None = None
 
     def work(tx: Connection) -> None:
-        nonlocal is_new, admitted
-        version = tx.events.add_telling(stored)
-        # Else it stands there already: our own commit whose reply was lost, or an earlier call under the same id.
-        if version is not None:
-            catalog, is_new = runtime.catalog.read(tx, version), True
-            admitted = admit(runtime, tx, catalog, [a_start(runtime, catalog, run, stored)])
+        nonlocal admitted
+        admitted = _admit(runtime, tx, run, stored) or admitted
 
     runtime.store.transact(work)
-    return Written(admitted.runs[0] if admitted.runs else run, stored, is_new, admitted)
+    return _written(run, stored, admitted)
+
+
+def _written(run: NewRun, stored: StoredEvent, admitted: Admitted | None) -> Written:
+    runs = admitted.runs if admitted is not None else ()
+    return Written(runs[0] if runs else run, stored, admitted is not None, admitted or Admitted())
+
+
+def _admit(runtime: Runtime, tx: Connection, run: NewRun, stored: StoredEvent) -> Admitted | None:
+    """None when it stands there already: our own commit whose reply was lost, or an earlier call under the same id."""
+    version = tx.events.add_telling(stored)
+    if version is None:
+        return None
+    catalog = runtime.catalog.read(tx, version)
+    return admit(runtime, tx, catalog, [a_start(runtime, catalog, run, stored)])
+
+
+def _by_now(runtime: Runtime, run: NewRun) -> NewRun:
+    """A run whose time has come while its caller's transaction was open is not scheduled any more."""
+    if run.wake_at is None or run.wake_at > runtime.clock.now():
+        return run
+    return replace(run, status=Status.QUEUED, wake_at=None)
+
+
+def _started(runtime: Runtime, written: Written) -> None:
+    """Of a call whose caller has its id since before: it may have ended up in another run."""
+    _send(runtime, written)
+    _tell_joined(runtime, written)
+
+
+def _send(runtime: Runtime, written: Written) -> None:
+    follow(runtime, written.admitted)
+    if written.run.may_start and written.joined is None:
+        runtime.dispatcher.send_runs([written.run.delivery])
+    _tell(runtime, written)
+
+
+def _tell_joined(runtime: Runtime, written: Written) -> None:
+    if written.joined is not None and written.is_new:
+        # The caller holds an id under which there is no run.
+        runtime.dispatcher.run_cancelled(written.run.id, f"joined run {written.joined}", written.run.message)
 
 
 def _tell(runtime: Runtime, written: Written) -> None:

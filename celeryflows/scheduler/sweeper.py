@@ -8,6 +8,7 @@ from celeryflows.durations import MINUTE, SECOND
 from celeryflows.engine.resume import requeue
 from celeryflows.engine.routing import route_pieces, route_stored
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.starting import start_stored
 from celeryflows.errors import PayloadLocked
 from celeryflows.model.runs import Delivery
 from celeryflows.store.connection import Connection
@@ -63,10 +64,17 @@ def adopt_orphans(runtime: Runtime) -> int:
 
 
 def route_left(runtime: Runtime, older_than: int = OUTBOX_AGE) -> int:
-    """Route what an outbox, a crash or a wide fan-out left unrouted; how many events."""
+    """Route what an outbox, a crash or a wide fan-out left unrouted, and start the calls; how many."""
     with runtime.store.connection() as connection:
         left = connection.events.unrouted(older_than)
+        calls = connection.calls.left(older_than)
     locked = 0
+    for run_id in calls:
+        try:
+            start_stored(runtime, run_id)
+        except PayloadLocked as error:
+            locked += 1
+            logger.error("the call of run %s cannot be started here: %s", run_id, error)
     for event in left:
         try:
             if event.piece is None:
@@ -76,7 +84,7 @@ def route_left(runtime: Runtime, older_than: int = OUTBOX_AGE) -> int:
         except PayloadLocked as error:
             locked += 1
             logger.error("event %s cannot be routed here: %s", event.id, error)
-    return len(left) - locked
+    return len(left) + len(calls) - locked
 
 
 def resend_lost(runtime: Runtime, broker: Broker) -> int:

@@ -15,6 +15,7 @@ from celeryflows.errors import StoreError, StoreUnavailable
 from celeryflows.store.batches import Batches
 from celeryflows.store.bounds import Bounds
 from celeryflows.store.branches import Branches
+from celeryflows.store.calls import Calls
 from celeryflows.store.cancels import Cancels
 from celeryflows.store.crons import Crons
 from celeryflows.store.debounces import Debounces
@@ -95,6 +96,7 @@ class Connection:
     events = cached_property(Events)
     steps = cached_property(Steps)
     waits = cached_property(Waits)
+    calls = cached_property(Calls)
     cancels = cached_property(Cancels)
     bounds = cached_property(Bounds)
     once = cached_property(Once)

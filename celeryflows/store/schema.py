@@ -1,9 +1,9 @@
 """The tables. Lock order, followed by everything that locks; a step may be skipped, never reversed:
 
-a replay's row before all . 0 advisory locks of event names, sorted . 1 advisory stripes (name, path, value), sorted .
-2 once . 3 meters . 4 debounces, then batches . 5 singletons . 6 gates by level and key . 7 groups . 8 runs by id, then
-branches by run and path . 9 children of these: waits, slots, queue, steps. Inside a class all rows of a transaction are
-locked in sorted order. Times are microseconds since 1970 on the store's clock."""
+a replay's row, or a call's, before all . 0 advisory locks of event names, sorted . 1 advisory stripes (name, path,
+value), sorted . 2 once . 3 meters . 4 debounces, then batches . 5 singletons . 6 gates by level and key . 7 groups .
+8 runs by id, then branches by run and path . 9 children of these: waits, slots, queue, steps. Inside a class all rows
+of a transaction are locked in sorted order. Times are microseconds since 1970 on the store's clock."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
@@ -16,7 +16,7 @@ AT_DOOR = "held_at = '0'"
 LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
 
 # As in migrations/versions, the newest last.
-VERSIONS = ("0001", "0002", "0003")
+VERSIONS = ("0001", "0002", "0003", "0004")
 
 meta = Table(
     "flows_meta",
@@ -243,6 +243,26 @@ replays = Table(
     Column("ended_at", BigInteger),
 )
 partial_index("flows_replays_due", [replays.c.next_at], "next_at IS NOT NULL")
+
+# A call that was made in a caller's own transaction, with its event; it goes when it is started.
+calls = Table(
+    "flows_calls",
+    metadata,
+    Column("run_id", ID, primary_key=True),
+    Column("flow", ID, nullable=False),
+    Column("version", String(256)),
+    Column("wake_at", BigInteger),
+    Column("expires_at", BigInteger),
+    Column("message", Text),
+    Column("id", ID, nullable=False),
+    Column("ext_id", ID),
+    Column("name", NAME, nullable=False),
+    long("data", nullable=False),
+    Column("ts", BigInteger, nullable=False),
+    Column("v", String(256)),
+    Column("stored_at", BigInteger, nullable=False),
+)
+Index("flows_calls_stored", calls.c.stored_at)
 
 crons = Table(
     "flows_crons",

@@ -5,9 +5,9 @@ What the user's function writes and the record of its step commit together, or n
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection as UsersConnection
 from sqlalchemy import event
@@ -17,7 +17,37 @@ from celeryflows.store.connection import Connection, writing
 from celeryflows.store.database import Store
 from celeryflows.store.steps import StepRow
 
-_open: ContextVar["UserTransaction | None"] = ContextVar("celeryflows_user_transaction", default=None)
+_open: ContextVar["Transaction | None"] = ContextVar("celeryflows_user_transaction", default=None)
+
+
+class Transaction(Protocol):
+    """A transaction that a user's function writes in, begun. `afterwards` is called when it is over."""
+
+    afterwards: list[Callable[[], object]]
+
+    def handed_to(self, fn: Callable[..., Any]) -> AbstractContextManager[Any]:
+        """What the function is given first, for a block."""
+        ...
+
+    def check_whole(self, key: str) -> None:
+        """Raise StepMisuse when the function has ended the transaction itself."""
+        ...
+
+    def record(self, row: StepRow) -> int | None:
+        """Record the step in the transaction, fenced by the run's row, which is held from here to the commit."""
+        ...
+
+    def commit(self) -> None:
+        """Commit. What it raises does not tell whether it did."""
+        ...
+
+    def look(self, at: Callable[[Connection], None]) -> None:
+        """Read by our own verbs within the transaction."""
+        ...
+
+    def end(self) -> None:
+        """Roll back what is not committed, and give the connection back."""
+        ...
 
 
 class UserTransaction:
@@ -99,13 +129,15 @@ class UserTransaction:
 
 
 @contextmanager
-def user_transaction(store: Store, look: Callable[[Connection], None]) -> Iterator[UserTransaction]:
+def user_transaction(
+    store: Store, look: Callable[[Connection], None], begin: Callable[[Store], Transaction] = UserTransaction
+) -> Iterator[Transaction]:
     """A begun transaction; rolled back at the end of the block unless it was committed.
 
-    `look` reads first: it may refuse, and it meets a dead connection before the user does.
+    `look` reads first: it may refuse, and it meets a dead connection before the user does. `begin`: another's.
     """
     with store.guard:
-        transaction = Connection(store).repeat(lambda: _begun(store, look))
+        transaction = Connection(store).repeat(lambda: _begun(begin(store), look))
         tokens = _open.set(transaction), writing.set(store)
         try:
             yield transaction
@@ -117,13 +149,12 @@ def user_transaction(store: Store, look: Callable[[Connection], None]) -> Iterat
                 call()
 
 
-def open_here() -> UserTransaction | None:
+def open_here() -> Transaction | None:
     """The transaction that the calling code runs in."""
     return _open.get()
 
 
-def _begun(store: Store, look: Callable[[Connection], None]) -> UserTransaction:
-    transaction = UserTransaction(store)
+def _begun(transaction: Transaction, look: Callable[[Connection], None]) -> Transaction:
     try:
         transaction.look(look)
     except BaseException:

@@ -154,7 +154,8 @@ class FlowsTester:
         """A SQLAlchemy Connection on the store, committed at the end of the block: to make the tables that
         `step.transaction` writes, and to look at them."""
         with user_transaction(self._store, lambda _tx: None) as transaction:
-            yield transaction.connection
+            with transaction.handed_to(lambda: None) as connection:
+                yield connection
             transaction.commit()
 
     # -- inside

@@ -18,8 +18,9 @@ from celeryflows.model.steps import Kind, State
 from celeryflows.steps import Result
 from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection
+from celeryflows.store.database import Store
 from celeryflows.store.steps import ReadBack
-from celeryflows.store.user_transaction import user_transaction
+from celeryflows.store.user_transaction import Transaction, UserTransaction, user_transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class TransactionTool(RunTool):
         """One attempt, on a connection of its own: in async flows this runs in another thread than the turn."""
         seen: list[ReadBack] = []
         try:
-            with user_transaction(self.runtime.store, partial(self._look, slot, seen)) as transaction:
+            with user_transaction(self.runtime.store, partial(self._look, slot, seen), self._begin) as transaction:
                 if seen and seen[0].state == State.DONE:
                     # An attempt that the handler itself cancelled went on and committed.
                     return Committed(seen[0].value or "", seen[0].ended_at)
@@ -90,6 +91,12 @@ class TransactionTool(RunTool):
         except (LostTurn, TurnCancelled) as signal:
             self.give_up(signal)
             raise
+
+    def _begin(self, store: Store) -> Transaction:
+        """The framework's own transaction where it has the store's database, as the user's other code has it."""
+        callers = self.runtime.callers
+        theirs = callers.step_transaction(store) if callers is not None else None
+        return theirs or UserTransaction(store)
 
     def _look(self, slot: Slot, seen: list[ReadBack], tx: Connection) -> None:
         """A zombie does not even begin."""

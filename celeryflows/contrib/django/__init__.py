@@ -1,0 +1,1 @@
+"""celeryflows in a Django project: `"celeryflows.contrib.django"` in INSTALLED_APPS."""
