@@ -12,22 +12,29 @@ import pytest
 
 from tests.workers import ROOT
 
+# Whose connection the function of step.transaction gets.
+GIVEN = ("sqlalchemy", "django")
+
 
 @pytest.mark.timeout(120)
-def test_a_few_workers_killed_around_the_commit_have_written_each_runs_line_once(store_url: str) -> None:
-    play(store_url, 21)
+@pytest.mark.parametrize("given", GIVEN)
+def test_a_few_workers_killed_around_the_commit_have_written_each_runs_line_once(store_url: str, given: str) -> None:
+    play(store_url, 21, given)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_hundred_workers_killed_around_the_commit_have_written_each_runs_line_once(store_url: str) -> None:
-    play(store_url, 201)
+@pytest.mark.parametrize("given", GIVEN)
+def test_two_hundred_workers_killed_around_the_commit_have_written_each_runs_line_once(
+    store_url: str, given: str
+) -> None:
+    play(store_url, 201, given)
 
 
-def play(url: str, rounds: int) -> None:
+def play(url: str, rounds: int, given: str) -> None:
     """The rounds in a process of one thread; what it saw."""
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
-    program = [sys.executable, "-m", "tests.chaos.transaction_rounds", url, str(rounds), str(seed)]
+    program = [sys.executable, "-m", "tests.chaos.transaction_rounds", url, str(rounds), str(seed), given]
     ended = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
     assert ended.returncode == 0, f"seed {seed}\n{ended.stderr[-4000:]}"
     seen = json.loads(ended.stdout)

@@ -1,7 +1,7 @@
-"""Rounds of kill -9 around a transaction's commit: `python -m tests.chaos.transaction_rounds URL ROUNDS SEED`.
+"""Rounds of kill -9 around a transaction's commit: `python -m tests.chaos.transaction_rounds URL ROUNDS SEED GIVEN`.
 
 One warmed parent forks a worker for each round, kills it at the chosen moment, recovers the run and takes its next
-turn. It has one thread, so that forking is safe. Tells by JSON what it saw."""
+turn. It has one thread, so that forking is safe. GIVEN: whose connection the function gets. It tells what it saw."""
 
 import json
 import os
@@ -17,6 +17,8 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, create_engin
 
 from celeryflows import Flows, Status
 from celeryflows.clock import SystemClock
+from celeryflows.contrib.django.atomic import DjangoCallers
+from celeryflows.contrib.django.step_atomic import AtomicStep
 from celeryflows.engine.registrar import register_worker
 from celeryflows.engine.resume import requeue
 from celeryflows.engine.runtime import Runtime
@@ -26,7 +28,8 @@ from celeryflows.ids import new_id
 from celeryflows.scheduler.inline import InlineDispatcher
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import upgrade
-from celeryflows.store.user_transaction import UserTransaction
+from celeryflows.store.user_transaction import Transaction, UserTransaction
+from tests.chaos.django_project import live_in_django
 
 # Where the worker dies: behind its statements, behind the commit, or around the commit when its parent strikes.
 MOMENTS = ("statements", "committed", "around")
@@ -44,7 +47,7 @@ def die() -> NoReturn:
 class Rounds:
     """The engine, its flow, and what was seen."""
 
-    def __init__(self, url: str, seed: int) -> None:
+    def __init__(self, url: str, seed: int, given: str) -> None:
         self.store = Store(url)
         upgrade(self.store)
         engine = create_engine(self.store.url)
@@ -55,9 +58,13 @@ class Rounds:
         self.ready = -1
         self.seen: Counter[str] = Counter()
         self.runtime = self._runtime()
+        kind: Any = UserTransaction
+        if given == "django":
+            live_in_django(url)
+            kind, self.runtime.callers = AtomicStep, DjangoCallers("default")
         register_worker(self.runtime)
-        self._commit = UserTransaction.commit
-        UserTransaction.commit = lambda transaction: self.commit(transaction)  # type: ignore[method-assign]
+        self._commit = kind.commit
+        kind.commit = lambda transaction: self.commit(transaction)
 
     def _runtime(self) -> Runtime:
         flows = Flows(Celery("rounds", broker="memory://", set_as_current=False))
@@ -70,15 +77,19 @@ class Rounds:
 
     # -- in the worker
 
-    def write(self, connection: Connection, run_id: str) -> str:
+    def write(self, connection: Any, run_id: str) -> str:
         """The user's function: a line that names this execution."""
         execution = new_id()
-        connection.execute(insert(witness).values(run=run_id, execution=execution))
+        if isinstance(connection, Connection):
+            connection.execute(insert(witness).values(run=run_id, execution=execution))
+        else:
+            with connection.cursor() as cursor:
+                cursor.execute("INSERT INTO witness (run, execution) VALUES (%s, %s)", [run_id, execution])
         if self.moment == "statements":
             die()
         return execution
 
-    def commit(self, transaction: UserTransaction) -> None:
+    def commit(self, transaction: Transaction) -> None:
         """The commit, and perhaps the end right behind it."""
         if self.moment == "around":
             os.write(self.ready, b".")
@@ -137,6 +148,6 @@ class Rounds:
 
 
 if __name__ == "__main__":
-    rounds = Rounds(sys.argv[1], int(sys.argv[3]))
+    rounds = Rounds(sys.argv[1], int(sys.argv[3]), sys.argv[4])
     rounds.play(int(sys.argv[2]))
     sys.stdout.write(json.dumps(rounds.seen, sort_keys=True))
