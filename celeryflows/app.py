@@ -24,6 +24,7 @@ from celeryflows.model.events import Event
 from celeryflows.model.flows import flow_name
 from celeryflows.model.replays import read_pace
 from celeryflows.schemas import SchemaRegistry
+from celeryflows.settings.doors import DoorSettings
 from celeryflows.store.database import Store
 from celeryflows.store.reports.replays import list_replays
 from celeryflows.store.reports.runs import RunView
@@ -222,6 +223,16 @@ class Flows:
     def runtime(self) -> Runtime:
         """The engine of this process."""
         return self._wiring.current.runtime
+
+    @property
+    def sender(self) -> Runtime:
+        """The engine of this process for sending: the store knows the flows that are declared here."""
+        return self._wiring.current.sender()
+
+    @property
+    def door_settings(self) -> DoorSettings:
+        """The settings of what answers HTTP. Raises ConfigurationError; the store is not asked."""
+        return self._wiring.current.door_settings
 
     def using(self, runtime: Runtime) -> AbstractContextManager[None]:
         """Put another engine in place for a block, as the test kit does."""

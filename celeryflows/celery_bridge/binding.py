@@ -13,7 +13,14 @@ from celeryflows.celery_bridge.declaration import Declaration, Declared
 from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
 from celeryflows.celery_bridge.eager import EagerWorld
 from celeryflows.celery_bridge.flow_task import make_task
-from celeryflows.celery_bridge.settings import app_name, database_alias, read_settings, sealer_of, store_url
+from celeryflows.celery_bridge.settings import (
+    app_name,
+    database_alias,
+    door_settings,
+    read_settings,
+    sealer_of,
+    store_url,
+)
 from celeryflows.celery_bridge.surroundings import surroundings
 from celeryflows.clock import Clock
 from celeryflows.engine.finish import cancel
@@ -23,6 +30,7 @@ from celeryflows.engine.starting import Call
 from celeryflows.engine.turn import TurnEnd
 from celeryflows.errors import DeclarationError
 from celeryflows.middleware import Middleware
+from celeryflows.settings.doors import DoorSettings
 from celeryflows.store.database import Store
 
 
@@ -99,6 +107,11 @@ class Binding:
             with self._lock:
                 runtime = self._runtime = self._runtime or self._make_runtime()
         return runtime
+
+    @property
+    def door_settings(self) -> DoorSettings:
+        """Who may come in by HTTP. Raises ConfigurationError. The store is not asked."""
+        return door_settings(self.app)
 
     def sender(self) -> Runtime:
         """The engine for sending: the store knows the flows that this process declares."""

@@ -15,11 +15,13 @@ from celeryflows.celery_bridge.surroundings import surroundings
 from celeryflows.durations import MINUTE, SECOND, parse_duration
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError, InvalidDuration
+from celeryflows.settings.doors import NAMES as OF_DOORS
+from celeryflows.settings.doors import DoorSettings, read_doors
 from celeryflows.store.keyring import Keyring
 
 DURATIONS = {"max_wait", "dedupe", "retention", "beat_every", "dead_after", "leader_lease"}
 DJANGO = "django:"
-PLAIN = {"store_url", "encryption_keys"}
+PLAIN = {"store_url", "encryption_keys", *OF_DOORS}
 LEAST = {"beat_every": SECOND, "dead_after": 4 * SECOND, "leader_lease": 4 * SECOND, "retention": MINUTE}
 
 
@@ -81,6 +83,11 @@ def sealer_of(app: Celery) -> Keyring | None:
     if not isinstance(given, str | bytes | list | tuple):
         raise ConfigurationError("flows_encryption_keys must be a list of Fernet keys, the first of which encrypts")
     return Keyring([given] if isinstance(given, str | bytes) else list(given))
+
+
+def door_settings(app: Celery) -> DoorSettings:
+    """Who may come in by HTTP, and how. Raises ConfigurationError, which names the entry and shows no secret."""
+    return read_doors(_given(app))
 
 
 def app_name(app: Celery) -> str:

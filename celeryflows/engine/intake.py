@@ -75,18 +75,19 @@ def _check_v(value: object, index: int) -> str | None:
     raise InvalidEvent(f"event v must be a text of at most {V_BOUND} characters, got {value!r:.60}", index)
 
 
-def send(runtime: Runtime, events: Sequence[Event]) -> list[str]:
+def send(runtime: Runtime, events: Sequence[Event], ids: Iterable[str] | None = None) -> list[str]:
     """Store and route events in one transaction; when this returns, every effect of them is committed.
 
     Inside a transaction of the caller's own they belong to it, and are routed after its commit.
+    `ids` are our ids, those that the same list always has: sent again under them it changes nothing.
     Returns our ids, in order. Raises InvalidEvent (nothing is stored) or StoreUnavailable (send again).
     """
-    stored = accept(runtime, events)
+    stored = accept(runtime, events, ids)
     around = runtime.around if stored else None
     if around is not None:
         _send_around(runtime, stored, around)
     elif stored:
-        deliver(runtime, stored)
+        deliver(runtime, stored, may_be_known=ids is not None)
     return [event.id for event in stored]
 
 

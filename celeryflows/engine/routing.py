@@ -27,19 +27,25 @@ Also = Callable[[Connection], None]
 
 
 def deliver(
-    runtime: Runtime, events: Sequence[StoredEvent], also: Also | None = None, sender: Unit | None = None
+    runtime: Runtime,
+    events: Sequence[StoredEvent],
+    also: Also | None = None,
+    sender: Unit | None = None,
+    *,
+    may_be_known: bool = False,
 ) -> bool:
     """Store and route new events, then send the messages. `also` writes in the same transaction, after the routing,
     to the run or branch that sends: it is locked with those that the events answer. False when they cancelled that run.
 
-    A reply that was lost is recognised by the events' ids, so that nothing is routed twice.
+    A reply that was lost is recognised by the events' ids, so that nothing is routed twice. `may_be_known`: the same
+    list may have been sent under the same ids by another process before.
     """
     tried: list[Routed] = []
 
     def work(tx: Connection) -> Routed:
-        routed = _route_new(runtime, tx, events, sender, again=bool(tried))
+        routed = _route_new(runtime, tx, events, sender, again=may_be_known or bool(tried))
         if routed is None:
-            return tried[-1]
+            return tried[-1] if tried else Routed()
         tried.append(routed)
         if also is not None:
             also(tx)

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from celeryflows.clock import Clock
 from celeryflows.errors import StoreError, StoreUnavailable
+from celeryflows.store.audit import Audit
 from celeryflows.store.batches import Batches
 from celeryflows.store.bounds import Bounds
 from celeryflows.store.branches import Branches
@@ -26,6 +27,7 @@ from celeryflows.store.flows import Flows
 from celeryflows.store.gate_audit import GateAudit
 from celeryflows.store.gates import Gates
 from celeryflows.store.groups import Groups
+from celeryflows.store.keys import Keys
 from celeryflows.store.links import Links
 from celeryflows.store.locks import Locks
 from celeryflows.store.messages import Messages
@@ -115,6 +117,8 @@ class Connection:
     replays = cached_property(Replays)
     links = cached_property(Links)
     signals = cached_property(Signals)
+    keys = cached_property(Keys)
+    audit = cached_property(Audit)
 
     def unit(self, claim: Claim) -> Runs | Branches:
         """The verbs of what the claim is a turn of: the run itself, or one of its branches."""

@@ -299,3 +299,37 @@ leader = Table(
     Column("until", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False),
 )
+
+# Who may come in by HTTP: a key's SHA-256, never the key.
+keys = Table(
+    "flows_keys",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(256), nullable=False),
+    Column("role", String(16)),
+    Column("hash", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger),
+)
+Index("flows_keys_by_hash", keys.c.hash, unique=True)
+
+# What people did, the id telling when; `outcome` is what came of it.
+audit = Table(
+    "flows_audit",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("who", String(256), nullable=False),
+    Column("via", String(16), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(512), nullable=False),
+    Column("outcome", String(256), nullable=False),
+)
+
+counts = Table(
+    "flows_counts",
+    metadata,
+    Column("name", String(256), primary_key=True),
+    Column("n", BigInteger, nullable=False),
+)
