@@ -3,6 +3,8 @@
 from flask import Blueprint, g
 
 from celeryflows import Flows
+from flask_dashboard.door import open_door
+from flask_dashboard.doors import create_doors
 from flask_dashboard.pages import create_pages
 from flask_dashboard.security import protect
 
@@ -19,5 +21,6 @@ def create_blueprint(flows: Flows, name: str = "flows") -> Blueprint:
         g.flows = flows
 
     desk.after_request(protect)
+    desk.register_blueprint(create_doors(open_door(flows)))
     desk.register_blueprint(create_pages())
     return desk

@@ -42,7 +42,14 @@ def server_for(flows: Any, host: str, port: int, threads: int = THREADS) -> Any:
     app = create_app(flows)
     try:
         return create_server(
-            app, host=host, port=port, threads=threads, ident=None, clear_untrusted_proxy_headers=False
+            app,
+            host=host,
+            port=port,
+            # What we are bound to decides who needs a login.
+            server_name=host,
+            threads=threads,
+            ident=None,
+            clear_untrusted_proxy_headers=False,
         )
     except OSError as error:
         raise Refused(f"Nothing can listen at {host}:{port}: {error.strerror}. Choose another: --port") from error

@@ -1,11 +1,8 @@
-"""A shop that is sent events by HTTP: `gunicorn tests.dashboard.apps.shop:web`."""
+"""A shop behind its dashboard: `gunicorn tests.dashboard.apps.shop:web`."""
 
 from typing import Any
 
-from flask import Flask
-
-from flask_dashboard.door import open_door
-from flask_dashboard.doors import create_doors
+from flask_dashboard import create_app
 from tests.celery.apps.sheet import Sheet
 
 sheet = Sheet("shop")
@@ -24,12 +21,5 @@ def answer(ctx: Any) -> Any:
     return None if found is None else found.data
 
 
-def make_web(celery: Any) -> Flask:
-    """The doors alone as a WSGI app."""
-    web = Flask("doors")
-    web.register_blueprint(create_doors(open_door(celery.flows)))
-    return web
-
-
 app = sheet.worker_app()
-web = make_web(app) if app is not None else None
+web = create_app(app.flows) if app is not None else None
