@@ -6,6 +6,7 @@ from datetime import datetime
 from celeryflows.console.pages import moment
 from celeryflows.durations import format_duration, to_datetime
 from celeryflows.engine.runtime import Runtime
+from celeryflows.model.events import RESERVED
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.triggers import OnCron
 from celeryflows.store.reports.flows import FlowView, list_crons, list_flows
@@ -58,6 +59,14 @@ def flow_names(runtime: Runtime) -> list[str]:
     """The names of every flow that is declared here or known to the store."""
     kept = {flow.definition.name for flow in list_flows(runtime.store) if flow.removed_at is None}
     return sorted(kept | runtime.flows.keys())
+
+
+def trigger_names(runtime: Runtime) -> list[str]:
+    """The names of events that start a flow, patterns left out."""
+    declared = {name: flow.definition for name, flow in runtime.flows.items()}
+    stored = {flow.definition.name: flow.definition for flow in list_flows(runtime.store) if flow.removed_at is None}
+    names = {on.name for flow in {**declared, **stored}.values() for on in flow.events}
+    return sorted(name for name in names if not name.endswith("*") and not name.startswith(RESERVED))
 
 
 def crons(runtime: Runtime) -> list[CronSummary]:

@@ -318,7 +318,9 @@ def try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseExcep
         pass_out(passage, claim.unit)
         if not tx.unit(claim).suspend(claim, now + delay, attempt):
             written_before(passage, suspended_before(tx, claim))
-        tx.unit(claim).note_error(claim, failure_text(failure_of(error)))
+        text = failure_text(failure_of(error))
+        tx.unit(claim).note_error(claim, text)
+        tx.steps.put_attempt(claim.run_id, claim.path, attempt, text)
 
     go_out(runtime, recorder.connection, claim, work)
     if not claim.path:

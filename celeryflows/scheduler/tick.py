@@ -17,6 +17,7 @@ from celeryflows.errors import StoreError
 from celeryflows.model.runs import Delivery
 from celeryflows.scheduler.crons import fire_due
 from celeryflows.scheduler.doorkeeper import Doorkeeper, audit, fill_changed, prune, rejoin_unclaimed
+from celeryflows.scheduler.figures import Counter
 from celeryflows.scheduler.retention import Pruner
 from celeryflows.scheduler.sweeper import Broker, adopt_orphans, forget_old, resend_lost, route_left
 from celeryflows.store.connection import Connection
@@ -32,6 +33,7 @@ RELEASE_EVERY = 10.0
 FORGET_EVERY = 60.0
 PRUNE_EVERY = 5.0
 AUDIT_EVERY = 5.0
+FIGURES_EVERY = 5.0
 BATCHES_A_TICK = 20
 BATCHES_SECONDS = 1.0
 
@@ -84,6 +86,8 @@ class Scheduler:
     _forget: Every = field(default_factory=lambda: Every(FORGET_EVERY))
     _prune: Every = field(default_factory=lambda: Every(PRUNE_EVERY))
     _audit: Every = field(default_factory=lambda: Every(AUDIT_EVERY))
+    _figures: Every = field(default_factory=lambda: Every(FIGURES_EVERY))
+    _counter: Counter = field(default_factory=Counter)
     _pruner: Pruner | None = None
     _door: Doorkeeper = field(default_factory=Doorkeeper)
     _throttles_at: float = float("inf")
@@ -211,6 +215,10 @@ class Scheduler:
             with self.gate:
                 forget_old(self.runtime)
                 prune(self.runtime)
+                self._counter.forget(self.runtime)
+        if self._figures.is_due(now):
+            self._batches(self._counter.piece)
+            self._piece(self._counter.sample)
         if self.runtime.settings.retention and self._prune.is_due(now):
             self._pruner = self._pruner or Pruner(self.runtime)
             self._batches(self._pruner.piece)

@@ -23,6 +23,7 @@ from celeryflows.store.debounces import Debounces
 from celeryflows.store.dialect import Dialect, of_arrays
 from celeryflows.store.events import Events
 from celeryflows.store.executor import Row
+from celeryflows.store.figures import Figures
 from celeryflows.store.flows import Flows
 from celeryflows.store.gate_audit import GateAudit
 from celeryflows.store.gates import Gates
@@ -119,6 +120,7 @@ class Connection:
     signals = cached_property(Signals)
     keys = cached_property(Keys)
     audit = cached_property(Audit)
+    figures = cached_property(Figures)
 
     def unit(self, claim: Claim) -> Runs | Branches:
         """The verbs of what the claim is a turn of: the run itself, or one of its branches."""

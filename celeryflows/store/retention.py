@@ -89,6 +89,7 @@ class Retention(Verbs):
         self._execute("DELETE FROM flows_branches WHERE run_id {in_texts:ids}", ids=ids)
         waits = self._execute("DELETE FROM flows_waits WHERE run_id {in_texts:ids} RETURNING event_id", ids=ids)
         self._execute("DELETE FROM flows_steps WHERE run_id {in_texts:ids}", ids=ids)
+        self._execute("DELETE FROM flows_attempts WHERE run_id {in_texts:ids}", ids=ids)
         joined = self._execute("DELETE FROM flows_batch_events WHERE run_id {in_texts:ids} RETURNING event_id", ids=ids)
         held = {row[1] for row in gone} | {row[0] for row in (*waits, *joined) if row[0] is not None}
         return len(gone), sorted(held)

@@ -7,6 +7,7 @@ of a transaction are locked in sorted order. Times are microseconds since 1970 o
 
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
+from celeryflows.store import figure_tables as figure_tables
 from celeryflows.store import limit_tables as limit_tables
 from celeryflows.store.columns import ID, KEY, NAME, limited, long, partial_index
 from celeryflows.store.columns import metadata as metadata
@@ -16,7 +17,7 @@ AT_DOOR = "held_at = '0'"
 LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
 
 # As in migrations/versions, the newest last.
-VERSIONS = ("0001", "0002", "0003", "0004", "0005")
+VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 
 meta = Table(
     "flows_meta",

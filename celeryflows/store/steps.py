@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from celeryflows.codec import check_open
 from celeryflows.model.branches import lineage
-from celeryflows.model.steps import Amount, Memo, Memos
+from celeryflows.model.steps import Amount, Memo, Memos, State
 from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
 
@@ -68,6 +68,13 @@ LEFT JOIN flows_steps s ON s.run_id = b.run_id AND s.key = :key WHERE b.run_id =
 """
 
 
+# An attempt after which another comes, once however often its step is written while it waits.
+TRIED = """
+INSERT INTO flows_attempts (run_id, key, attempt, value, ended_at, took)
+VALUES (:run, :key, :attempts, :value, {now}, :took) ON CONFLICT (run_id, key, attempt) DO NOTHING
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class StepRow:
     """One step to write. Times in microseconds; `took` is how long the attempt ran, `branch` the path of its branch."""
@@ -115,6 +122,12 @@ class Steps(Verbs):
         """Write steps in a transaction that holds their run's row under its turn."""
         for row in rows:
             self._execute(PUT, **row.params())
+            if row.state == State.RETRYING:
+                self._execute(TRIED, **row.params())
+
+    def put_attempt(self, run_id: str, path: str, attempt: int, error: str) -> None:
+        """Keep a failed attempt of the body of a run or branch, after which another comes."""
+        self._execute(TRIED, run=run_id, key=path, attempts=attempt, value=error, took=None)
 
     def settle(self, run_id: str, key: str, state: str, value: str) -> None:
         """What a step waited for is there: of a run whose row is locked, and whose wait was just answered."""

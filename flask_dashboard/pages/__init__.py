@@ -6,14 +6,14 @@ from werkzeug.exceptions import HTTPException
 from celeryflows import FlowsError
 from flask_dashboard.auth import may
 from flask_dashboard.desk import app_name
-from flask_dashboard.pages import run, runs
+from flask_dashboard.pages import events, run, run_as_test, runs, send_event
 from flask_dashboard.pages.errors import tell, tell_http
 from flask_dashboard.pages.guard import guard, token
 from flask_dashboard.presenters.filters import FILTERS
 from flask_dashboard.presenters.links import asset, here
 from flask_dashboard.presenters.navigation import navigation
 
-ROOMS = (runs, run)
+ROOMS = (runs, run, run_as_test, events, send_event)
 
 
 def create_pages() -> Blueprint:

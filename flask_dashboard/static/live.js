@@ -44,9 +44,8 @@ export function morph(old, fresh) {
 }
 
 class Part {
-  constructor(sign) {
-    this.sign = sign;
-    this.every = Number(sign.dataset.every || 2000);
+  constructor(target) {
+    this.target = target;
     this.tag = "";
     this.failed = 0;
     this.plan();
@@ -54,20 +53,29 @@ class Part {
     document.addEventListener("flows:look", () => this.look());
   }
 
+  // Part of the page itself, so that what ended says so by taking it away.
+  get sign() {
+    return document.querySelector(`[data-live][data-into="${this.target.id}"]`);
+  }
+
   plan() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.look(), this.every * Math.min(15, 2 ** this.failed));
+    if (!this.sign) return;
+    const every = Number(this.sign.dataset.every || 2000);
+    this.timer = setTimeout(() => this.look(), every * Math.min(15, 2 ** this.failed));
   }
 
   async look() {
-    if (document.hidden || this.busy || !this.sign.isConnected) return this.plan();
+    const sign = this.sign;
+    if (document.hidden || this.busy || !sign) return this.plan();
     this.busy = true;
+    const asked = sign.dataset.live;
     try {
-      const headers = this.tag ? { "If-None-Match": this.tag } : {};
-      const answer = await fetch(this.sign.dataset.live, { headers, cache: "no-store" });
+      const answer = await fetch(asked, { headers: this.tag ? { "If-None-Match": this.tag } : {}, cache: "no-store" });
       if (answer.status === 200) {
-        this.tag = answer.headers.get("ETag") || "";
-        this.put(await answer.text());
+        const text = await answer.text();
+        // The reader may have gone to another step meanwhile.
+        if (this.sign?.dataset.live === asked) this.put(text, answer.headers.get("ETag"));
       } else if (answer.status !== 304) {
         throw new Error(`${answer.status}`);
       }
@@ -76,18 +84,48 @@ class Part {
       this.failed += 1;
     }
     this.busy = false;
-    this.sign.classList.toggle("off", this.failed > 0);
-    const words = this.sign.querySelector("span");
-    if (words) words.textContent = this.failed ? "no answer" : "live";
+    if (this.sign) {
+      this.sign.classList.toggle("off", this.failed > 0);
+      this.sign.querySelector("span").textContent = this.failed ? "no answer" : "live";
+    }
     this.plan();
   }
 
-  put(text) {
-    const target = document.getElementById(this.sign.dataset.into);
-    const fresh = new DOMParser().parseFromString(text, "text/html").body;
-    morph(target, fresh);
-    document.dispatchEvent(new CustomEvent("flows:changed", { detail: target }));
+  put(text, tag) {
+    this.tag = tag || "";
+    morph(this.target, new DOMParser().parseFromString(text, "text/html").body);
+    document.dispatchEvent(new CustomEvent("flows:changed", { detail: this.target }));
+  }
+
+  async swap(address) {
+    const url = new URL(address, location.href);
+    url.searchParams.set("part", "live");
+    const answer = await fetch(url, { cache: "no-store" });
+    if (!answer.ok) return location.assign(address);
+    this.put(await answer.text(), answer.headers.get("ETag"));
+    this.plan();
   }
 }
 
-for (const sign of document.querySelectorAll("[data-live]")) new Part(sign);
+const parts = new Map();
+for (const sign of document.querySelectorAll("[data-live]")) {
+  const target = document.getElementById(sign.dataset.into);
+  if (!parts.has(target)) parts.set(target, new Part(target));
+}
+
+// Links that change a part of the page alone.
+function partOf(link) {
+  const target = link.closest("#live");
+  if (target && !parts.has(target)) parts.set(target, new Part(target));
+  return target && parts.get(target);
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-swap]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const part = partOf(link);
+  if (!part) return;
+  event.preventDefault();
+  history.replaceState(null, "", link.href);
+  part.swap(link.href);
+});

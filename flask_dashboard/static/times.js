@@ -25,7 +25,7 @@ export function length(seconds) {
 
 const FORMS = {
   when,
-  clock: (at) => `${clock(at)}.${PAD(at.getMilliseconds(), 3)}`,
+  clock: (at) => `${when(at)}.${PAD(at.getMilliseconds(), 3)}`,
   since: (at) => length((Date.now() - at) / 1000),
   ago: (at) => `${length((Date.now() - at) / 1000)} ago`,
   in: (at) => (at > Date.now() ? `in ${length((at - Date.now()) / 1000)}` : "now"),

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, not_, select
+from sqlalchemy import ColumnElement, Select, not_, null, select
 
 from celeryflows.store.database import Store
 from celeryflows.store.limit_tables import batch_events
 from celeryflows.store.reports.reading import read
-from celeryflows.store.schema import events, runs
+from celeryflows.store.schema import events, runs, waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,25 @@ class StartedRun:
     status: str
 
 
+# Of the runs that one event started or answered, so many are shown.
+MOST = 200
 EVENT = [events.c[name] for name in EventView.__dataclass_fields__]
+# Without the payload, which may have half a megabyte.
+EVENT_LINE = [null() if column is events.c.data else column for column in EVENT]
 
 
 def list_events(
-    store: Store, *, name: str | None = None, own: bool = False, limit: int = 50, cursor: str | None = None
+    store: Store,
+    *,
+    name: str | None = None,
+    own: bool = False,
+    limit: int = 50,
+    cursor: str | None = None,
+    columns: Sequence[ColumnElement[Any]] = EVENT,
 ) -> list[EventView]:
-    """Events, the newest id first; our own (`flows/...`) only with `own` or when one is named."""
-    query: Select[Any] = select(*EVENT).order_by(events.c.id.desc()).limit(limit)
+    """Events, the newest id first; our own (`flows/...`) only with `own` or when one is named. `columns` is EVENT, or
+    EVENT_LINE without the payloads."""
+    query: Select[Any] = select(*columns).order_by(events.c.id.desc()).limit(limit)
     if name is not None:
         query = query.where(events.c.name == name)
     elif not own:
@@ -76,3 +87,15 @@ def names_of_events(store: Store, event_ids: Sequence[str]) -> dict[str, str]:
     """The names of these events, by id."""
     query = select(events.c.id, events.c.name).where(events.c.id.in_(event_ids))
     return {row[0]: row[1] for row in read(store, query)}
+
+
+def runs_answered(store: Store, event_id: str) -> list[StartedRun]:
+    """The runs that waited for this event."""
+    query = (
+        select(waits.c.event_id, runs.c.id, runs.c.flow, runs.c.status)
+        .join(runs, runs.c.id == waits.c.run_id)
+        .where(waits.c.event_id == event_id, waits.c.state == "answered")
+        .order_by(runs.c.id)
+        .limit(MOST)
+    )
+    return [StartedRun(*row) for row in read(store, query)]

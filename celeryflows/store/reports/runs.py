@@ -89,6 +89,8 @@ STEP = [
     .where(_members.c.run_id == groups.c.run_id, _members.c.group_path == groups.c.path, groups.c.state != "open")
     .scalar_subquery(),
 ]
+# Without their values: a run may have a thousand of 4 MiB.
+STEP_LINE = [null() if column is steps.c.value else column for column in STEP]
 STEPS_AND_WAITS = (
     steps.outerjoin(waits, (waits.c.run_id == steps.c.run_id) & (waits.c.key == steps.c.key))
     .outerjoin(events, events.c.id == waits.c.event_id)
@@ -151,10 +153,10 @@ def one_run(store: Store, run_id: str) -> RunView | None:
     return RunView(*rows[0]) if rows else None
 
 
-def run_steps(store: Store, run_id: str) -> list[StepView]:
-    """A run's steps in the order in which they began."""
+def run_steps(store: Store, run_id: str, columns: Sequence[ColumnElement[Any]] = STEP) -> list[StepView]:
+    """A run's steps in the order in which they began; `columns` is STEP, or STEP_LINE without the values."""
     query = (
-        select(*STEP)
+        select(*columns)
         .select_from(STEPS_AND_WAITS)
         .where(steps.c.run_id == run_id)
         .order_by(steps.c.began, steps.c.ended_at, steps.c.key)

@@ -1,0 +1,126 @@
+"""One run as a page shows it: the steps without their values, and all there is about the one that is chosen."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from celeryflows.codec import loads
+from celeryflows.console.events import EventSummary, summary_of
+from celeryflows.console.pages import decoded, moment
+from celeryflows.console.runs import RunSummary, StepSummary, run_summary, step_summary, under_groups
+from celeryflows.durations import to_datetime
+from celeryflows.engine.failures import read_failure
+from celeryflows.engine.runtime import Runtime
+from celeryflows.errors import UnknownRun
+from celeryflows.model.steps import Failure, State
+from celeryflows.store.reports.events import one_event
+from celeryflows.store.reports.runs import STEP_LINE, one_run, run_steps
+from celeryflows.store.reports.steps import (
+    AwaitedView,
+    ChildView,
+    attempt_errors,
+    awaited,
+    run_attempts,
+    run_children,
+    step_values,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A failed attempt after which another came. `error` only where its step is chosen."""
+
+    number: int
+    ended_at: datetime
+    took: timedelta | None
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """One run: its event, its steps without values, the failed attempts by step ('' for its body), the runs that its
+    steps invoked; `now` is the store's clock when it was read."""
+
+    run: RunSummary
+    event: EventSummary | None
+    steps: tuple[StepSummary, ...]
+    attempts: dict[str, tuple[Attempt, ...]]
+    children: tuple[ChildView, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepPage:
+    """All there is about one step. `input`: what a rerun gave it in place of its arguments; `awaited`: what it waits
+    for; `event`: what answered it."""
+
+    value: Any
+    error: Failure | None
+    input: Any
+    attempts: tuple[Attempt, ...]
+    awaited: AwaitedView | None
+    event: EventSummary | None
+
+
+def run_page(runtime: Runtime, run_id: str) -> RunPage:
+    """One run as it stands now. Raises UnknownRun."""
+    store = runtime.store
+    found = one_run(store, run_id)
+    if found is None:
+        raise UnknownRun(f"No run {run_id!r} in the store {store.shown_url()}.")
+    with store.connection() as connection:
+        now = connection.now()
+    event = one_event(store, found.event_id)
+    rows = under_groups(run_steps(store, run_id, STEP_LINE))
+    tried: dict[str, tuple[Attempt, ...]] = {}
+    for row in run_attempts(store, run_id):
+        tried[row.key] = (*tried.get(row.key, ()), Attempt(row.attempt, to_datetime(row.ended_at), _length(row.took)))
+    return RunPage(
+        run=run_summary(found),
+        event=summary_of(event) if event else None,
+        steps=tuple(step_summary(row, found.ended_at, now) for row in rows),
+        attempts=tried,
+        children=tuple(run_children(store, run_id)),
+        now=to_datetime(now),
+    )
+
+
+def step_page(runtime: Runtime, page: RunPage, key: str) -> StepPage | None:
+    """What a step of the run holds; None when it has no such step."""
+    store, run_id = runtime.store, page.run.id
+    step = next((step for step in page.steps if step.id == key), None)
+    values = step_values(store, run_id, key) if step is not None else None
+    if step is None or values is None:
+        return None
+    state, value, given = values
+    is_error = state in (State.FAILED, State.RETRYING)
+    answer = one_event(store, step.event_id) if step.event_id else None
+    return StepPage(
+        value=None if is_error else decoded(value),
+        error=read_failure(value) if is_error and value else None,
+        input=None if given is None else loads(given),
+        attempts=with_errors(runtime, page, key),
+        awaited=awaited(store, run_id, key),
+        event=summary_of(answer) if answer else None,
+    )
+
+
+def with_errors(runtime: Runtime, page: RunPage, key: str) -> tuple[Attempt, ...]:
+    """The failed attempts of a step, or of the body (''), each with its error."""
+    tried = page.attempts.get(key, ())
+    if not tried:
+        return ()
+    errors = attempt_errors(runtime.store, page.run.id, key)
+    found = ((one, errors.get(one.number)) for one in tried)
+    return tuple(
+        Attempt(one.number, one.ended_at, one.took, read_failure(text) if text else None) for one, text in found
+    )
+
+
+def _length(us: int | None) -> timedelta | None:
+    return None if us is None else timedelta(microseconds=us)
+
+
+def child_moments(child: ChildView) -> tuple[datetime, datetime | None, datetime | None]:
+    """When an invoked run was made, started and ended."""
+    return to_datetime(child.created_at), moment(child.started_at), moment(child.ended_at)

@@ -1,0 +1,116 @@
+"""Figures: the leader counts runs by the time at which they were made, and who waits, a bounded piece at a time.
+
+A run that ends costs nothing for this: its bucket is counted again, ever more seldom, while some of its runs are
+open."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from celeryflows.durations import DAY, MINUTE, SECOND
+from celeryflows.engine.runtime import Runtime
+from celeryflows.model.runs import OPEN
+from celeryflows.store.connection import Connection
+from celeryflows.store.figure_tables import COUNTS
+from celeryflows.store.figures import ALL, Backlog, Counted
+
+BUCKET = 5 * MINUTE
+# The runs of a minute are one look: a snapshot that is held for long slows every hand-over of the engine.
+LOOK = MINUTE
+FRESH, BUCKETS_AT_ONCE = 15 * SECOND, 4
+# What a new store, or one after an outage of its leader, is counted back for.
+BACK = DAY
+KEEP, KEEP_BACKLOG = 90 * DAY, 30 * DAY
+# These only grow: what retention forgot meanwhile is not taken back.
+GROWING = (*(name for name in COUNTS if name != "unfinished"), "waited")
+
+
+@dataclass(slots=True)
+class Counter:
+    """The leader's own; remembers the newest bucket that it has opened."""
+
+    newest: int = 0
+    sampled: int = 0
+
+    def piece(self, runtime: Runtime) -> int:
+        """Count a few buckets that are due; how many."""
+        with runtime.store.connection() as connection:
+            now = connection.now()
+            self._open(connection, now)
+            due = connection.figures.due(BUCKETS_AT_ONCE)
+        for at in due:
+            count_bucket(runtime, at, now)
+        return 0 if len(due) < BUCKETS_AT_ONCE else len(due)
+
+    def sample(self, runtime: Runtime) -> int:
+        """Keep who waits and works, once a minute."""
+        with runtime.store.connection() as connection:
+            now = connection.now()
+            at = now - now % MINUTE
+            if at > self.sampled:
+                self.sampled = at
+                connection.figures.put_backlog(at, with_all(connection.figures.backlog(), now))
+        return 0
+
+    def forget(self, runtime: Runtime) -> None:
+        """Drop what is too old to be shown."""
+        with runtime.store.connection() as connection:
+            now = connection.now()
+            connection.figures.forget(now - KEEP, now - KEEP_BACKLOG)
+
+    def _open(self, connection: Connection, now: int) -> None:
+        current = now - now % BUCKET
+        if current != self.newest:
+            known = max(connection.figures.newest() or 0, now - BACK)
+            # The newest first: a store with a long past shows what happens now at once.
+            connection.figures.open_buckets(range(current, known - known % BUCKET - 1, -BUCKET), now)
+            self.newest = current
+
+
+def count_bucket(runtime: Runtime, at: int, now: int) -> None:
+    """Count the runs that were made in a bucket, minute by minute, and write it once."""
+    found: list[Counted] = []
+    with runtime.store.connection() as connection:
+        for start in range(at, min(at + BUCKET, now + LOOK), LOOK):
+            found += connection.figures.count(start, start + LOOK)
+        before = connection.figures.of_bucket(at)
+    by_flow = summed(found)
+    for flow, counts in before.items():
+        kept = by_flow.setdefault(flow, {})
+        for name in counts:
+            if name in GROWING or name.startswith("d"):
+                kept[name] = max(kept.get(name, 0), counts[name])
+    again = next_look(at, now, by_flow[ALL].get("unfinished", 0), runtime.settings.retention)
+    runtime.store.transact(lambda tx: tx.figures.put(at, by_flow, again))
+
+
+def next_look(at: int, now: int, unfinished: int, retention: int) -> int | None:
+    """When a bucket is counted again: soon while it grows, then each time it is half as old again; None: never."""
+    age = now - at - BUCKET
+    if age < FRESH:
+        return now + FRESH
+    if not unfinished or age > KEEP or (retention and age > retention):
+        return None
+    return now + max(FRESH, age // 2)
+
+
+def summed(found: Iterable[Counted]) -> dict[str, dict[str, int]]:
+    """By flow, and all of them under ''."""
+    totals: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    totals[ALL]["made"] += 0
+    for one in found:
+        for counts in (totals[one.flow], totals[ALL]):
+            counts["made"] += one.runs
+            counts["started"] += one.started
+            counts["waited"] += one.waited
+            counts["unfinished" if one.status in OPEN else one.status] += one.runs
+            if one.class_ is not None:
+                counts[f"d{one.class_}"] += one.runs
+    return {flow: dict(counts) for flow, counts in totals.items()}
+
+
+def with_all(found: list[Backlog], now: int) -> list[Backlog]:
+    """Each flow's and all of them under '', with the age of the oldest."""
+    aged = [Backlog(one.flow, one.queued, one.running, now - one.oldest if one.oldest else None) for one in found]
+    oldest = max((one.oldest for one in aged if one.oldest is not None), default=None)
+    return [*aged, Backlog(ALL, sum(one.queued for one in aged), sum(one.running for one in aged), oldest)]

@@ -1,0 +1,49 @@
+"""The tables behind the pages: attempts that failed, and figures by the time at which runs were made."""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, text
+
+from celeryflows.store.columns import ID, KEY, long, metadata, partial_index
+
+# Attempts after which another came: the last one stands in its step. `key` is '' for the body of the run.
+attempts = Table(
+    "flows_attempts",
+    metadata,
+    Column("run_id", ID, primary_key=True),
+    Column("key", KEY, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    long("value"),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("took", BigInteger),
+)
+
+# How long runs took, in classes that double from 10 ms on; the last one is open.
+BOUNDS = tuple(10_000 << i for i in range(27))
+CLASSES = tuple(f"d{i}" for i in range(len(BOUNDS) + 1))
+COUNTS = ("made", "started", "unfinished", "completed", "failed", "cancelled", "skipped")
+
+# A bucket of time with a row for each flow that had runs made in it; flow '' is all of them, there even without any.
+# `waited`: from made to started, together. `next_at`: when the leader counts it anew, for some of its runs were open.
+figures = Table(
+    "flows_figures",
+    metadata,
+    Column("flow", ID, primary_key=True),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, Integer, nullable=False, server_default=text("0")) for name in COUNTS),
+    Column("waited", BigInteger, nullable=False, server_default=text("0")),
+    *(Column(name, Integer, nullable=False, server_default=text("0")) for name in CLASSES),
+    Column("next_at", BigInteger),
+)
+Index("flows_figures_at", figures.c.at)
+partial_index("flows_figures_due", [figures.c.next_at], "next_at IS NOT NULL")
+
+# Who waited at a moment, counted once a minute; flow '' is all of them.
+backlogs = Table(
+    "flows_backlogs",
+    metadata,
+    Column("flow", ID, primary_key=True),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("queued", Integer, nullable=False),
+    Column("running", Integer, nullable=False),
+    Column("oldest", BigInteger),
+)
+Index("flows_backlogs_at", backlogs.c.at)
