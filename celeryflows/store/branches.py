@@ -6,6 +6,7 @@ from typing import Literal
 
 from celeryflows.model.branches import group_of
 from celeryflows.model.runs import Delivery
+from celeryflows.store.columns import ALONG
 from celeryflows.store.executor import Row, Verbs
 from celeryflows.store.runs import TO_THE_DOOR, Claim, Held
 
@@ -206,7 +207,7 @@ class Branches(Verbs):
         """running -> queued of all that a worker holds that stops for good; no loss is counted."""
         rows = self._execute(
             "UPDATE flows_branches SET status = 'queued', worker = NULL, sent_at = {now}, sends = 0 "
-            "WHERE worker = :worker AND status = 'running' RETURNING run_id, path",
+            f"WHERE worker = :worker AND status = 'running' AND {ALONG} RETURNING run_id, path",
             worker=worker,
         )
         return deliveries_of(self, rows)
@@ -276,7 +277,8 @@ class Branches(Verbs):
         return [
             (run, path)
             for run, path in self._execute(
-                "SELECT run_id, path FROM flows_branches WHERE wake_at <= {now} ORDER BY wake_at LIMIT :most",
+                f"SELECT run_id, path FROM flows_branches WHERE wake_at <= {{now}} AND {ALONG} "
+                "ORDER BY wake_at LIMIT :most",
                 most=limit,
             )
         ]
@@ -285,7 +287,7 @@ class Branches(Verbs):
         """What a worker is running."""
         rows = self._execute(
             "SELECT run_id, turn, worker, claim_tok, path, carrier FROM flows_branches "
-            "WHERE worker = :worker AND status = 'running'",
+            f"WHERE worker = :worker AND status = 'running' AND {ALONG}",
             worker=worker,
         )
         return [Held(*row) for row in rows]
@@ -295,7 +297,8 @@ class Branches(Verbs):
         rows = self._execute(
             "SELECT b.run_id, b.turn, b.worker, b.claim_tok, b.path, b.carrier "
             "FROM flows_branches b LEFT JOIN flows_workers w ON w.id = b.worker "
-            "WHERE b.status = 'running' AND (w.id IS NULL OR w.beat_at <= {now} - :silence) LIMIT :most",
+            "WHERE b.status = 'running' AND b.sends >= 0 AND (w.id IS NULL OR w.beat_at <= {now} - :silence) "
+            "LIMIT :most",
             silence=silence,
             most=limit,
         )

@@ -33,6 +33,14 @@ def limited() -> tuple[Column[object], ...]:
     )
 
 
+# Said by an index of what is queued, at work, due, open or unrouted, and only by who reads along it: true of all rows.
+# Else PostgreSQL takes an index that is empty by its statistics, where it has any, for cheaper than the primary key,
+# and goes through all that is queued to claim one run.
+ALONG = "sends >= 0"
+ALONG_WAITS = "name > ''"
+ALONG_EVENTS = "stored_at >= 0"
+
+
 def partial_index(name: str, columns: list[Column[object]], condition: str) -> None:
     """An index of the rows for which the condition is true."""
     where = text(condition)

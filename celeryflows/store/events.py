@@ -7,6 +7,7 @@ from typing import Any
 from celeryflows.codec import loads
 from celeryflows.errors import BoundExceeded
 from celeryflows.model.events import StoredEvent
+from celeryflows.store.columns import ALONG_EVENTS
 from celeryflows.store.executor import Verbs
 
 COLUMNS = "id, ext_id, name, data, ts, v"
@@ -105,7 +106,7 @@ class Events(Verbs):
     def unrouted(self, older_than: int, limit: int = 200) -> list[Unrouted]:
         """Events left unrouted or half routed, oldest first; `older_than` microseconds, to leave those under way."""
         rows = self._execute(
-            "SELECT id, piece FROM flows_events WHERE (arrived_at IS NULL OR piece IS NOT NULL) "
+            f"SELECT id, piece FROM flows_events WHERE (arrived_at IS NULL OR piece IS NOT NULL) AND {ALONG_EVENTS} "
             "AND stored_at <= {now} - :age ORDER BY stored_at LIMIT :most",
             age=older_than,
             most=limit,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from celeryflows.model.runs import Delivery
 from celeryflows.store.branches import deliveries_of
+from celeryflows.store.columns import ALONG
 from celeryflows.store.executor import Verbs
 
 
@@ -27,14 +28,15 @@ class Messages(Verbs):
         """Queued runs, and branches, sent longer ago than `older_than` microseconds, each oldest first."""
         rows = self._execute(
             "SELECT id, flow, message, '', sent_at, {now} - sent_at, sends FROM flows_runs "
-            "WHERE status = 'queued' AND held_at IS NULL AND sent_at <= {now} - :age ORDER BY sent_at LIMIT :most",
+            "WHERE status = 'queued' AND held_at IS NULL AND sends >= 0 AND sent_at <= {now} - :age "
+            "ORDER BY sent_at LIMIT :most",
             age=older_than,
             most=limit,
         )
         rows += self._execute(
             "SELECT r.id, r.flow, r.message, b.path, b.sent_at, {now} - b.sent_at, b.sends "
             "FROM flows_branches b JOIN flows_runs r ON r.id = b.run_id "
-            "WHERE b.status = 'queued' AND b.held_at IS NULL AND b.sent_at <= {now} - :age "
+            "WHERE b.status = 'queued' AND b.held_at IS NULL AND b.sends >= 0 AND b.sent_at <= {now} - :age "
             "ORDER BY b.sent_at LIMIT :most",
             age=older_than,
             most=limit,
@@ -43,11 +45,13 @@ class Messages(Verbs):
 
     def newest_claimed(self) -> dict[str, int]:
         """By flow: when the newest message was sent of those that are being worked on."""
-        rows = self._execute("SELECT flow, sent_at FROM flows_runs WHERE status = 'running' AND sent_at IS NOT NULL")
+        rows = self._execute(
+            f"SELECT flow, sent_at FROM flows_runs WHERE status = 'running' AND {ALONG} AND sent_at IS NOT NULL"
+        )
         # What was taken on in passing came by no message.
         rows += self._execute(
             "SELECT r.flow, b.sent_at FROM flows_branches b JOIN flows_runs r ON r.id = b.run_id "
-            "WHERE b.status = 'running' AND b.sent_at IS NOT NULL AND b.carrier = b.path"
+            "WHERE b.status = 'running' AND b.sends >= 0 AND b.sent_at IS NOT NULL AND b.carrier = b.path"
         )
         # As many as are at work: grouped here, for SQLite would walk every run in the order of its flow.
         newest: dict[str, int] = {}
@@ -97,7 +101,7 @@ class Messages(Verbs):
         """After the broker lost everything: the oldest messages of before, marked as sent again."""
         rows = self._execute(
             "WITH lost AS {materialized} (SELECT id FROM flows_runs WHERE status = 'queued' "
-            f"AND held_at IS NULL AND sent_at <= {_EPOCH_AT} "
+            f"AND {ALONG} AND held_at IS NULL AND sent_at <= {_EPOCH_AT} "
             "ORDER BY sent_at LIMIT :most {lock_what_is_free}) "
             "UPDATE flows_runs SET sent_at = {now} WHERE id IN (SELECT id FROM lost) AND status = 'queued' "
             "RETURNING id, flow, message",
@@ -108,7 +112,7 @@ class Messages(Verbs):
     def _resend_branches(self, limit: int) -> list[Delivery]:
         rows = self._execute(
             "WITH lost AS {materialized} (SELECT run_id, path FROM flows_branches WHERE status = 'queued' "
-            f"AND held_at IS NULL AND sent_at <= {_EPOCH_AT} "
+            f"AND {ALONG} AND held_at IS NULL AND sent_at <= {_EPOCH_AT} "
             "ORDER BY sent_at LIMIT :most {lock_what_is_free}) "
             "UPDATE flows_branches SET sent_at = {now} "
             "WHERE (run_id, path) IN (SELECT run_id, path FROM lost) AND status = 'queued' RETURNING run_id, path",

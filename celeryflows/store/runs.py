@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.runs import Delivery, NewRun
+from celeryflows.store.columns import ALONG
 from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
 from celeryflows.store.new_runs import NUMBERS, insert_of, run_fields
@@ -235,7 +236,7 @@ class Runs(Verbs):
         """running -> queued of all that a worker holds that stops for good; no loss is counted."""
         rows = self._execute(
             "UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {now}, sends = 0 "
-            "WHERE worker = :worker AND status = 'running' RETURNING id, flow, message",
+            f"WHERE worker = :worker AND status = 'running' AND {ALONG} RETURNING id, flow, message",
             worker=worker,
         )
         return [Delivery(*row) for row in rows]
@@ -269,25 +270,25 @@ class Runs(Verbs):
     def due(self, limit: int = 200) -> list[str]:
         """Runs whose time has come, the longest due first. No lock: the compare-and-set decides."""
         rows = self._execute(
-            "SELECT id FROM flows_runs WHERE wake_at <= {now} ORDER BY wake_at LIMIT :most", most=limit
+            f"SELECT id FROM flows_runs WHERE wake_at <= {{now}} AND {ALONG} ORDER BY wake_at LIMIT :most", most=limit
         )
         return [row[0] for row in rows]
 
     def next_wake(self) -> int | None:
         """The next moment at which a run or a branch wakes."""
         rows = self._execute(
-            "SELECT min(at) FROM (SELECT min(wake_at) AS at FROM flows_runs WHERE wake_at IS NOT NULL "
-            "UNION ALL SELECT min(wake_at) FROM flows_branches WHERE wake_at IS NOT NULL) AS wakes"
+            f"SELECT min(at) FROM (SELECT min(wake_at) AS at FROM flows_runs WHERE wake_at IS NOT NULL AND {ALONG} "
+            f"UNION ALL SELECT min(wake_at) FROM flows_branches WHERE wake_at IS NOT NULL AND {ALONG}) AS wakes"
         )
         return rows[0][0]  # type: ignore[no-any-return]
 
     def next_due(self) -> int | None:
         """The next moment at which a run, a branch, a cron, a window, a replay or a bound is due."""
         rows = self._execute(
-            "SELECT min(at) FROM (SELECT min(wake_at) AS at FROM flows_runs WHERE wake_at IS NOT NULL "
-            "UNION ALL SELECT min(wake_at) FROM flows_branches WHERE wake_at IS NOT NULL "
-            "UNION ALL SELECT min(expires_at) FROM flows_runs WHERE expires_at IS NOT NULL "
-            "UNION ALL SELECT min(finish_by) FROM flows_runs WHERE finish_by IS NOT NULL "
+            f"SELECT min(at) FROM (SELECT min(wake_at) AS at FROM flows_runs WHERE wake_at IS NOT NULL AND {ALONG} "
+            f"UNION ALL SELECT min(wake_at) FROM flows_branches WHERE wake_at IS NOT NULL AND {ALONG} "
+            f"UNION ALL SELECT min(expires_at) FROM flows_runs WHERE expires_at IS NOT NULL AND {ALONG} "
+            f"UNION ALL SELECT min(finish_by) FROM flows_runs WHERE finish_by IS NOT NULL AND {ALONG} "
             "UNION ALL SELECT min(next_at) FROM flows_crons WHERE next_at IS NOT NULL "
             "UNION ALL SELECT min(fire_at) FROM flows_debounces UNION ALL SELECT min(deadline) FROM flows_batches "
             "UNION ALL SELECT min(next_at) FROM flows_replays WHERE next_at IS NOT NULL) AS dues"
@@ -297,7 +298,8 @@ class Runs(Verbs):
     def of_worker(self, worker: str) -> list[Held]:
         """What a worker is running."""
         rows = self._execute(
-            "SELECT id, turn, worker, claim_tok FROM flows_runs WHERE worker = :worker AND status = 'running'",
+            "SELECT id, turn, worker, claim_tok FROM flows_runs "
+            f"WHERE worker = :worker AND status = 'running' AND {ALONG}",
             worker=worker,
         )
         return [Held(*row) for row in rows]
@@ -306,7 +308,8 @@ class Runs(Verbs):
         """Running runs whose worker has not beaten for `silence` microseconds, or is not known."""
         rows = self._execute(
             "SELECT r.id, r.turn, r.worker, r.claim_tok FROM flows_runs r LEFT JOIN flows_workers w ON w.id = r.worker "
-            "WHERE r.status = 'running' AND (w.id IS NULL OR w.beat_at <= {now} - :silence) LIMIT :most",
+            "WHERE r.status = 'running' AND r.sends >= 0 AND (w.id IS NULL OR w.beat_at <= {now} - :silence) "
+            "LIMIT :most",
             silence=silence,
             most=limit,
         )

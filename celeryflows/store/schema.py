@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, 
 
 from celeryflows.store import figure_tables as figure_tables
 from celeryflows.store import limit_tables as limit_tables
-from celeryflows.store.columns import ID, KEY, NAME, limited, long, partial_index
+from celeryflows.store.columns import ALONG, ALONG_EVENTS, ALONG_WAITS, ID, KEY, NAME, limited, long, partial_index
 from celeryflows.store.columns import metadata as metadata
 
 # What came back and has not asked at its gates; what has ended and holds a slot or a place in a line yet.
@@ -41,8 +41,9 @@ events = Table(
     Column("problem", Text),
 )
 Index("flows_events_by_name", events.c.name, events.c.arrived_at)
-_unrouted = text("arrived_at IS NULL OR piece IS NOT NULL")
-Index("flows_events_unrouted", events.c.stored_at, postgresql_where=_unrouted, sqlite_where=_unrouted)
+partial_index(
+    "flows_events_unrouted", [events.c.stored_at], f"(arrived_at IS NULL OR piece IS NOT NULL) AND {ALONG_EVENTS}"
+)
 
 runs = Table(
     "flows_runs",
@@ -83,11 +84,11 @@ runs = Table(
 )
 
 
-partial_index("flows_runs_running", [runs.c.worker], "status = 'running'")
+partial_index("flows_runs_running", [runs.c.worker], f"status = 'running' AND {ALONG}")
 # What a limit holds stands at its end, for it was not sent.
-partial_index("flows_runs_sent", [runs.c.sent_at], "status = 'queued'")
-partial_index("flows_runs_wake", [runs.c.wake_at], "wake_at IS NOT NULL")
-partial_index("flows_runs_expire", [runs.c.expires_at], "expires_at IS NOT NULL")
+partial_index("flows_runs_sent", [runs.c.sent_at], f"status = 'queued' AND {ALONG}")
+partial_index("flows_runs_wake", [runs.c.wake_at], f"wake_at IS NOT NULL AND {ALONG}")
+partial_index("flows_runs_expire", [runs.c.expires_at], f"expires_at IS NOT NULL AND {ALONG}")
 Index("flows_runs_by_flow", runs.c.flow, runs.c.id)
 # What most runs pass through stands in no index of its own: each costs every change of a run's status an entry.
 RARE = "status NOT IN ('queued', 'running', 'completed')"
@@ -97,7 +98,7 @@ Index("flows_runs_by_event", runs.c.event_id)
 partial_index(
     "flows_runs_odd", [runs.c.ended_at, runs.c.id], "ended_at IS NOT NULL AND (length(id) <> 26 OR id >= '02')"
 )
-partial_index("flows_runs_finish", [runs.c.finish_by], "finish_by IS NOT NULL")
+partial_index("flows_runs_finish", [runs.c.finish_by], f"finish_by IS NOT NULL AND {ALONG}")
 partial_index("flows_runs_owing", [runs.c.id], "owes IS NOT NULL")
 partial_index("flows_runs_of_parent", [runs.c.parent], "parent IS NOT NULL")
 partial_index("flows_runs_at_door", [runs.c.id], AT_DOOR)
@@ -132,9 +133,9 @@ branches = Table(
     *limited(),
     postgresql_with={"fillfactor": "80"},
 )
-partial_index("flows_branches_running", [branches.c.worker], "status = 'running'")
-partial_index("flows_branches_sent", [branches.c.sent_at], "status = 'queued'")
-partial_index("flows_branches_wake", [branches.c.wake_at], "wake_at IS NOT NULL")
+partial_index("flows_branches_running", [branches.c.worker], f"status = 'running' AND {ALONG}")
+partial_index("flows_branches_sent", [branches.c.sent_at], f"status = 'queued' AND {ALONG}")
+partial_index("flows_branches_wake", [branches.c.wake_at], f"wake_at IS NOT NULL AND {ALONG}")
 partial_index("flows_branches_at_door", [branches.c.run_id], AT_DOOR)
 partial_index("flows_branches_leaving", [branches.c.run_id], LEAVING)
 
@@ -188,7 +189,7 @@ waits = Table(
     Column("problem", Text),
     Column("branch", KEY, nullable=False, server_default=text("''")),
 )
-partial_index("flows_waits_open", [waits.c.name, waits.c.hash], "state = 'open'")
+partial_index("flows_waits_open", [waits.c.name, waits.c.hash], f"state = 'open' AND {ALONG_WAITS}")
 # The events that answered: they stay as long as their runs.
 partial_index("flows_waits_event", [waits.c.event_id], "event_id IS NOT NULL")
 Index("flows_waits_of_run", waits.c.run_id, waits.c.key, unique=True)

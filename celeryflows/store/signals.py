@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from celeryflows.model.signals import SignalSpec, signal_hash
 from celeryflows.model.steps import branch_of
+from celeryflows.store.columns import ALONG_WAITS
 from celeryflows.store.executor import Verbs
 
 
@@ -29,7 +30,7 @@ class Signals(Verbs):
         """Who waits for the name, None when nobody does."""
         rows = self._execute(
             "SELECT id, run_id, due_at <= {now}, branch FROM flows_waits "
-            "WHERE name = :name AND hash = :hash AND kind = 'signal' AND state = 'open' LIMIT 1",
+            f"WHERE name = :name AND hash = :hash AND kind = 'signal' AND state = 'open' AND {ALONG_WAITS} LIMIT 1",
             name=name,
             hash=signal_hash(name),
         )

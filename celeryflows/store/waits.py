@@ -96,7 +96,8 @@ class Waits(Verbs):
             "FROM flows_waits w "
             "LEFT JOIN flows_runs r ON r.id = w.run_id AND (w.if_exp IS NOT NULL OR w.kind = 'cancel') "
             "LEFT JOIN flows_events e ON e.id = r.event_id AND w.if_exp IS NOT NULL "
-            "WHERE w.name = :name AND w.hash {in_numbers:hashes} AND w.state = 'open' AND w.id > :after "
+            "WHERE w.name = :name AND w.hash {in_numbers:hashes} AND w.state = 'open' AND w.name > '' "
+            "AND w.id > :after "
             "AND (w.kind = 'event' OR (w.kind = 'cancel' AND (w.due_at IS NULL OR w.due_at > {now}))) "
             "AND (CAST(:armed_by AS bigint) IS NULL OR w.armed_at <= CAST(:armed_by AS bigint)) "
             "ORDER BY w.id LIMIT :most",

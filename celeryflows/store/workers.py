@@ -70,7 +70,7 @@ class Workers(Verbs):
         """Forget workers long silent that hold no run."""
         self._execute(
             "DELETE FROM flows_workers WHERE beat_at <= {now} - :silence AND NOT EXISTS "
-            "(SELECT 1 FROM flows_runs r WHERE r.worker = flows_workers.id AND r.status = 'running')",
+            "(SELECT 1 FROM flows_runs r WHERE r.worker = flows_workers.id AND r.status = 'running' AND r.sends >= 0)",
             silence=silence,
         )
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, text
 
+from celeryflows.store.columns import ALONG, ALONG_EVENTS
 from celeryflows.store.database import Store
 from celeryflows.store.reports.reading import read
 from celeryflows.store.schema import events, runs
@@ -20,19 +21,27 @@ class Waiting:
 def queued(store: Store) -> Waiting:
     """Runs whose message nobody has taken."""
     return _ask(
-        store, select(func.count(), func.min(runs.c.sent_at)).where(runs.c.status == "queued", runs.c.held_at.is_(None))
+        store,
+        select(func.count(), func.min(runs.c.sent_at)).where(
+            runs.c.status == "queued", text(ALONG), runs.c.held_at.is_(None)
+        ),
     )
 
 
 def overdue(store: Store, before: int) -> Waiting:
     """Runs that should have been woken before the moment."""
-    return _ask(store, select(func.count(), func.min(runs.c.wake_at)).where(runs.c.wake_at <= before))
+    return _ask(store, select(func.count(), func.min(runs.c.wake_at)).where(runs.c.wake_at <= before, text(ALONG)))
 
 
 def unrouted(store: Store, before: int) -> Waiting:
     """Events stored before the moment that were not, or not wholly, routed."""
     left = or_(events.c.arrived_at.is_(None), events.c.piece.is_not(None))
-    return _ask(store, select(func.count(), func.min(events.c.stored_at)).where(left, events.c.stored_at <= before))
+    return _ask(
+        store,
+        select(func.count(), func.min(events.c.stored_at)).where(
+            left, text(ALONG_EVENTS), events.c.stored_at <= before
+        ),
+    )
 
 
 def _ask(store: Store, query: object) -> Waiting:

@@ -66,8 +66,6 @@ class StepView:
     joined_at: int | None = None
 
 
-# Either most runs are, or they stand in an index by another column.
-FREQUENT = (Status.QUEUED, Status.RUNNING, Status.COMPLETED)
 RUN = [runs.c[name] for name in RunView.__dataclass_fields__]
 # A value may be long, and no line of a list shows it.
 LINE = [null() if column is runs.c.output else column for column in RUN]
@@ -139,7 +137,9 @@ def _within(span: tuple[int | None, int | None]) -> Iterator[ColumnElement[bool]
 def standing(status: Status) -> ColumnElement[bool]:
     """Runs in one state, so written that both databases use the index for it."""
     here = runs.c.status == literal_column(f"'{status}'")
-    return here if status in FREQUENT else and_(here, text(RARE))
+    if status in (Status.QUEUED, Status.RUNNING):
+        return and_(here, runs.c.sends >= literal_column("0"))
+    return here if status is Status.COMPLETED else and_(here, text(RARE))
 
 
 def order_of(status: Status | None) -> ColumnElement[str]:
