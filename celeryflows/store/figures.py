@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from celeryflows.store.columns import ALONG
 from celeryflows.store.executor import Verbs
 from celeryflows.store.figure_tables import BOUNDS, CLASSES, COUNTS
 from celeryflows.store.retention import first_id
@@ -26,9 +27,9 @@ _BACKLOG = f"""
 SELECT flow, sum(queued), sum(running), min(since) FROM (
   SELECT flow, queued, running, since FROM (
     SELECT flow, 1 AS queued, 0 AS running, created_at AS since FROM flows_runs WHERE status = 'queued'
-    LIMIT {MOST_WAITING}) q
+    AND {ALONG} LIMIT {MOST_WAITING}) q
   UNION ALL SELECT flow, 0, 1, NULL FROM (
-    SELECT flow FROM flows_runs WHERE status = 'running' LIMIT {MOST_WAITING}) r
+    SELECT flow FROM flows_runs WHERE status = 'running' AND {ALONG} LIMIT {MOST_WAITING}) r
 ) waiting GROUP BY flow
 """
 
