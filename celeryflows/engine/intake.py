@@ -121,7 +121,7 @@ def send_within(
             declare()
             _route_all(runtime, ids)
 
-        write_outbox(runtime.store, transaction, stored, after_commit=route)
+        write_outbox(runtime.store, transaction, stored, after_commit=route, instead=lambda: deliver(runtime, stored))
     return ids
 
 

@@ -22,11 +22,17 @@ _checked: "WeakKeyDictionary[Engine, str]" = WeakKeyDictionary()
 
 
 def write_outbox(
-    store: Store, transaction: Any, stored: Sequence[StoredEvent], *, after_commit: Callable[[], None]
+    store: Store,
+    transaction: Any,
+    stored: Sequence[StoredEvent],
+    *,
+    after_commit: Callable[[], object],
+    instead: Callable[[], object],
 ) -> None:
     """Insert the events as not routed yet. A Session routes them right after its commit; a Connection leaves it to
     the workers, for SQLAlchemy tells of a Connection's commit before it happens.
 
+    Beside a store in memory, that of a test, nothing can be written: `instead` is called at the commit.
     Raises ConfigurationError for anything but a SQLAlchemy Connection or Session on the store's database.
     """
     if _is_of_orm(transaction, "scoped_session"):
@@ -39,10 +45,13 @@ def write_outbox(
         )
     statement = insert(events).values(stored_at=_now(store))
     connection = transaction.connection(bind_arguments={"clause": statement}) if is_session else transaction
+    if store.in_memory and connection.engine is not store.engine:
+        return _at_commit(transaction if is_session else None, connection, instead)
     _check_database(store, connection)
     connection.execute(statement, [_row(store, one) for one in stored])
     if is_session:
         _after_commit(transaction, connection, after_commit)
+    return None
 
 
 def _is_of_orm(value: Any, name: str) -> bool:
@@ -78,8 +87,22 @@ def _check_database(store: Store, connection: Connection) -> None:
     _checked[engine] = store.shown_url()
 
 
-def _after_commit(session: Any, connection: Connection, call: Callable[[], None]) -> None:
-    pending: list[tuple[Connection, Callable[[], None]]] | None = session.info.get(PENDING)
+def _at_commit(session: Any, connection: Connection, call: Callable[[], object]) -> None:
+    if session is not None:
+        return _after_commit(session, connection, call)
+    pending = [call]
+
+    def committed(_: Connection) -> None:
+        while pending:
+            pending.pop()()
+
+    event.listen(connection, "commit", committed)
+    event.listen(connection, "rollback", lambda _: pending.clear())
+    return None
+
+
+def _after_commit(session: Any, connection: Connection, call: Callable[[], object]) -> None:
+    pending: list[tuple[Connection, Callable[[], object]]] | None = session.info.get(PENDING)
     if pending is None:
         pending = session.info[PENDING] = []
         event.listen(session, "after_commit", _committed)

@@ -1,4 +1,4 @@
-"""Django in the test's own process: set up once, and only the tests of this folder live in it."""
+"""Django in the test's own process: set up once, and only tests that ask for it live in it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ if not settings.configured:
     surroundings._entered.clear()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def in_django(monkeypatch: pytest.MonkeyPatch) -> None:
     """The surroundings, for one test."""
     monkeypatch.setattr(surroundings, "_entered", [DjangoSurroundings()])

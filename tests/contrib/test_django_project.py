@@ -21,6 +21,7 @@ from celeryflows.contrib.django.discovery import warnings_for
 from celeryflows.testing import FlowsTester
 from tests.contrib.conftest import add_alias, drop_alias
 
+pytestmark = pytest.mark.usefixtures("in_django")
 PLACE = "celeryflows.contrib.django.management.commands.flows"
 
 
