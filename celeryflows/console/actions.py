@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from celeryflows.engine import bulk, finish, intake, pausing, signalling
+from celeryflows.engine import bulk, finish, intake, pausing, signalling, starting
 from celeryflows.engine import replay as replaying
 from celeryflows.engine import rerun as rerunning
 from celeryflows.engine.bulk import Moment, Selection
@@ -128,6 +128,22 @@ def count_open(runtime: Runtime, selection: Selection) -> int:
 def cancel_many(runtime: Runtime, selection: Selection, *, because: str) -> int:
     """Cancel them, a bounded piece a transaction; how many. Called again it goes on where an outage stopped it."""
     return bulk.cancel_selected(runtime, selection, because)
+
+
+def cancel_while(runtime: Runtime, selection: Selection, *, because: str, seconds: float) -> tuple[int, bool]:
+    """Cancel them for so long at most; how many, and whether all were."""
+    until, done = runtime.clock.monotonic() + seconds, 0
+    for count in bulk.cancel_pieces(runtime, selection, because):
+        done += count
+        if runtime.clock.monotonic() > until:
+            return done, False
+    return done, True
+
+
+def invoke(runtime: Runtime, flow: str, data: Any = None) -> str:
+    """Start a flow with this data, as `.delay()` does; the run's id. Raises UnknownFlow or InvalidEvent."""
+    register_sender(runtime)
+    return starting.start(runtime, starting.Call(flow, starting.call_event((data,), {})))
 
 
 def pause(runtime: Runtime, flow: str, *, cancel_running: bool = False) -> Paused:

@@ -11,7 +11,7 @@ from celeryflows.engine.failures import read_failure
 from celeryflows.engine.runtime import Runtime
 from celeryflows.expressions import Expression, compile_expression, condition
 from celeryflows.model.events import StoredEvent
-from celeryflows.model.runs import Status
+from celeryflows.model.runs import ENDED, OPEN, Status
 from celeryflows.store.reports.runs import RUN, RunView, list_runs
 from celeryflows.store.reports.selecting import events_of_runs
 
@@ -33,6 +33,16 @@ class Wanted:
 
 
 EVERYTHING = Wanted()
+
+
+def open_states() -> frozenset[str]:
+    """The states in which a run goes on."""
+    return frozenset(OPEN)
+
+
+def ended_states() -> frozenset[str]:
+    """The states in which a run has ended."""
+    return frozenset(ENDED)
 
 
 def wanted_runs(

@@ -73,9 +73,13 @@ def count_selected(runtime: Runtime, selection: Selection) -> int:
 
 def cancel_selected(runtime: Runtime, selection: Selection, because: str) -> int:
     """Cancel them; how many. What an outage leaves, the next call finds."""
-    return sum(
-        len(cancel_runs(runtime, dict.fromkeys(piece, because))) for piece in _pieces(runtime, selection) if piece
-    )
+    return sum(cancel_pieces(runtime, selection, because))
+
+
+def cancel_pieces(runtime: Runtime, selection: Selection, because: str) -> Iterator[int]:
+    """Cancel them, a bounded piece for each step of the iterator; how many were."""
+    for piece in _pieces(runtime, selection):
+        yield len(cancel_runs(runtime, dict.fromkeys(piece, because))) if piece else 0
 
 
 def _pieces(runtime: Runtime, selection: Selection) -> Iterator[list[str]]:

@@ -6,14 +6,26 @@ from werkzeug.exceptions import HTTPException
 from celeryflows import FlowsError
 from flask_dashboard.auth import may
 from flask_dashboard.desk import app_name
-from flask_dashboard.pages import events, run, run_as_test, runs, send_event
+from flask_dashboard.pages import (
+    bulk,
+    events,
+    failures,
+    flow,
+    flows,
+    metrics,
+    run,
+    run_as_test,
+    runs,
+    send_event,
+    standing,
+)
 from flask_dashboard.pages.errors import tell, tell_http
 from flask_dashboard.pages.guard import guard, token
 from flask_dashboard.presenters.filters import FILTERS
 from flask_dashboard.presenters.links import asset, here
 from flask_dashboard.presenters.navigation import navigation
 
-ROOMS = (runs, run, run_as_test, events, send_event)
+ROOMS = (runs, bulk, run, run_as_test, events, send_event, flows, flow, failures, metrics, standing)
 
 
 def create_pages() -> Blueprint:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, request, url_for
 
 from celeryflows import ExpressionError, InvalidDuration, Status
 from celeryflows.console.flows import flow_names
@@ -13,7 +13,7 @@ from celeryflows.console.run_lines import RunLine, run_lines
 from celeryflows.console.searching import wanted_runs
 from flask_dashboard.desk import runtime
 from flask_dashboard.pages.showing import LIVE, show
-from flask_dashboard.presenters.links import here
+from flask_dashboard.presenters.links import asked, here, with_questions
 
 A_PAGE = 50
 RANGES = {
@@ -88,6 +88,7 @@ def list_runs() -> Response:
         ranges=[(key, label) for key, (label, _) in RANGES.items()],
         tabs=_tabs(query),
         live_url=None if query.cursor or problem else here(part=LIVE),
+        filtered_url=with_questions(url_for(".show_filtered"), asked("cursor")),
         newest_url=here(cursor=None),
         older_url=here(cursor=page.next) if page.next else None,
     )

@@ -26,6 +26,7 @@ export function length(seconds) {
 const FORMS = {
   when,
   clock: (at) => `${when(at)}.${PAD(at.getMilliseconds(), 3)}`,
+  short: (at) => (Date.now() - at < 93600000 ? clock(at).slice(0, 5) : `${at.getDate()} ${MONTHS[at.getMonth()]}`),
   since: (at) => length((Date.now() - at) / 1000),
   ago: (at) => `${length((Date.now() - at) / 1000)} ago`,
   in: (at) => (at > Date.now() ? `in ${length((at - Date.now()) / 1000)}` : "now"),
