@@ -12,7 +12,10 @@ from shop.celery import flows
 def fulfil(ctx):
     """Wait for the payment, take the item from the stock once, write to the customer."""
     order = ctx.event.data
-    payment = ctx.step.wait_for_event("payment", event="payment/received", match="data.order", timeout="3 days")
+    # The customer may pay before a worker comes to this line.
+    payment = ctx.step.wait_for_event(
+        "payment", event="payment/received", match="data.order", timeout="3 days", lookback="1h"
+    )
     if payment is None:
         ctx.step.transaction("give up", set_state, order["order"], "unpaid")
         return "unpaid"

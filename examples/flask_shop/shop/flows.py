@@ -13,7 +13,10 @@ flows = Flows()
 def fulfil(ctx):
     """Wait for the payment, take the item from the stock, write to the customer."""
     order = ctx.event.data
-    payment = ctx.step.wait_for_event("payment", event="payment/received", match="data.order", timeout="3 days")
+    # The customer may pay before a worker comes to this line.
+    payment = ctx.step.wait_for_event(
+        "payment", event="payment/received", match="data.order", timeout="3 days", lookback="1h"
+    )
     if payment is None:
         return ctx.step.run("give up", move_on, order["order"], "unpaid")
     ctx.step.run("reserve", reserve, order["order"], order["item"])
