@@ -8,6 +8,8 @@ from typing import Any
 
 from celeryflows.celery_bridge.celery_class import Celery
 from celeryflows.celery_bridge.declaration import Declaration
+from celeryflows.celery_bridge.finalizing import watch_apps
+from celeryflows.celery_bridge.triggered import read_triggered
 from celeryflows.celery_bridge.wiring import Wiring, current_flows_proxy
 from celeryflows.clock import Clock
 from celeryflows.console import actions
@@ -66,6 +68,18 @@ class Flows:
         if fn is not None:
             return self._wiring.declare(Declaration(fn, options))
         return lambda handler: self._wiring.declare(Declaration(handler, options))
+
+    def on(self, trigger: Any, task: Any, *, kwargs: Any = None, **limits: Any) -> Any:
+        """Start an existing task by events: an untouched task, on its own queue, each start a run in the history.
+
+        `trigger` as for `flow`; `task` a Celery task or its name. `kwargs` makes the task's arguments: None for
+        `event.data`, a CEL expression over `event` that gives a map, or a function `event -> dict` called in the
+        worker. `limits` are those of `flow`, with `cancel_on`, `timeouts` and `version`; `name` is the flow's (default:
+        the task's). Plain calls of the task stay what they are. Raises DeclarationError or ExpressionError. Returns
+        the task.
+        """
+        self._wiring.on(read_triggered(trigger, task, kwargs, limits))
+        return task
 
     def event(self, name: str, model: Any, *, v: str | None = None) -> Any:
         """Register a pydantic model for an event: `send` refuses what does not fit, handlers get the model."""
@@ -255,3 +269,4 @@ def _events(
 
 current_flows: Any = current_flows_proxy()
 Celery.make_flows = Flows
+watch_apps()

@@ -25,7 +25,8 @@ FlowsError
 ├── RetryAfterError, NonRetriableError     raised by users to steer retries
 └── RunFailed, RunCancelled, RunTimeout    raised by a handle's get()
 
-Signals of the engine, BaseExceptions so that `except Exception` never swallows them: Suspend, LostTurn, TurnCancelled.
+Signals of the engine, BaseExceptions so that `except Exception` never swallows them: Suspend, LostTurn, TurnCancelled,
+GaveUp.
 """
 
 from datetime import datetime, timedelta
@@ -250,3 +251,11 @@ class LostTurn(BaseException):
 
 class TurnCancelled(BaseException):
     """The run was cancelled while its turn ran."""
+
+
+class GaveUp(BaseException):
+    """Leaves a handler that ends its own run as cancelled: a task that raised Celery's Ignore or Reject."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,5 +1,6 @@
 """One Flows bound to one Celery app: its flows, its runtime, and whether its worker is stopping."""
 
+import logging
 import mmap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from celeryflows.celery_bridge.declaration import Declaration, Declared
 from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
 from celeryflows.celery_bridge.eager import EagerWorld
 from celeryflows.celery_bridge.flow_task import make_task
+from celeryflows.celery_bridge.fork_gate import GATE
 from celeryflows.celery_bridge.settings import (
     app_name,
     database_alias,
@@ -22,16 +24,20 @@ from celeryflows.celery_bridge.settings import (
     store_url,
 )
 from celeryflows.celery_bridge.surroundings import surroundings
+from celeryflows.celery_bridge.task_runs import TaskRuns
 from celeryflows.clock import Clock
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.registrar import register_sender
+from celeryflows.engine.resume import fail_stuck
 from celeryflows.engine.runtime import Dispatcher, Flow, Runtime, Schemas
 from celeryflows.engine.starting import Call
 from celeryflows.engine.turn import TurnEnd
-from celeryflows.errors import DeclarationError
+from celeryflows.errors import DeclarationError, FlowsError
 from celeryflows.middleware import Middleware
 from celeryflows.settings.doors import DoorSettings
 from celeryflows.store.database import Store
+
+logger = logging.getLogger("celeryflows")
 
 
 class Binding:
@@ -43,6 +49,7 @@ class Binding:
         self.middleware = middleware
         self.flows: dict[str, Flow] = {}
         self.send_options: dict[str, dict[str, Any]] = {}
+        self.tasks = TaskRuns(self)
         self._runtime: Runtime | None = None
         self._replaced = False
         self._registered: set[str] | None = None
@@ -83,7 +90,7 @@ class Binding:
 
     def _check_names(self) -> None:
         """Of two tasks of one name Celery keeps the first: a flow must not vanish so, and its messages run a task."""
-        for name in self.flows:
+        for name in self.flows.keys() - self.tasks.names:
             if not getattr(self.app.tasks[name], "is_flow", False):
                 raise DeclarationError(f"The flow {name!r} bears the name of a task of this app; give it another name=")
 
@@ -96,6 +103,13 @@ class Binding:
             return mine
         known = self._runtime.catalog.latest.flows.get(flow) if self._runtime is not None else None
         return known.send if known is not None else {}
+
+    def task_of(self, flow: str) -> str:
+        """The Celery task whose messages are the flow's turns."""
+        known = self.flows[flow].definition if flow in self.flows else None
+        if known is None and self._runtime is not None:
+            known = self._runtime.catalog.latest.flows.get(flow)
+        return (known.task if known is not None else None) or flow
 
     @property
     def runtime(self) -> Runtime:
@@ -115,6 +129,7 @@ class Binding:
 
     def sender(self) -> Runtime:
         """The engine for sending: the store knows the flows that this process declares."""
+        self._complete()
         runtime = self.runtime
         if self._registered is None or not self._registered.issuperset(self.flows):
             around = runtime.around if runtime.store.dialect.has_one_writer else None
@@ -138,6 +153,7 @@ class Binding:
 
     def runtime_on(self, store: Store, dispatcher: Dispatcher, clock: Clock) -> Runtime:
         """Another engine for the same flows, on a store of its own."""
+        self._complete()
         return Runtime(
             app_name(self.app),
             store,
@@ -150,13 +166,19 @@ class Binding:
             callers=around.callers_beside(database_alias(self.app)) if (around := surroundings()) is not None else None,
         )
 
+    def _complete(self) -> None:
+        """Tasks that are flows are known when the app has made all its tasks."""
+        if not self.app.finalized and self.app.autofinalize:
+            self.app.finalize()
+
     def _make_runtime(self) -> Runtime:
+        self._complete()
         self._check_names()
         settings = read_settings(self.app)
         store = Store(store_url(self.app), sealer=sealer_of(self.app))
         store.prepare()
         store.agree_on_keys()
-        dispatcher = CeleryDispatcher(self.app, self.sent_with)
+        dispatcher = CeleryDispatcher(self.app, self.sent_with, self.task_of)
         return Runtime(
             app_name(self.app),
             store,
@@ -185,6 +207,14 @@ class Binding:
     def cancel(self, run_id: str, reason: str) -> bool:
         """Cancel a run; False when it had ended."""
         return cancel(self.runtime, run_id, reason)
+
+    def fail(self, run_id: str, error: Exception) -> None:
+        """Fail a run whose process was ended over its hard time limit. Never raises: else it is queued again."""
+        try:
+            with GATE:
+                fail_stuck(self.runtime, run_id, error)
+        except FlowsError as refused:
+            logger.warning("run %s is not failed for %r: %s", run_id, error, refused)
 
     @property
     def is_eager(self) -> bool:

@@ -14,6 +14,7 @@ from celeryflows.celery_bridge.broker import CeleryBroker
 from celeryflows.celery_bridge.dispatcher import HEADER
 from celeryflows.celery_bridge.fork_gate import GATE
 from celeryflows.celery_bridge.revoking import RevokedRuns, cancel_revoked
+from celeryflows.celery_bridge.task_runs import TaskRuns
 from celeryflows.engine.registrar import release_of
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import FlowsError
@@ -30,6 +31,7 @@ class Host(Protocol):
     """What the worker asks of its app's binding."""
 
     app: Celery
+    tasks: TaskRuns
 
     @property
     def runtime(self) -> Runtime: ...
@@ -180,13 +182,18 @@ def install(host: Host) -> None:
     """Put the step into every worker of the app, and hear the signals that it needs."""
     host.app.flows_binding = host
     host.app.steps["worker"].add(FlowsStep)
+    host.tasks.install()
 
     def shutting_down(**_: Any) -> None:
         host.stop()
 
     def revoked(sender: Any = None, request: Any = None, **_: Any) -> None:
         name = getattr(sender, "name", None)
-        if request is None or name not in host.runtime.flows or getattr(sender, "app", None) is not host.app:
+        if (
+            request is None
+            or name not in host.runtime.flows.keys() | host.tasks.carriers
+            or getattr(sender, "app", None) is not host.app
+        ):
             return
         # Celery also calls revoked what it kills when the worker ends: that run goes on elsewhere.
         if request.id in state.revoked:

@@ -63,8 +63,8 @@ class CeleryBroker:
             options |= json.loads(delivery.message)
         if options.get("queue"):
             return str(options["queue"])
-        task = self._app.tasks.get(delivery.flow)
-        route = self._app.amqp.router.route({}, delivery.flow, task_type=task)
+        name = binding.task_of(delivery.flow) if binding is not None else delivery.flow
+        route = self._app.amqp.router.route({}, name, task_type=self._app.tasks.get(name))
         queue = route.get("queue")
         return str(getattr(queue, "name", queue) or self._app.conf.task_default_queue)
 

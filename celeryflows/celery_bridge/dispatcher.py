@@ -28,12 +28,15 @@ POOL = 10
 
 
 class CeleryDispatcher:
-    """Sends runs as Celery messages of the task that bears the flow's name, with the run's id as task id; a branch's
+    """Sends runs as Celery messages of the flow's task, with the run's id as task id; a branch's
     has an id of its own, and both in the header."""
 
-    def __init__(self, app: Celery, sent_with: Callable[[str], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, app: Celery, sent_with: Callable[[str], Mapping[str, Any]], task_of: Callable[[str], str]
+    ) -> None:
         self._app = app
         self._sent_with = sent_with
+        self._task_of = task_of
         self._closed_until = 0.0
         self._producers: Any = None
         self._pid = 0
@@ -109,7 +112,8 @@ class CeleryDispatcher:
             return
         if delivery.message:
             options |= json.loads(delivery.message)
-        task = self._app.tasks.get(delivery.flow)
+        name = self._task_of(delivery.flow)
+        task = self._app.tasks.get(name)
         ignored = bool(options.get("ignore_result", getattr(task, "ignore_result", False)))
         word: Any = 1
         if delivery.branch:
@@ -120,8 +124,9 @@ class CeleryDispatcher:
         options |= {"task_id": delivery.task_id, "producer": producer, "retry": False, "headers": headers}
         # Else each send subscribes to the run's result, over a connection that may hang for minutes. The header rules.
         options["ignore_result"] = True
-        if task is None:
-            self._app.send_task(delivery.flow, (), {}, **options)
+        if not getattr(task, "is_flow", False):
+            # Of a plain task its checks would miss the arguments.
+            self._app.send_task(name, (), {}, **options)
         else:
             cast(Any, type(task).__mro__[1]).apply_async(task, (), {}, **options)
 

@@ -33,5 +33,5 @@ class FlowRequest(Request):
     def _lose(self) -> None:
         task_ready(self)
         if not self.acknowledged:
-            logger.error("Hard time limit exceeded for %s[%s]; its run is queued again", self.name, self.id)
+            logger.error("Hard time limit exceeded for %s[%s]", self.name, self.id)
             self.acknowledge()

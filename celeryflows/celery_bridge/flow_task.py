@@ -20,6 +20,7 @@ from celeryflows.engine.failures import run_failed
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.starting import Call, adopt, call_event, start
 from celeryflows.engine.turn import TurnEnd, always, take_turn
+from celeryflows.model.events import Event
 from celeryflows.model.runs import FIRST, Status
 
 # A caller's own options of one call; they go with every message of the run.
@@ -36,6 +37,9 @@ DEFAULTS = {
     "is_flow": True,
     "Request": "celeryflows.celery_bridge.flow_request:FlowRequest",
 }
+
+
+EventOf = Callable[[tuple[Any, ...], Mapping[str, Any]], Event]
 
 
 class TurnOver(Ignore):
@@ -79,7 +83,7 @@ def make_task(host: Host, declared: Declared, flow: Flow) -> Any:
         if host.is_eager:
             return in_place(self.apply(args, kwargs, task_id=task_id, **options))
         runtime = host.sender() if flow.definition.cancel_on else host.runtime
-        call = read_call(runtime, flow.name, tuple(args or ()), kwargs or {}, task_id, options)
+        call = read_call(runtime, flow.name, call_event(tuple(args or ()), kwargs or {}), task_id, options)
         return RunResult(start(runtime, call), host.cancel, backend=self.backend, task_name=self.name, app=host.app)
 
     for name in ("__name__", "__qualname__", "__doc__", "__module__"):
@@ -90,20 +94,13 @@ def make_task(host: Host, declared: Declared, flow: Flow) -> Any:
     return host.app.task(**options)(run)
 
 
-def read_call(
-    runtime: Runtime,
-    flow: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    run_id: str | None,
-    options: dict[str, Any],
-) -> Call:
+def read_call(runtime: Runtime, flow: str, event: Event, run_id: str | None, options: Mapping[str, Any]) -> Call:
     """Celery's calling options as a call: `countdown` and `eta` schedule the run, `expires` bounds its start."""
     now = runtime.clock.now()
     kept = {key: options[key] for key in KEPT if options.get(key) is not None}
     return Call(
         flow=flow,
-        event=call_event(args, kwargs),
+        event=event,
         run_id=run_id,
         start_at=_moment(options.get("eta"), options.get("countdown"), now),
         expires_at=_moment_or_seconds(options.get("expires"), now),
@@ -130,8 +127,10 @@ def _moment_or_seconds(value: Any, now: int) -> int | None:
     return from_datetime(value if value.tzinfo is not None else value.replace(tzinfo=UTC))
 
 
-def take_delivery(host: Host, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """One message: take the run's next turn and tell Celery how it ended."""
+def take_delivery(
+    host: Host, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], event_of: EventOf = call_event
+) -> Any:
+    """One message: take the run's next turn and tell Celery how it ended. `event_of`: what a call's arguments mean."""
     runtime, request = host.runtime, task.request
     header = getattr(request, HEADER, None)
     if isinstance(header, list):
@@ -139,10 +138,10 @@ def take_delivery(host: Host, task: Any, args: tuple[Any, ...], kwargs: Mapping[
         take_turn(runtime, run_id, _yields(host, task), branch=branch, may_carry=_may_carry(task))
         raise TurnOver
     if request.is_eager:
-        end = host.run_eagerly(Call(task.name, call_event(args, kwargs), request.id))
+        end = host.run_eagerly(Call(task.name, event_of(args, kwargs), request.id))
     else:
         if not header:
-            _adopt(runtime, task, args, kwargs)
+            _adopt(runtime, task, event_of(args, kwargs))
         end = take_turn(runtime, request.id, _yields(host, task), may_carry=_may_carry(task))
     if end.status is None and (request.delivery_info or {}).get("redelivered"):
         end = _ended_before(runtime, request.id)
@@ -174,12 +173,12 @@ def in_place(result: Any) -> Any:
     return EagerResult(result.id, TaskRevokedError("cancelled"), states.REVOKED, name=result.name)
 
 
-def _adopt(runtime: Runtime, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def _adopt(runtime: Runtime, task: Any, event: Event) -> None:
     """A message from a client without our extension: its arguments become the run's event, its id the run's."""
     request = task.request
     kept = {ours: value for theirs, ours in OF_REQUEST.items() if (value := getattr(request, theirs, None)) is not None}
     kept |= _way_it_came(request.delivery_info or {})
-    adopt(runtime, Call(task.name, call_event(args, kwargs), request.id, message=json.dumps(kept) if kept else None))
+    adopt(runtime, Call(task.name, event, request.id, message=json.dumps(kept) if kept else None))
 
 
 def _way_it_came(came: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from celeryflows.celery_bridge.binding import Binding
 from celeryflows.celery_bridge.bootstep import install
 from celeryflows.celery_bridge.declaration import Declaration
 from celeryflows.celery_bridge.shared import declare_shared
+from celeryflows.celery_bridge.triggered import Triggered
 from celeryflows.engine.runtime import Schemas
 from celeryflows.errors import ConfigurationError
 from celeryflows.middleware import Middleware
@@ -24,6 +25,7 @@ class Wiring:
         self._middleware = middleware
         self._bindings: list[Binding] = []
         self._declarations: list[Declaration] = []
+        self._triggered: list[Triggered] = []
         self._tasks: dict[tuple[int, int], Any] = {}
 
     def bind(self, x: Any) -> None:
@@ -40,6 +42,8 @@ class Wiring:
         declare_shared(app, binding.declare)
         for declaration in self._declarations:
             self._declare_on(binding, declaration)
+        for one in self._triggered:
+            binding.tasks.on(one)
 
     def declare(self, declaration: Declaration) -> Any:
         """Declare on every app that is known, and on those to come; the task of the app at hand."""
@@ -52,6 +56,12 @@ class Wiring:
         if len(self._bindings) == 1:
             return self._tasks[id(self._bindings[0]), id(declaration)]
         return Proxy(lambda: self._tasks[id(self.current), id(declaration)])
+
+    def on(self, one: Triggered) -> None:
+        """Start a task of every app that is known, and of those to come, by an event."""
+        self._triggered.append(one)
+        for binding in self._bindings:
+            binding.tasks.on(one)
 
     @property
     def current(self) -> Binding:

@@ -87,7 +87,7 @@ def _to_the_door(tx: Connection, catalog: Snapshot, runs: Sequence[NewRerun]) ->
     events = tx.events.many(run.event_id for run in runs)
     for run in runs:
         if (event := events.get(run.event_id)) is not None:
-            tx.standings.to_the_door(run.id, [gate.name for gate in catalog.gates.gates(run.flow, event.scope())])
+            tx.standings.to_the_door(run.id, [gate.name for gate in catalog.gates_of(run.flow, event)])
 
 
 def guard_again(runtime: Runtime, tx: Connection, runs: Sequence[NewRerun]) -> None:

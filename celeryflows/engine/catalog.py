@@ -1,9 +1,12 @@
 """The declared flows as the store has them, read again when their version changes."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from celeryflows.engine.matching import LIFECYCLE, TriggerIndex
-from celeryflows.flow_control.gates import GateBook
+from celeryflows.flow_control.gates import Gate, GateBook
+from celeryflows.model.calls import roots
+from celeryflows.model.events import StoredEvent
 from celeryflows.model.flows import FlowDefinition, read_definition
 from celeryflows.store.connection import Connection
 
@@ -24,6 +27,14 @@ class Snapshot:
     def has_gates(self, flow: str) -> bool:
         """True when the flow's runs may be held."""
         return flow in self.gates.by_flow or self.has_throttle(flow)
+
+    def scope(self, flow: str, event: StoredEvent) -> dict[str, Any]:
+        """What the keys of the flow's limits see of an event."""
+        return roots(self.flows.get(flow), event)
+
+    def gates_of(self, flow: str, event: StoredEvent) -> tuple[Gate, ...]:
+        """The gates of a run of the flow that starts with this event."""
+        return self.gates.gates(flow, self.scope(flow, event))
 
     def has_throttle(self, flow: str) -> bool:
         """True when the flow's starts may be delayed."""

@@ -41,11 +41,12 @@ from celeryflows.store.waits import SHAPES_BOUND, NewWait
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """How the handler left: with a value, an error, or parked."""
+    """How the handler left: with a value, an error, parked, or giving the run up for a reason."""
 
     value: Any = None
     error: BaseException | None = None
     parked: bool = False
+    gave_up: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,12 +308,12 @@ def try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseExcep
     """Suspend until the body's next attempt; the error when there is none to come."""
     claim, now = recorder.claim, recorder.now()
     attempt = claim.attempt + 1
-    if is_final(error) or claim.attempt >= flow.policy.retries:
-        return error
     try:
-        delay = flow.policy.delay_after(error, attempt, now=now, dice=runtime.dice())
+        delay = _delay(runtime, flow, claim, error, now)
     except Exception as bad:
         return bad
+    if delay is None:
+        return error
 
     def work(tx: Connection, passage: Passage | None) -> None:
         pass_out(passage, claim.unit)
@@ -327,3 +328,12 @@ def try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseExcep
         telling.suspended(claim, recorder.now(), now + delay, error)
         tell_suspended(runtime, recorder.connection, claim.run_id)
     return None
+
+
+def _delay(runtime: Runtime, flow: Flow, claim: Claim, error: BaseException, now: int) -> int | None:
+    """Microseconds until the body's next attempt, None for none. Raises what the user's backoff does."""
+    if flow.again is not None:
+        return flow.again(error, now)
+    if is_final(error) or claim.attempt >= flow.policy.retries:
+        return None
+    return flow.policy.delay_after(error, claim.attempt + 1, now=now, dice=runtime.dice())

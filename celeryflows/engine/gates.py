@@ -24,7 +24,7 @@ def lock_meters(runtime: Runtime, tx: Connection, starts: Sequence[Start]) -> No
 
 def _askers(catalog: Snapshot, starts: Sequence[Start]) -> list[Asker]:
     found = [
-        asker(catalog, (one.run.id, ""), one.run.flow, one.event.scope(), priority=_priority(one))
+        asker(catalog, (one.run.id, ""), one.run.flow, one.scope, priority=_priority(one))
         for one in starts
         if one.may_start and one.limits.throttle is not None
     ]
@@ -42,7 +42,7 @@ def enter(runtime: Runtime, tx: Connection, starts: Sequence[Start], passage: Pa
     book = catalog.gates
     passage = passage or Passage(tx, book)
     delayed = ask(tx, _askers(catalog, starts))
-    gates = [book.gates(one.run.flow, one.event.scope()) if one.is_under_way else () for one in starts]
+    gates = [book.gates(one.run.flow, one.scope) if one.is_under_way else () for one in starts]
     on_the_way = [
         passage.start((one.run.id, ""), its, _priority(one))
         if its and one.may_start and (one.run.id, "") not in delayed
@@ -103,7 +103,7 @@ def heir(
     """A run goes on for another: in its slots when it passes the same gates, else it asks at its own afterwards."""
     if passage is None and run.flow not in runtime.catalog.latest.gates.by_flow:
         return run.place
-    names = tuple(gate.name for gate in runtime.catalog.read(tx).gates.gates(run.flow, event.scope()))
+    names = tuple(gate.name for gate in runtime.catalog.read(tx).gates_of(run.flow, event))
     place = run.place or Place()
     if passage is not None and names == claim.gates:
         passage.hand_over(claim, (run.id, ""))

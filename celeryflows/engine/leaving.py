@@ -158,7 +158,14 @@ def _delayed(tx: Connection, catalog: Snapshot, units: Sequence[Standing]) -> di
     by_run = {row[0]: row[2] for row in tx.runs.before_first_turn([one.run_id for one in fresh])}
     events = tx.events.many(by_run.values())
     askers = [
-        asker(catalog, one.unit, one.flow, event.scope(), priority=one.priority, created_at=one.created_at)
+        asker(
+            catalog,
+            one.unit,
+            one.flow,
+            catalog.scope(one.flow, event),
+            priority=one.priority,
+            created_at=one.created_at,
+        )
         for one in fresh
         if (event := events.get(by_run.get(one.run_id, ""))) is not None
     ]

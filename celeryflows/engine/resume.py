@@ -7,7 +7,7 @@ from celeryflows.engine import telling
 from celeryflows.engine.branches import fail_lost_branch
 from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import failed_event, told
-from celeryflows.engine.failures import failure_text, run_failed
+from celeryflows.engine.failures import failure_of, failure_text, run_failed
 from celeryflows.engine.finish import cancel, route_ended, tell_skipped
 from celeryflows.engine.leaving import leave, send_off, settle
 from celeryflows.engine.routing import cancel_runs, end_replaced
@@ -116,8 +116,16 @@ class Recovered:
     run: Outcome | None = None
 
 
-def requeue(runtime: Runtime, held: Held) -> bool:
-    """running -> queued after its worker was lost; after too many losses at one point it fails. False: it moved on."""
+def fail_stuck(runtime: Runtime, run_id: str, error: Exception) -> bool:
+    """running -> failed, of a run that this worker runs and whose process it has ended. False: it moved on."""
+    with runtime.store.connection() as connection:
+        mine = connection.repeat(lambda: connection.runs.of_worker(runtime.worker))
+    return any(requeue(runtime, held, error) for held in mine if held.id == run_id)
+
+
+def requeue(runtime: Runtime, held: Held, failed: Exception | None = None) -> bool:
+    """running -> queued after its worker was lost; after too many losses at one point, or when it `failed`, it fails.
+    False: it moved on."""
     if held.path:
         return _requeue_branch(runtime, held)
 
@@ -126,9 +134,9 @@ def requeue(runtime: Runtime, held: Held) -> bool:
         if back is None:
             return None
         delivery, lost = back
-        if lost < runtime.settings.max_lost:
+        if failed is None and lost < runtime.settings.max_lost:
             return Recovered(delivery)
-        return _fail_lost(runtime, tx, delivery, lost)
+        return _fail_lost(runtime, tx, delivery, _worker_lost(lost) if failed is None else failure_of(failed))
 
     recovered = runtime.store.transact(work)
     if recovered is None:
@@ -138,7 +146,8 @@ def requeue(runtime: Runtime, held: Held) -> bool:
     if recovered.delivery is not None:
         runtime.dispatcher.send_runs([recovered.delivery])
     if recovered.error is not None:
-        runtime.dispatcher.run_failed(held.id, run_failed(held.id, recovered.error), recovered.message)
+        error = failed or run_failed(held.id, recovered.error)
+        runtime.dispatcher.run_failed(held.id, error, recovered.message)
         if recovered.run is not None:
             telling.lost(recovered.run, recovered.error)
         settle(runtime, [held.id])
@@ -165,8 +174,7 @@ def _worker_lost(lost: int) -> Failure:
     return Failure("WorkerLost", f"its worker died {lost} times at the same point of the handler")
 
 
-def _fail_lost(runtime: Runtime, tx: Connection, delivery: Delivery, lost: int) -> Recovered:
-    failure = _worker_lost(lost)
+def _fail_lost(runtime: Runtime, tx: Connection, delivery: Delivery, failure: Failure) -> Recovered:
     found = tx.runs.outcome(delivery.run_id)
     if found is None:
         raise UnknownRun(f"No run {delivery.run_id!r}.")

@@ -84,13 +84,18 @@ class Schemas(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A flow that this process can run: its definition, handler, retry policy, and the type that its value must fit."""
+    """A flow that this process can run: its definition, handler, retry policy, and the type that its value must fit.
+
+    `again`: of a Celery task, when its body is tried again after an error, in microseconds from now; None: never. The
+    policy is then that of its steps alone.
+    """
 
     definition: FlowDefinition
     handler: Handler
     policy: RetryPolicy
     is_async: bool = False
     output_type: OutputType | None = None
+    again: Callable[[BaseException, int], int | None] | None = None
 
     @property
     def name(self) -> str:

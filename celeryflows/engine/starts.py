@@ -8,6 +8,7 @@ from typing import Any
 from celeryflows.engine.catalog import Snapshot
 from celeryflows.engine.runtime import Runtime
 from celeryflows.flow_control.keys import Key, key_of
+from celeryflows.model.calls import roots
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.limits import NONE, Limits
@@ -54,8 +55,8 @@ class Start:
 
     @cached_property
     def scope(self) -> Mapping[str, Any]:
-        """The event as expressions see it."""
-        return self.event.scope()
+        """What expressions see."""
+        return roots(self.flow, self.event)
 
     def key(self, kind: str, expression: str | None) -> Key:
         """A limit's key with its value for this event."""

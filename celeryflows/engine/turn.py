@@ -18,13 +18,13 @@ from celeryflows.engine.branches import claim_branch, conclude_branch
 from celeryflows.engine.carrier import Carrier
 from celeryflows.engine.conclusion import Conclusion, ended, hand_back, suspend
 from celeryflows.engine.edited import read_edited
-from celeryflows.engine.finish import tell_suspended
+from celeryflows.engine.finish import cancel, tell_suspended
 from celeryflows.engine.leaving import leave
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.successors import continue_as
 from celeryflows.engine.turn_journal import TurnJournal
-from celeryflows.errors import BoundExceeded, LostTurn, PayloadLocked, Suspend, TurnCancelled, UnknownFlow
+from celeryflows.errors import BoundExceeded, GaveUp, LostTurn, PayloadLocked, Suspend, TurnCancelled, UnknownFlow
 from celeryflows.groups import AsyncGroup, Group
 from celeryflows.middleware import RunCall, entered, returned
 from celeryflows.model.runs import Status
@@ -199,6 +199,8 @@ def call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJourna
         return Conclusion(value=flow.handler(ctx))
     except Suspend:
         return Conclusion(parked=True)
+    except GaveUp as end:
+        return Conclusion(gave_up=end.reason)
     except Exception as error:
         return Conclusion(error=error)
 
@@ -216,6 +218,9 @@ def _through_middleware(runtime: Runtime, flow: Flow, journal: TurnJournal, ctx:
 def _conclude(runtime: Runtime, flow: Flow, journal: TurnJournal, conclusion: Conclusion) -> TurnEnd | None:
     """Write the outcome; None when a wait is answered already and the handler goes on at once."""
     recorder = journal.recorder
+    if conclusion.gave_up is not None and journal.gone is None:
+        cancel(runtime, recorder.claim.run_id, conclusion.gave_up)
+        raise TurnCancelled
     if isinstance(journal, BranchJournal):
         status = conclude_branch(runtime, flow, journal, conclusion)
         return TurnEnd(status) if status is not None else None

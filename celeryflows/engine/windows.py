@@ -11,7 +11,7 @@ from celeryflows.flow_control.batch import judge as judge_batch
 from celeryflows.flow_control.keys import Key
 from celeryflows.model.limits import Batch
 from celeryflows.model.runs import NewRun, Place, Status
-from celeryflows.model.triggers import EVENT_NAMES
+from celeryflows.model.triggers import KEY_NAMES
 from celeryflows.store.batches import BatchRow
 from celeryflows.store.connection import Connection
 
@@ -78,8 +78,8 @@ def gather(tx: Connection, starts: Sequence[Start]) -> tuple[list[Start], dict[s
 def _belongs(start: Start, limit: Batch) -> bool:
     if limit.if_exp is None:
         return True
-    compiled = compile_expression(limit.if_exp, names=EVENT_NAMES, what=f"batch of flow {start.run.flow!r}")
-    return condition(compiled, {"event": start.scope})[0]
+    compiled = compile_expression(limit.if_exp, names=KEY_NAMES, what=f"batch of flow {start.run.flow!r}")
+    return condition(compiled, start.scope)[0]
 
 
 def _join(tx: Connection, judged: list[Start], i: int, key: Key, gathering: _Gathering) -> None:

@@ -12,9 +12,9 @@ from celeryflows.expressions import compile_expression, value_or_none
 from celeryflows.ids import derived_id
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.limits import Concurrency
+from celeryflows.model.triggers import KEY_NAMES
 
 KEYED, WIDE = 1, 2
-NAMES = frozenset({"event"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class GateLimit:
     scope: str = "flow"
 
     def gate(self, scope: Mapping[str, Any]) -> "Gate":
-        """The gate of a run that starts with this event."""
+        """The gate of a run, whose expressions see `scope`."""
         value = None
         if self.key is not None:
-            compiled = compile_expression(self.key, names=NAMES, what=f"concurrency of flow {self.flow!r}")
-            found, _ = value_or_none(compiled, {"event": scope})
+            compiled = compile_expression(self.key, names=KEY_NAMES, what=f"concurrency of flow {self.flow!r}")
+            found, _ = value_or_none(compiled, scope)
             value = canonical(found)
         return Gate(f"{self.level}{self.id}{derived_id(value or '')}", self, value)
 
@@ -86,7 +86,7 @@ class GateBook:
         return cls(by_flow, numbers)
 
     def gates(self, flow: str, scope: Mapping[str, Any]) -> tuple[Gate, ...]:
-        """The gates of a run of the flow that starts with this event."""
+        """The gates of a run of the flow, whose expressions see `scope`."""
         return tuple(limit.gate(scope) for limit in self.by_flow.get(flow, ()))
 
     def number(self, gate: str) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 from celeryflows.codec import canonical
 from celeryflows.expressions import compile_expression, value_or_none
 from celeryflows.ids import derived_id
-from celeryflows.model.triggers import EVENT_NAMES
+from celeryflows.model.triggers import KEY_NAMES
 
 SHOWN = 80
 
@@ -44,9 +44,9 @@ class Key:
 
 
 def key_of(kind: str, flow: str, expression: str | None, scope: Mapping[str, Any]) -> Key:
-    """The key of an event, whose `scope` is its JSON form; what cannot be evaluated is null."""
+    """The key with its value for `scope`, what expressions see; what cannot be evaluated is null."""
     if expression is None:
         return Key(kind, flow, None, None)
-    compiled = compile_expression(expression, names=EVENT_NAMES, what=f"{kind} of flow {flow!r}")
-    found, _ = value_or_none(compiled, {"event": scope})
+    compiled = compile_expression(expression, names=KEY_NAMES, what=f"{kind} of flow {flow!r}")
+    found, _ = value_or_none(compiled, scope)
     return Key(kind, flow, expression, canonical(found))

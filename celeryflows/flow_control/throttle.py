@@ -1,13 +1,14 @@
 """Throttle by GCRA: `tat` is when the next start is due at the even rate; a burst may come that much earlier."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from celeryflows.codec import canonical
 from celeryflows.expressions import compile_expression, value_or_none
 from celeryflows.ids import derived_id
 from celeryflows.model.limits import Throttle
+from celeryflows.model.triggers import KEY_NAMES
 
-NAMES = frozenset({"event"})
 # The leader looks each 50 ms: what it is late by may be made up, up to a fifth of the gap, or this much.
 LATE = 60_000
 
@@ -21,12 +22,12 @@ class Rate(Protocol):
     def tolerance(self) -> int: ...
 
 
-def meter_of(flow: str, throttle: Throttle, scope: object) -> tuple[str, str | None]:
-    """The name of the line for a run that starts with this event, and the key's value as canonical JSON."""
+def meter_of(flow: str, throttle: Throttle, scope: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The name of the line for a run whose expressions see `scope`, and the key's value as canonical JSON."""
     value = None
     if throttle.key is not None:
-        compiled = compile_expression(throttle.key, names=NAMES, what=f"throttle of flow {flow!r}")
-        found, _ = value_or_none(compiled, {"event": scope})
+        compiled = compile_expression(throttle.key, names=KEY_NAMES, what=f"throttle of flow {flow!r}")
+        found, _ = value_or_none(compiled, scope)
         value = canonical(found)
     return f"0{derived_id('throttle', flow, throttle.key or '')}{derived_id(value or '')}", value
 

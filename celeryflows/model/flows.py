@@ -10,13 +10,18 @@ from celeryflows.model.cancels import CancelOn, Timeouts, read_cancel_on, read_t
 from celeryflows.model.limits import NONE, Limits, read_limits
 from celeryflows.model.triggers import OnCron, OnEvent, Trigger
 
+# In place of a mapping that is a function: only a worker has it.
+CODE = ""
+
 
 @dataclass(frozen=True, slots=True)
 class FlowDefinition:
     """The stored form: no handler, only what routes, schedules and sends.
 
     `send` holds Celery's sending options of the task (queue, priority, routing_key, exchange), applied to each
-    message. `failure_of` names the flow whose failures this one handles.
+    message. `failure_of` names the flow whose failures this one handles. `task` is the Celery task whose messages are
+    its turns, where that has another name; `mappings`: for each trigger how its events become the task's arguments,
+    an expression, CODE, or None for `event.data`.
     """
 
     name: str
@@ -29,6 +34,8 @@ class FlowDefinition:
     cancel_on: tuple[CancelOn, ...] = ()
     timeouts: Timeouts | None = None
     limits: Limits = NONE
+    task: str | None = None
+    mappings: tuple[str | None, ...] = ()
 
     @property
     def events(self) -> tuple[OnEvent, ...]:
@@ -57,6 +64,10 @@ class FlowDefinition:
             value["timeouts"] = self.timeouts.json()
         if self.limits:
             value["limits"] = self.limits.json()
+        if self.task is not None:
+            value["task"] = self.task
+        if self.mappings:
+            value["mappings"] = list(self.mappings)
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
     @property
@@ -93,6 +104,8 @@ def read_definition(name: str, text: str) -> FlowDefinition:
         cancel_on=read_cancel_on(value.get("cancel_on", ())),
         timeouts=read_timeouts(value.get("timeouts")),
         limits=read_limits(value.get("limits")),
+        task=value.get("task"),
+        mappings=tuple(value.get("mappings", ())),
     )
 
 

@@ -44,16 +44,18 @@ def is_ours(name: str, value: object) -> bool:
     return name in OPTIONS and (name not in CELERYS or isinstance(value, CELERYS[name]))
 
 
-def parse_limits(options: Mapping[str, Any], flow: str, names: frozenset[str] = EVENT_NAMES) -> Limits:
-    """Read the options that are limits; their expressions are over `names`.
+def parse_limits(
+    options: Mapping[str, Any], flow: str, names: frozenset[str] = EVENT_NAMES, *, what: str = "flow"
+) -> Limits:
+    """Read the options that are limits; their expressions are over `names`, and errors name the flow, or `what` it is.
 
     Raises DeclarationError, or ExpressionError for a bad expression, with the flow's name and the remedy.
     """
     given = {name: options[name] for name in OPTIONS if options.get(name) is not None}
-    checker = _Checker(f"flow {flow!r}", names)
+    checker = _Checker(f"{what} {flow!r}", names)
     values = {name: checker.option(name, value) for name, value in given.items()}
     limits = Limits(**values)
-    _check_together(limits, f"flow {flow!r}")
+    _check_together(limits, f"{what} {flow!r}")
     return limits
 
 

@@ -13,6 +13,8 @@ from celeryflows.model.events import NAME_BOUND
 
 TRIGGER_BOUND = 10
 EVENT_NAMES = frozenset({"event"})
+# What the keys of limits see: of a task also its arguments.
+KEY_NAMES = frozenset({"event", "kwargs"})
 Missed = Literal["latest", "all", "skip"]
 
 

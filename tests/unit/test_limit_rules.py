@@ -143,14 +143,14 @@ def test_a_singleton_starts_skips_or_replaces() -> None:
     ],
 )
 def test_a_priority_is_seconds_clamped_to_ten_minutes_and_0_where_it_is_no_number(expression: str, head: int) -> None:
-    scope = {"data": {"plan": "pro", "factor": 2.0}}
+    scope = {"event": {"data": {"plan": "pro", "factor": 2.0}}}
     assert priority.head_start(Priority(expression), "f", scope) == head
     assert priority.head_start(None, "f", scope) == 0
 
 
 def test_equal_values_are_one_key_and_others_are_apart() -> None:
     def name(kind: str, flow: str, expression: str | None, data: Any) -> str:
-        return key_of(kind, flow, expression, {"data": data}).name
+        return key_of(kind, flow, expression, {"event": {"data": data}}).name
 
     one = name("rate_limit", "f", "event.data.u", {"u": 1})
     assert one == name("rate_limit", "f", "event.data.u", {"u": 1.0, "more": 1})
@@ -166,7 +166,7 @@ def test_equal_values_are_one_key_and_others_are_apart() -> None:
 
 
 def test_what_cannot_be_evaluated_is_a_null_key_and_long_ones_are_shown_cut() -> None:
-    assert key_of("singleton", "f", "event.data.u > 1", {"data": {"u": "text"}}).is_null
-    assert not key_of("singleton", "f", None, {"data": {}}).is_null
-    long = key_of("singleton", "f", "event.data.u", {"data": {"u": "x" * 1000}})
+    assert key_of("singleton", "f", "event.data.u > 1", {"event": {"data": {"u": "text"}}}).is_null
+    assert not key_of("singleton", "f", None, {"event": {"data": {}}}).is_null
+    long = key_of("singleton", "f", "event.data.u", {"event": {"data": {"u": "x" * 1000}}})
     assert len(long.shown()) < 100
