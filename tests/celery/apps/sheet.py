@@ -22,6 +22,7 @@ class Sheet:
         self._options = options
         self._flows: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         self._tasks: list[tuple[Callable[..., Any], dict[str, Any]]] = []
+        self._triggers: list[tuple[Any, str, dict[str, Any]]] = []
 
     def flow(self, **options: Any) -> Callable[[Any], Any]:
         """A flow by the name of its handler."""
@@ -30,6 +31,10 @@ class Sheet:
     def task(self, **options: Any) -> Callable[[Any], Any]:
         """A plain task by the name of its function."""
         return lambda fn: self._tasks.append((fn, {"name": f"{self._name}.{fn.__name__}", **options})) or fn
+
+    def on(self, trigger: Any, **options: Any) -> Callable[[Any], Any]:
+        """What starts the plain task of this function."""
+        return lambda fn: self._triggers.append((trigger, f"{self._name}.{fn.__name__}", options)) or fn
 
     def make(self, settings: dict[str, Any], **options: Any) -> Celery:
         """The app with its Flows."""
@@ -40,6 +45,8 @@ class Sheet:
             app.task(shared=False, **chosen)(fn)
         for fn, chosen in self._flows:
             flows.flow(fn, **chosen)
+        for trigger, task, chosen in self._triggers:
+            flows.on(trigger, task, **chosen)
         return app
 
     def worker_app(self, **options: Any) -> Celery | None:
