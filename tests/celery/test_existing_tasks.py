@@ -245,7 +245,7 @@ def test_a_retrys_countdown_is_kept_by_the_store(tasks: Any, app: Celery, world:
     [(due, began)] = world.rows("SELECT wake_at, created_at FROM flows_runs WHERE id = :id", id=called.id)
     assert due - began == pytest.approx(3600e6, abs=30e6)
     with world.redis() as client:
-        assert client.hlen("unacked") == 0
+        eventually(lambda: client.hlen("unacked") == 0)
     called.revoke()
 
 
