@@ -1,6 +1,6 @@
 """What every answer carries: nothing runs, loads or frames a page but what this package brings itself."""
 
-from flask import Response
+from flask import Response, request
 
 # No inline script and no inline style: what a payload says can never become either.
 POLICY = "; ".join(
@@ -31,5 +31,8 @@ def protect(response: Response) -> Response:
     """Add the headers; a page with payloads stays in no cache."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if (request.endpoint or "").endswith(".static") and "v" in request.args and response.status_code == 200:
+        # The address changes with the file.
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -1,5 +1,6 @@
 """`flows dashboard`: the pages, on their own."""
 
+import logging
 from typing import Any
 
 import click
@@ -40,6 +41,8 @@ def server_for(flows: Any, host: str, port: int, threads: int = THREADS) -> Any:
     except ImportError as error:
         raise WrongUsage(MISSING) from error
     app = create_app(flows)
+    # A browser asks for a page's files at once: that some of them wait a moment is no news.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     try:
         return create_server(
             app,

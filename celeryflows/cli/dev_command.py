@@ -11,6 +11,7 @@ from rich.text import Text
 from celeryflows.celery_bridge.settings import store_url
 from celeryflows.cli.dev.brokers import Place, broker_for, environment
 from celeryflows.cli.dev.nudge import Nudge
+from celeryflows.cli.dev.pages import Pages
 from celeryflows.cli.dev.reload import CodeWatch
 from celeryflows.cli.dev.session import Session, WorkerCommand
 from celeryflows.cli.opening import WrongUsage, app_of
@@ -30,6 +31,10 @@ POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
 @click.option(
     "--reload/--no-reload", default=True, help="Restart the worker when a .py file below this folder changes."
 )
+@click.option(
+    "--dashboard/--no-dashboard", default=True, help="Serve the pages [default: at http://127.0.0.1:8288, if free]."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="The port of the pages.")
 @click.argument("worker_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- WORKER OPTIONS]")
 @click.pass_context
 def develop(
@@ -40,6 +45,8 @@ def develop(
     concurrency: int | None,
     loglevel: str,
     reload: bool,
+    dashboard: bool,
+    port: int | None,
     worker_options: tuple[str, ...],
 ) -> None:
     """Broker, worker, reload and a line for all that happens, in one command. Ctrl-C ends it."""
@@ -53,7 +60,8 @@ def develop(
         options = [*_pool(place, pool), "--concurrency", str(concurrency or min(4, os.cpu_count() or 1))]
         options += ["--loglevel", loglevel, "--hostname", f"dev-{os.getpid()}@%h", *QUIET, *worker_options]
         command = WorkerCommand(name, {**place.settings, "flows_store_url": url}, options)
-        _run(app, place, command, console, CodeWatch(Path.cwd()) if reload else None)
+        pages = Pages(name, command.settings, port) if dashboard else None
+        _run(app, place, command, console, CodeWatch(Path.cwd()) if reload else None, pages)
 
 
 def _pool(place: Place, asked: str | None) -> list[str]:
@@ -62,14 +70,16 @@ def _pool(place: Place, asked: str | None) -> list[str]:
     return ["--pool", "threads" if place.single else asked or "prefork"]
 
 
-def _run(app: Celery, place: Place, command: WorkerCommand, console: Console, watch: CodeWatch | None) -> None:
+def _run(
+    app: Celery, place: Place, command: WorkerCommand, console: Console, watch: CodeWatch | None, pages: Pages | None
+) -> None:
     runtime: Runtime = app.flows_binding.runtime
-    session = Session(command, Activity(runtime), watch, console)
+    session = Session(command, Activity(runtime), watch, console, pages)
     if not place.shared and not place.single:
         session.nudge = Nudge(app, runtime)
     if watch is not None:
         watch.start()
-    _greet(runtime, place, command, console, watch)
+    _greet(runtime, place, command, console, watch, pages)
     try:
         session.run()
     finally:
@@ -80,11 +90,19 @@ def _run(app: Celery, place: Place, command: WorkerCommand, console: Console, wa
         runtime.store.dispose()
 
 
-def _greet(runtime: Runtime, place: Place, command: WorkerCommand, console: Console, watch: CodeWatch | None) -> None:
+def _greet(
+    runtime: Runtime,
+    place: Place,
+    command: WorkerCommand,
+    console: Console,
+    watch: CodeWatch | None,
+    pages: Pages | None,
+) -> None:
     lines = {
         "broker": f"{place.url}, {place.words}",
         "store": runtime.store.shown_url(),
         "worker": f"{command.options[1]}, {command.options[3]} at once; {_reload(watch)}",
+        **({"pages": pages.where} if pages is not None else {}),
         "send": f"celery -A {command.app} flows send NAME '{{...}}', in another terminal",
         "stop": "Ctrl-C",
     }

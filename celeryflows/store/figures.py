@@ -26,8 +26,8 @@ MOST_WAITING = 100_000
 _BACKLOG = f"""
 SELECT flow, sum(queued), sum(running), min(since) FROM (
   SELECT flow, queued, running, since FROM (
-    SELECT flow, 1 AS queued, 0 AS running, created_at AS since FROM flows_runs WHERE status = 'queued'
-    AND {ALONG} LIMIT {MOST_WAITING}) q
+    SELECT flow, 1 AS queued, 0 AS running, created_at AS since FROM flows_runs WHERE status = 'queued' AND {ALONG}
+    LIMIT {MOST_WAITING}) q
   UNION ALL SELECT flow, 0, 1, NULL FROM (
     SELECT flow FROM flows_runs WHERE status = 'running' AND {ALONG} LIMIT {MOST_WAITING}) r
 ) waiting GROUP BY flow

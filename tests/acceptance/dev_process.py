@@ -54,7 +54,19 @@ class Dev:
         self._log = folder / "dev.log"
         self.write("hello ")
         leash = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), "", str(int(signal.SIGTERM))]
-        command = [sys.executable, *python, "-A", "shop", "flows", "dev", "--concurrency", "2", *options]
+        command = [
+            sys.executable,
+            *python,
+            "-A",
+            "shop",
+            "flows",
+            "dev",
+            "--concurrency",
+            "2",
+            *pages_of(options),
+            *options,
+        ]
+
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*leash, *command],
@@ -136,6 +148,11 @@ class Dev:
                     continue
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(10)
+
+
+def pages_of(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Pages only where a test asks for them: each is a process more that starts."""
+    return () if "--port" in options else ("--no-dashboard",)
 
 
 def descendants(pid: int) -> set[int]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from urllib.request import urlopen
 
 import pytest
 import redis
@@ -151,3 +152,28 @@ def test_a_store_that_is_not_ready_is_told_before_any_process_starts(tmp_path, b
         assert dev.wait_end() == 1
         assert dev.log.endswith("Run: celery -A <app> flows db upgrade\n")
         assert "worker" not in dev.log
+
+
+def test_the_pages_are_there_show_what_happens_and_take_up_changed_code(tmp_path):
+    port = free_port()
+    with developing(tmp_path, f"redis://127.0.0.1:{free_port()}/0", "--port", str(port)) as dev:
+        dev.ready()
+        assert f"pages  http://127.0.0.1:{port}" in dev.log
+        run = dev.send(name="dee")
+        eventually(lambda: run in page(port, "/runs"), within=20.0)
+
+        dev.write("hello ", more='\n\n@flows.flow(name="wave")\ndef wave(ctx):\n    return 1\n')
+        eventually(lambda: "wave" in page(port, "/flows"), within=20.0)
+
+        dev.signal(signal.SIGINT)
+        assert dev.wait_end() == 0
+        assert eventually(lambda: not dev.left())
+
+
+def page(port: int, path: str) -> str:
+    """What a browser gets, nothing while nobody listens."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""

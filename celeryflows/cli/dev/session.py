@@ -1,4 +1,4 @@
-"""One session of `flows dev`: keeps the worker up, restarts it when code changes, tells what happens, ends cleanly."""
+"""One session of `flows dev`: keeps worker and pages up, restarts them when code changes, tells what happens."""
 
 import json
 import signal
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from celeryflows.cli.dev.lines import line_of
 from celeryflows.cli.dev.nudge import Nudge
+from celeryflows.cli.dev.pages import Pages
 from celeryflows.cli.dev.processes import Child
 from celeryflows.cli.dev.reload import CodeWatch
 from celeryflows.console.activity import Activity
@@ -45,11 +46,19 @@ class WorkerCommand:
 class Session:
     """The loop. Told to stop once, it ends the worker warmly; twice, at once."""
 
-    def __init__(self, command: WorkerCommand, activity: Activity, watch: CodeWatch | None, console: Console) -> None:
+    def __init__(
+        self,
+        command: WorkerCommand,
+        activity: Activity,
+        watch: CodeWatch | None,
+        console: Console,
+        pages: Pages | None = None,
+    ) -> None:
         self.command = command
         self.activity = activity
         self.watch = watch
         self.console = console
+        self.pages = pages
         self.nudge: Nudge | None = None
         self._stops = 0
         self._wake = threading.Event()
@@ -63,6 +72,8 @@ class Session:
         """Until it is told to stop."""
         with self._signals():
             try:
+                if self.pages is not None:
+                    self.pages.start()
                 while not self._done():
                     self._tell_news()
                     self._look_for_changes()
@@ -72,6 +83,8 @@ class Session:
             finally:
                 if self._worker is not None:
                     self._worker.kill()
+                if self.pages is not None:
+                    self.pages.end()
         self._tell_news()
 
     def say(self, words: str, style: str = "bold") -> None:
@@ -110,6 +123,8 @@ class Session:
         self.say(f"{changed[0]}{more} changed: the worker starts anew")
         self._restart_at = 0.0
         self._ask_worker_to_end()
+        if self.pages is not None:
+            self.pages.renew()
 
     def _look_after_worker(self) -> None:
         worker, now = self._worker, time.monotonic()

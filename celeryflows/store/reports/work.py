@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select, text
 
+from celeryflows.model.runs import Status
+from celeryflows.store.columns import ALONG
 from celeryflows.store.database import Store
 from celeryflows.store.reports.reading import read
+from celeryflows.store.reports.runs import standing
 from celeryflows.store.schema import branches, runs
 
 MOST = 1_000
@@ -37,13 +40,13 @@ def in_hand(store: Store) -> list[InHand]:
     """What workers are at work on, 1,000 at most of each kind."""
     of_runs = (
         select(runs.c.worker, runs.c.id, runs.c.flow, func.coalesce(None, ""), runs.c.sent_at)
-        .where(text("flows_runs.status = 'running'"), runs.c.worker.is_not(None))
+        .where(standing(Status.RUNNING), runs.c.worker.is_not(None))
         .limit(MOST)
     )
     of_branches = (
         select(branches.c.worker, branches.c.run_id, runs.c.flow, branches.c.path, branches.c.sent_at)
         .join(runs, runs.c.id == branches.c.run_id)
-        .where(text("flows_branches.status = 'running'"), branches.c.worker.is_not(None))
+        .where(text(f"flows_branches.status = 'running' AND flows_branches.{ALONG}"), branches.c.worker.is_not(None))
         .limit(MOST)
     )
     return [InHand(*row) for query in (of_runs, of_branches) for row in read(store, query)]
@@ -53,7 +56,7 @@ def waiting(store: Store) -> list[WaitingFlow]:
     """What was sent and nobody has taken, by flow; the oldest 50,000 are looked at."""
     oldest = (
         select(runs.c.flow, runs.c.sent_at)
-        .where(text("flows_runs.status = 'queued'"), runs.c.held_at.is_(None), runs.c.sent_at.is_not(None))
+        .where(standing(Status.QUEUED), runs.c.held_at.is_(None), runs.c.sent_at.is_not(None))
         .order_by(runs.c.sent_at)
         .limit(MOST_WAITING)
         .subquery()
