@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Integer
+
 from celeryflows.codec import SEALED, is_sealed
 from celeryflows.errors import ConfigurationError, PayloadLocked
 from celeryflows.model.waits import match_hash
@@ -24,6 +26,8 @@ class Kept:
 
     name: str
     key: tuple[str, ...]
+    # What sorts before every row, by the columns' types.
+    before: tuple[str | int, ...]
     payloads: tuple[str, ...]
 
 
@@ -33,7 +37,9 @@ def kept_payloads() -> list[Kept]:
     for table in metadata.sorted_tables:
         payloads = tuple(column.name for column in table.columns if column.name in PAYLOADS)
         if payloads and table.name not in NOT_PAYLOADS:
-            found.append(Kept(table.name, tuple(column.name for column in table.primary_key), payloads))
+            key = tuple(column.name for column in table.primary_key)
+            before = tuple(-1 if isinstance(column.type, Integer) else "" for column in table.primary_key)
+            found.append(Kept(table.name, key, before, payloads))
     return found
 
 
@@ -63,7 +69,7 @@ def _pieces(store: Store, kept: Kept, piece: int) -> Iterator[list[tuple[Any, ..
     columns = ", ".join([*kept.key, *(f"{name} AS raw{i}" for i, name in enumerate(kept.payloads))])
     order = ", ".join(kept.key)
     after = ", ".join(f":{name}" for name in _names(kept))
-    at: tuple[Any, ...] = ("",) * len(kept.key)
+    at: tuple[Any, ...] = kept.before
     while True:
         asked = dict(zip(_names(kept), at, strict=True))
         sql = f"SELECT {columns} FROM {kept.name} WHERE ({order}) > ({after}) ORDER BY {order} LIMIT :most"
