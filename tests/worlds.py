@@ -16,7 +16,7 @@ from celeryflows.store.upgrade import upgrade
 from tests.celery.apps.sheet import Sheet
 from tests.servers import Postgres, Redis
 from tests.waiting import eventually
-from tests.workers import Worker, running_worker
+from tests.workers import Worker, running_worker, starting_worker
 
 # Recovery in seconds instead of half a minute.
 BRISK = {"flows_beat_every": "1s", "flows_dead_after": "4s", "flows_leader_lease": "4s"}
@@ -47,9 +47,14 @@ class World:
         self, app_module: str, *options: str, env: dict[str, str] | None = None, **settings: Any
     ) -> AbstractContextManager[Worker]:
         """A worker of this world; `settings` and `env` are its own."""
-        settings = {**self.settings, **settings}
-        own = {**self.env, "APP_SETTINGS": json.dumps(settings), **(env or {})}
-        return running_worker(app_module, *options, env=own)
+        return running_worker(app_module, *options, env=self._env_of(settings, env))
+
+    def starting(self, app_module: str, *options: str, **settings: Any) -> AbstractContextManager[Worker]:
+        """The same, not waited for: several start at once."""
+        return starting_worker(app_module, *options, env=self._env_of(settings, None))
+
+    def _env_of(self, settings: dict[str, Any], env: dict[str, str] | None) -> dict[str, str]:
+        return {**self.env, "APP_SETTINGS": json.dumps({**self.settings, **settings}), **(env or {})}
 
     def app(self, sheet: Sheet, **settings: Any) -> Celery:
         """The sheet's app on the test's side."""

@@ -12,6 +12,7 @@ from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import completed_event, told, turn_failed_event
 from celeryflows.engine.failures import failure_of, failure_text, is_final
 from celeryflows.engine.finish import cancel, route_ended, tell_suspended
+from celeryflows.engine.hearing import begin_to_hear
 from celeryflows.engine.leaving import (
     go_out,
     goes_out,
@@ -22,7 +23,7 @@ from celeryflows.engine.leaving import (
     stays_in,
     written_before,
 )
-from celeryflows.engine.matching import LIFECYCLE, answers
+from celeryflows.engine.matching import answers
 from celeryflows.engine.openings import Openings
 from celeryflows.engine.passage import Passage
 from celeryflows.engine.recording import Recorder
@@ -79,6 +80,7 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     carries = carrier is not None and bool(opened) and carrier.may_go_on
     first = _first_branch(recorder, opened[0]) if carries and len(pending) == 1 else None
     tries = 0
+    begin_to_hear(runtime, recorder.connection, fresh)
 
     def work(tx: Connection, passage: Passage | None) -> bool:
         nonlocal tries, first
@@ -151,9 +153,6 @@ def _lock_waits(tx: Connection, waits: Sequence[WaitSpec], signals: Sequence[int
                 "Use one fixed path, not a computed one.",
             )
         tx.waits.add_shape(name, path)
-        if name in LIFECYCLE:
-            # From now on the ends of runs are told: every process has to know.
-            tx.flows.touch()
 
 
 def _arm(runtime: Runtime, tx: Connection, claim: Claim, pending: Sequence[Pending]) -> bool:

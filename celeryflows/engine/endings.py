@@ -5,19 +5,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from celeryflows.engine.failures import storable
+from celeryflows.engine.failures import read_failure, storable
 from celeryflows.engine.runtime import Runtime
 from celeryflows.ids import derived_id
 from celeryflows.model.events import RUN_CANCELLED, RUN_COMPLETED, RUN_FAILED, StoredEvent
 from celeryflows.model.runs import Status
 from celeryflows.model.steps import Failure
 from celeryflows.store.connection import Connection
-from celeryflows.store.runs import Bound, CancelledRow, Claim
+from celeryflows.store.runs import Bound, CancelledRow, Claim, Outcome
 
 
 def told(runtime: Runtime, connection: Connection, name: str) -> bool:
     """True when somebody listens to such events of ours as of now."""
     return runtime.catalog.read(connection).tells(name)
+
+
+def told_within(runtime: Runtime, tx: Connection, name: str) -> bool:
+    """The same in a transaction that ends runs which nobody works on: who begins to listen waits for its commit."""
+    tx.locks.share_telling()
+    return told(runtime, tx, name)
 
 
 def completed_event(runtime: Runtime, claim: Claim, output: str) -> StoredEvent:
@@ -53,6 +59,23 @@ def _own(
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     # Its id follows from the run, so that it is stored once whoever tries.
     return StoredEvent(derived_id(name, run_id), None, name, text, data, runtime.clock.now(), None)
+
+
+def end_event(runtime: Runtime, tx: Connection, found: Outcome) -> StoredEvent | None:
+    """The event of a run's end as its row tells it; None for a run whose events are gone."""
+    trigger = tx.events.get(found.event_id)
+    if trigger is None:
+        return None
+    triggers = tx.batches.events(found.id) if found.batch is not None else [trigger]
+    if found.status == Status.COMPLETED:
+        more: dict[str, Any] = {"output": _plain(found.output or "null")}
+        if found.continued_as is not None:
+            more["continued_as"] = found.continued_as
+        return _own(runtime, RUN_COMPLETED, found.id, found.flow, triggers, more)
+    if found.status == Status.FAILED:
+        failure = read_failure(found.error)
+        return _own(runtime, RUN_FAILED, found.id, found.flow, triggers, {"error": failure.json()})
+    return _own(runtime, RUN_CANCELLED, found.id, found.flow, [trigger], {"reason": found.reason or ""})
 
 
 def _plain(text: str) -> Any:
@@ -95,7 +118,7 @@ def cancel_within(
         return []
     tx.branches.cancel_all([row.id for row, _ in moved])
     tx.cancels.close_all([row.id for row, _ in moved])
-    if not told(runtime, tx, RUN_CANCELLED):
+    if not told_within(runtime, tx, RUN_CANCELLED):
         return [Cancelled(row, reason) for row, reason in moved]
     triggers = tx.events.many(row.event_id for row, _ in moved)
     cancelled = [

@@ -6,7 +6,7 @@ from celeryflows.durations import SECOND, format_duration
 from celeryflows.engine import telling
 from celeryflows.engine.branches import fail_lost_branch
 from celeryflows.engine.debts import pay
-from celeryflows.engine.endings import failed_event, told
+from celeryflows.engine.endings import failed_event, told_within
 from celeryflows.engine.failures import failure_of, failure_text, run_failed
 from celeryflows.engine.finish import cancel, route_ended, tell_skipped
 from celeryflows.engine.leaving import leave, send_off, settle
@@ -183,7 +183,7 @@ def _fail_lost(runtime: Runtime, tx: Connection, delivery: Delivery, failure: Fa
     tx.branches.cancel_below(delivery.run_id, "")
     tx.waits.close(delivery.run_id)
     trigger = tx.events.get(found.event_id)
-    if trigger is None or not told(runtime, tx, RUN_FAILED):
+    if trigger is None or not told_within(runtime, tx, RUN_FAILED):
         return Recovered(error=error, message=delivery.message, run=found)
     event = failed_event(runtime, delivery.run_id, delivery.flow, trigger, failure)
     tx.events.add_unrouted([event])

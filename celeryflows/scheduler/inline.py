@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from celeryflows.clock import TurnedClock
 from celeryflows.engine.closing import close_due
+from celeryflows.engine.hearing import tell_missed
 from celeryflows.engine.replay import drive_due
 from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, wake_branches, wake_due
 from celeryflows.engine.runtime import Runtime
@@ -120,6 +121,7 @@ class InlineWorld:
             + let_in(self.runtime)
             + fill_changed(self.runtime)
             + end_overdue(self.runtime)
+            + tell_missed(self.runtime)
         ):
             self.drain()
 

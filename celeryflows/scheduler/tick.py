@@ -8,6 +8,7 @@ from typing import Any
 
 from celeryflows.durations import SECOND
 from celeryflows.engine.closing import close_due
+from celeryflows.engine.hearing import tell_missed
 from celeryflows.engine.registrar import register_worker
 from celeryflows.engine.replay import drive_due
 from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, requeue, wake_branches, wake_due
@@ -203,6 +204,7 @@ class Scheduler:
         if self._sweep.is_due(now):
             self._batches(expire_unstarted)
             self._batches(end_overdue)
+            self._piece(tell_missed)
             self._piece(self._door.let_in)
             self._batches(fill_changed)
             self._piece(lambda runtime: resend_lost(runtime, self.broker))

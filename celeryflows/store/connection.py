@@ -28,6 +28,7 @@ from celeryflows.store.flows import Flows
 from celeryflows.store.gate_audit import GateAudit
 from celeryflows.store.gates import Gates
 from celeryflows.store.groups import Groups
+from celeryflows.store.hearings import Hearings
 from celeryflows.store.keys import Keys
 from celeryflows.store.links import Links
 from celeryflows.store.locks import Locks
@@ -121,6 +122,7 @@ class Connection:
     keys = cached_property(Keys)
     audit = cached_property(Audit)
     figures = cached_property(Figures)
+    hearings = cached_property(Hearings)
 
     def unit(self, claim: Claim) -> Runs | Branches:
         """The verbs of what the claim is a turn of: the run itself, or one of its branches."""

@@ -7,7 +7,7 @@ from celeryflows.store.executor import Verbs
 
 STRIPES = 256
 # The first key of PostgreSQL's two-key locks tells names, stripes and migrations apart.
-NAMES_SPACE, STRIPES_SPACE, SCHEMA_SPACE = 741_001, 741_002, 741_003
+NAMES_SPACE, STRIPES_SPACE, SCHEMA_SPACE, TELLING_SPACE = 741_001, 741_002, 741_003, 741_004
 
 
 def name_key(name: str) -> int:
@@ -46,6 +46,15 @@ class Locks(Verbs):
         for key in sorted(keys):
             self._take(keys[key], NAMES_SPACE, {key})
         self.hold_stripes(hashes)
+
+    def share_telling(self) -> None:
+        """After all others, shared: whether somebody listens to the ends of runs is asked now, and counts until the
+        commit. Nothing but runs and what belongs to them is locked after it."""
+        self._take("pg_advisory_xact_lock_shared", TELLING_SPACE, {0})
+
+    def hold_telling(self) -> None:
+        """The same alone: somebody begins to listen, and locks nothing after it."""
+        self._take("pg_advisory_xact_lock", TELLING_SPACE, {0})
 
     def _take(self, function: str, space: int, keys: set[int]) -> None:
         if not keys or not self._connection.dialect.has_advisory_locks:

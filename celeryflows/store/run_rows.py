@@ -26,6 +26,7 @@ class Outcome:
     continued_from: str | None
     continued_as: str | None
     owes: str | None
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

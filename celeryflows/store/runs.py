@@ -319,7 +319,7 @@ class Runs(Verbs):
         """How the run stands, None when there is none."""
         rows = self._execute(
             "SELECT id, flow, status, turn, claim_tok, output, error, reason, event_id, started_at, ended_at, message, "
-            "parent, continued_from, continued_as, owes FROM flows_runs WHERE id = :id",
+            "parent, continued_from, continued_as, owes, batch FROM flows_runs WHERE id = :id",
             id=run_id,
         )
         return Outcome(*rows[0]) if rows else None

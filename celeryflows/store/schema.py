@@ -2,8 +2,8 @@
 
 a replay's row, or a call's, before all . 0 advisory locks of event names, sorted . 1 advisory stripes (name, path,
 value), sorted . 2 once . 3 meters . 4 debounces, then batches . 5 singletons . 6 gates by level and key . 7 groups .
-8 runs by id, then branches by run and path . 9 children of these: waits, slots, queue, steps. Inside a class all rows
-of a transaction are locked in sorted order. Times are microseconds since 1970 on the store's clock."""
+8 runs by id, then branches by run and path . 9 children of these: waits, slots, queue, steps . the advisory lock of
+telling, by cancels. Inside a class all rows of a transaction are locked in sorted order. Times are microseconds."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 

@@ -24,6 +24,16 @@ class Crew:
         eventually(lambda: worker.pid in self.entered())
         return worker
 
+    def hire_many(self, count: int, *options: str, **settings: Any) -> list[Worker]:
+        """Several more, which start at once."""
+        starting = [self.world.starting(self._app_module, *options, **settings) for _ in range(count)]
+        workers = [self._stack.enter_context(one) for one in starting]
+        for worker in workers:
+            worker.wait_ready()
+        self.living += workers
+        eventually(lambda: {worker.pid for worker in workers} <= set(self.entered()))
+        return workers
+
     def kill(self, worker: Worker) -> None:
         """kill -9 of all its processes."""
         worker.kill()

@@ -75,8 +75,7 @@ def nobody_was_too_many(world: World, counter: Redis) -> None:
 
 
 def all_run(world: World, app: Celery, crew: Crew, counter: Redis, count: int, kills: int) -> None:
-    for _ in range(4):
-        crew.hire("-c", "2")
+    crew.hire_many(4, "-c", "2")
     send(app, count)
     for number in range(kills):
         eventually(lambda n=number: done(world) > count * (n + 1) // (kills + 2), within=180)
