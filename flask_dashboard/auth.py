@@ -1,4 +1,7 @@
-"""Who may do what. Roles: `look` sees, `act` changes; who comes from this host itself, by its loopback, has both."""
+"""Who may do what. Roles: `look` sees, `act` changes.
+
+A server around the dashboard that knows its users says which in the environ, where no client can write; without one,
+who comes from this host itself, by its loopback, has both."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -11,6 +14,8 @@ from flask import abort, request
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# In the environ: the roles as words, such as ["look"]; a name that begins with HTTP_ alone comes from a client.
+GRANTED = "celeryflows.roles"
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
 
@@ -23,6 +28,9 @@ class Role(StrEnum):
 
 def roles() -> frozenset[Role]:
     """What whoever made the request at hand may do."""
+    granted = request.environ.get(GRANTED)
+    if granted is not None:
+        return frozenset(Role(word) for word in granted)
     return frozenset(Role) if _from_here() else frozenset()
 
 

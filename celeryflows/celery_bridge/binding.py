@@ -5,6 +5,7 @@ import mmap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -26,6 +27,7 @@ from celeryflows.celery_bridge.settings import (
 from celeryflows.celery_bridge.surroundings import surroundings
 from celeryflows.celery_bridge.task_runs import TaskRuns
 from celeryflows.clock import Clock
+from celeryflows.engine.callers import is_held
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.registrar import register_sender
 from celeryflows.engine.resume import fail_stuck
@@ -175,7 +177,10 @@ class Binding:
         self._complete()
         self._check_names()
         settings = read_settings(self.app)
+        around = surroundings()
+        callers = around.callers(database_alias(self.app)) if around is not None else None
         store = Store(store_url(self.app), sealer=sealer_of(self.app))
+        store.held_here = partial(is_held, store, callers)
         store.prepare()
         store.agree_on_keys()
         dispatcher = CeleryDispatcher(self.app, self.sent_with, self.task_of)
@@ -187,7 +192,7 @@ class Binding:
             self.flows,
             settings=settings,
             middleware=self.middleware,
-            callers=around.callers(database_alias(self.app)) if (around := surroundings()) is not None else None,
+            callers=callers,
         )
 
     # -- what a flow's task asks

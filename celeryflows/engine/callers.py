@@ -36,3 +36,9 @@ class Callers(Protocol):
     def step_transaction(self, store: Store) -> Transaction | None:
         """A new one for `step.transaction`, begun; None when the store's own is to be taken."""
         ...
+
+
+def is_held(store: Store, callers: Callers | None) -> bool:
+    """True where the calling code has a transaction of its own open on the store's database."""
+    around = callers.open_here(store) if callers is not None else None
+    return around is not None and around.is_on_the_store

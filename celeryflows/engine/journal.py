@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celeryflows.engine.budget import ValueBudget
+from celeryflows.engine.callers import is_held
 from celeryflows.engine.failures import failure_of, failure_text, step_error
 from celeryflows.engine.lookback import LookBack
 from celeryflows.engine.progress import Progress
@@ -153,12 +154,19 @@ class JournalBase:
 
     def check_fresh(self, slot: Slot) -> None:
         """At a step that is not remembered: hand the turn back when the worker stops or the turn has had its time."""
+        self._check_alone(slot.key)
         if self.recorder.must_yield():
             self.yielding = True
             if not self.flow.is_async:
                 self.pause()
             slot.result = Parked()
         self.progress.begin(slot.key)
+
+    def _check_alone(self, key: str) -> None:
+        """A block of the handler's own could take back what the step records as done, and suspending ends it."""
+        if self.runtime.callers is not None and is_held(self.runtime.store, self.runtime.callers):
+            misuse = f"step {key!r} was called inside an open transaction on the store's database, such as atomic(); "
+            self.end_run(StepMisuse(misuse + "put that into the step's function, or use step.transaction"))
 
     def record(self, row: StepRow) -> str | None:
         """Record a step under the fence; the value that was there first, None when it is this one."""

@@ -68,6 +68,7 @@ class Backing(Protocol):
     sealer: Sealer | None
     payload_columns: dict[str, tuple[int, ...]]
     in_memory: bool
+    held_here: Callable[[], bool] | None
 
     @property
     def engine(self) -> Engine: ...
@@ -165,9 +166,17 @@ class Connection:
 
     def _begin(self) -> None:
         if self.dialect.has_one_writer:
+            self._check_free()
             self._command(self.dialect.begin)
         else:
             self._begins = True
+
+    def _check_free(self) -> None:
+        if self.store.held_here is not None and self.store.held_here():
+            raise StoreError(
+                f"The store {self.store.shown_url()} has one writer, and the transaction that is open here is at it. "
+                "Send and call inside it as you like; do this behind it, by on_commit."
+            )
 
     def _begin_owed(self) -> None:
         if self._begins:

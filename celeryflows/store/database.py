@@ -44,6 +44,8 @@ class Store:
         self.sealer = sealer
         self.payload_columns: dict[str, tuple[int, ...]] = {}
         self.observer: Callable[[str], None] | None = None
+        # True where the calling code has a transaction of its own open on this database.
+        self.held_here: Callable[[], bool] | None = None
         # One connection serves a store in memory: its transactions take turns.
         self.guard: Any = threading.RLock() if self.in_memory else nullcontext()
         self._engine: Engine | None = None

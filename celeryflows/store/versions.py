@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from sqlalchemy import Column, Engine, MetaData, String, Table, insert, inspect, select
@@ -20,6 +21,7 @@ class Upgradable(Protocol):
     """What an upgrade needs of the store."""
 
     dialect: Dialect
+    held_here: Callable[[], bool] | None
 
     @property
     def engine(self) -> Engine: ...
@@ -40,6 +42,11 @@ def prepare(store: Upgradable) -> None:
         raise SchemaMismatch(
             f"The store {store.shown_url()} has {'no schema yet' if have is None else 'the older schema ' + have}; "
             f"this celeryflows wants {want}. Run: celery -A <app> flows db upgrade"
+        )
+    if store.held_here is not None and store.held_here():
+        raise SchemaMismatch(
+            f"The store {store.shown_url()} has {'no schema yet' if have is None else 'the older schema ' + have}, and "
+            "cannot be changed inside the transaction that is open here. Run: celery -A <app> flows db upgrade"
         )
     if have is None:
         _create(store)

@@ -107,6 +107,19 @@ def test_commands_in_the_pages_are_there(page):
     assert [name for name in named if name not in loaded(group)] == []
 
 
+@pytest.mark.parametrize("name", ["django", "flask"])
+def test_the_code_of_the_page_stands_in_the_shop_that_the_tests_run(name):
+    sources = [without_margin(path.read_text()) for path in (ROOT / "examples" / f"{name}_shop").rglob("*.py")]
+    shown = blocks(ROOT / "docs" / f"{name}.md", "python")
+
+    assert len(shown) > 3
+    assert [block for block in shown if not any(without_margin(block) in source for source in sources)] == []
+
+
+def without_margin(text: str) -> str:
+    return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
+
+
 def test_the_flow_of_the_quickstart_passes_the_test_of_the_quickstart(monkeypatch):
     shop_source, _, test_source = blocks(ROOT / "docs" / "quickstart.md", "python")
     shop = ModuleType("shop")

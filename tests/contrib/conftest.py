@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 from celeryflows.celery_bridge import surroundings
 from celeryflows.contrib.django.atomic import DjangoCallers, DjangoSurroundings
+from celeryflows.engine.callers import is_held
 from celeryflows.store.database import Store
 from celeryflows.store.schema import metadata
 from tests.engine.orders import declare_ship
@@ -22,7 +23,9 @@ from tests.servers import Postgres
 if not settings.configured:
     settings.configure(
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-        INSTALLED_APPS=["celeryflows.contrib.django"],
+        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "celeryflows.contrib.django"],
+        ALLOWED_HOSTS=["testserver"],
+        ROOT_URLCONF="tests.contrib.pages",
         USE_TZ=True,
     )
     django.setup()
@@ -112,7 +115,8 @@ def project(shop_url: str) -> Iterator[Project]:
     """A project with its store in its own database "shop", on each kind."""
     world = World(Store(shop_url))
     declare_ship(world)
-    world.runtime.callers = DjangoCallers("shop")
+    world.runtime.callers = callers = DjangoCallers("shop")
+    world.store.held_here = lambda: is_held(world.store, callers)
     made = Project(world, add_alias("shop", shop_url))
     with made.connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS orders")

@@ -3,6 +3,8 @@
 import threading
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,11 @@ from django.db import connection as default
 from django.db import transaction
 from django.db.utils import IntegrityError
 
-from celeryflows import Event, InvalidEvent, Singleton, Status
-from tests.contrib.conftest import Project
+from celeryflows import Event, InvalidEvent, SchemaMismatch, Singleton, Status, StoreError
+from celeryflows.contrib.django.atomic import DjangoCallers
+from celeryflows.engine.callers import is_held
+from celeryflows.store.database import Store
+from tests.contrib.conftest import Project, add_alias, drop_alias
 from tests.engine.orders import outputs, recovered
 
 
@@ -140,6 +145,35 @@ def test_another_threads_block_is_none_of_this_ones(project: Project) -> None:
         thread.start()
         thread.join()
         assert outputs(project.world) == [1]
+
+
+def test_what_cannot_wait_for_the_commit_is_refused_at_once_where_the_block_is_the_one_writer(project: Project) -> None:
+    project.flows.send("order/paid", {"n": 1})
+    (run,) = project.world.runs()
+
+    def cancel() -> bool:
+        with atomic():
+            project.order(1)
+            return run.cancel()
+
+    if project.connection.vendor == "sqlite":
+        with pytest.raises(StoreError, match="do this behind it, by on_commit"):
+            cancel()
+    else:
+        assert cancel()
+
+
+def test_a_store_without_its_schema_is_not_made_inside_a_block(tmp_path: Path) -> None:
+    add_alias("bare", f"sqlite:///{tmp_path / 'bare.sqlite3'}")
+    store = Store(f"sqlite:///{tmp_path / 'bare.sqlite3'}")
+    store.held_here = partial(is_held, store, DjangoCallers("bare"))
+
+    with transaction.atomic(using="bare"), pytest.raises(SchemaMismatch, match="flows db upgrade"):
+        store.prepare()
+
+    store.prepare()
+    store.dispose()
+    drop_alias("bare")
 
 
 # --- calls

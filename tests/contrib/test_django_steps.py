@@ -217,16 +217,20 @@ def test_a_function_that_swallows_what_broke_its_transaction_is_told_so(project:
     assert "swallowed an error" in run.error.message
 
 
-def test_inside_another_block_it_is_refused(project: Project) -> None:
+@pytest.mark.parametrize("tool", ["run", "transaction", "sleep"])
+def test_a_step_inside_a_block_of_the_handlers_own_is_refused(project: Project, tool: str) -> None:
     def flow(ctx: Any) -> Any:
         with transaction.atomic(using="shop"):
-            return ctx.step.transaction("a", book, 1)
+            project.order(1)
+            if tool == "sleep":
+                return ctx.step.sleep("a", "1s")
+            return getattr(ctx.step, tool)("a", lambda *_: 1)
 
     run = run_of(project, flow)
 
     assert run.error is not None
-    assert (run.status, project.orders()) == (Status.FAILED, [])
-    assert "inside an atomic() block" in run.error.message
+    assert (run.status, run.error.name, project.orders()) == (Status.FAILED, "StepMisuse", [])
+    assert "step 'a' was called inside an open transaction" in run.error.message
 
 
 # --- in tests

@@ -14,6 +14,7 @@ class FlowsConfig(AppConfig):
     name = "celeryflows.contrib.django"
     label = "celeryflows"
     verbose_name = "Flows"
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         """In every process of the project, once its models are loaded."""

@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 
+from celeryflows.contrib.django.links import run_link
 from orders.models import Order, Stock
 
 
@@ -9,7 +10,11 @@ from orders.models import Order, Stock
 class OrderAdmin(admin.ModelAdmin):
     """An order with its run."""
 
-    list_display = ("id", "item", "customer", "state", "run_id")
+    list_display = ("id", "item", "customer", "state", "run")
+
+    def run(self, order):
+        """A link to the dashboard."""
+        return run_link(order.run_id)
 
 
 admin.site.register(Stock)

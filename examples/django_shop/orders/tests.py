@@ -1,5 +1,6 @@
 """The shop's own tests: `python manage.py test`. No broker, no worker, and days pass at once."""
 
+from django.contrib.auth.models import User
 from django.core import mail
 from django.test import TestCase
 
@@ -61,6 +62,18 @@ class OrderTests(TestCase):
 
     def test_a_payment_that_is_none_is_refused(self):
         assert self.client.post("/webhooks/payments", "[]", content_type="text/plain").status_code == 400
+
+    def test_the_admin_leads_to_the_runs(self):
+        self.client.force_login(User.objects.create_superuser("ann"))
+        run = self.place().json()["run"]
+        self.tester.advance("0s")
+
+        assert 'href="/admin/celeryflows/dashboard/"' in self.client.get("/admin/").text
+        assert f'href="/flows/runs/{run}"' in self.client.get("/admin/orders/order/").text
+        assert self.client.get("/admin/celeryflows/dashboard/").headers["Location"] == "/flows/"
+        assert "fulfil" in self.client.get(f"/flows/runs/{run}").text
+        self.client.logout()
+        assert self.client.get("/flows/").headers["Location"] == "/admin/login/?next=/flows/"
 
     def test_flows_are_tested_without_views_too(self):
         order = Order.objects.create(customer="bob@example.com", item="tea")
