@@ -19,8 +19,8 @@ def is_idle(module: ModuleType) -> bool:
     """No run is open: looks into small indexes alone."""
     with module.flows.runtime.store.connection() as connection:
         found = connection.execute(
-            "SELECT EXISTS (SELECT 1 FROM flows_runs WHERE status = 'queued') "
-            "OR EXISTS (SELECT 1 FROM flows_runs WHERE status = 'running') "
+            "SELECT EXISTS (SELECT 1 FROM flows_runs WHERE status = 'queued' AND sends >= 0) "
+            "OR EXISTS (SELECT 1 FROM flows_runs WHERE status = 'running' AND sends >= 0) "
             "OR EXISTS (SELECT 1 FROM flows_runs WHERE status = 'suspended' "
             "AND status NOT IN ('queued', 'running', 'completed'))"
         )

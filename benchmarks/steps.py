@@ -22,8 +22,8 @@ def is_idle(module: ModuleType) -> bool:
     """Nothing is queued or at work: two looks into small indexes, so that looking costs neither side."""
     with module.flows.runtime.store.connection() as connection:
         found = connection.execute(
-            "SELECT EXISTS (SELECT 1 FROM flows_runs WHERE status = 'queued') "
-            "OR EXISTS (SELECT 1 FROM flows_runs WHERE status = 'running')"
+            "SELECT EXISTS (SELECT 1 FROM flows_runs WHERE status = 'queued' AND sends >= 0) "
+            "OR EXISTS (SELECT 1 FROM flows_runs WHERE status = 'running' AND sends >= 0)"
         )
     return not found[0][0]
 
