@@ -18,6 +18,7 @@ from celeryflows import (
     UnknownFlow,
     UnknownRun,
 )
+from celeryflows.console.invoking import KeyTaken
 
 logger = logging.getLogger("celeryflows.doors")
 
@@ -37,7 +38,7 @@ def told(error: Exception) -> tuple[int, str]:
         return 404, str(error).partition(" in the store ")[0]
     if isinstance(error, WRONG):
         return 400, str(error)
-    if isinstance(error, RerunRefused):
+    if isinstance(error, RerunRefused | KeyTaken):
         return 409, str(error)
     if isinstance(error, StoreError):
         logger.error("the store: %s", error)

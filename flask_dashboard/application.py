@@ -1,10 +1,12 @@
 """A Flask app of the dashboard alone, for `flows dashboard`, `flows dev` and any WSGI server."""
 
 from flask import Flask
+from werkzeug.exceptions import NotFound
 
 from celeryflows import Flows
 from celeryflows.console.session_key import session_key
 from flask_dashboard.blueprint import create_blueprint
+from flask_dashboard.doors import nothing_here
 from flask_dashboard.security import protect
 
 # A form of ours: a JSON editor's text and few small fields.
@@ -24,5 +26,6 @@ def create_app(flows: Flows) -> Flask:
         MAX_FORM_MEMORY_SIZE=MOST_BYTES,
     )
     app.register_blueprint(create_blueprint(flows))
+    app.register_error_handler(NotFound, nothing_here)
     app.after_request(protect)
     return app

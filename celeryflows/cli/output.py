@@ -1,18 +1,15 @@
 """What commands print: JSON for scripts, text and tables for people. What users wrote never steers the terminal."""
 
-import dataclasses
 import json
 import sys
-from base64 import b64encode
-from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from celeryflows.console.plain import json_form
 from celeryflows.durations import SECOND, format_duration
 from celeryflows.model.runs import Status
 
@@ -42,23 +39,6 @@ def console_for(ctx: click.Context | None = None) -> Console:
 def print_json(value: object) -> None:
     """A view as JSON: moments as ISO text in UTC, durations in seconds."""
     click.echo(json.dumps(json_form(value), ensure_ascii=False, indent=2))
-
-
-def json_form(value: Any) -> Any:
-    """Plain JSON for any view and any decoded value."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: json_form(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): json_form(item) for key, item in value.items()}
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bytes):
-        return b64encode(value).decode()
-    if isinstance(value, str) or value is None or isinstance(value, bool | int | float):
-        return str(value) if isinstance(value, str) else value
-    return [json_form(item) for item in value] if isinstance(value, Iterable) else str(value)
 
 
 def one_line_json(value: object, most: int = 100) -> Text:

@@ -108,8 +108,12 @@ def _known(runtime: Runtime, key_id: str) -> KeyRow:
 
 
 def _summary(row: KeyRow, now: int) -> KeySummary:
-    good = row.ends_at is None or row.ends_at > now
-    return KeySummary(row.id, row.kind, row.name, row.role, to_datetime(row.created_at), moment(row.ends_at), good)
+    ends_at, good = moment(row.ends_at), _is_good(row, now)
+    return KeySummary(row.id, row.kind, row.name, row.role, to_datetime(row.created_at), ends_at, good)
+
+
+def _is_good(row: KeyRow, now: int) -> bool:
+    return row.ends_at is None or row.ends_at > now
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +130,15 @@ class Keyhole:
     def __init__(self, runtime: Callable[[], Runtime], settings: DoorSettings) -> None:
         self._runtime = runtime
         self._fixed = {EVENT: settings.event_keys, API: settings.api_keys}
-        self._rows: Sequence[KeyRow] = ()
+        self._rows: Sequence[tuple[KeyRow, bool]] = ()
         self._read_at: float | None = None
 
     def is_set(self, kind: str) -> bool:
-        """True when there are keys of this kind: then one must be shown. Raises StoreUnavailable."""
-        return bool(self._fixed[kind]) or any(row.kind == kind for row in self._known())
+        """True when there are keys of this kind, or were: then one must be shown. Raises StoreUnavailable.
+
+        To revoke the last one closes the door, it does not open it.
+        """
+        return bool(self._fixed[kind]) or any(row.kind == kind for row, _ in self._known())
 
     def opens(self, kind: str, key: str) -> Opened | None:
         """What the key opens, None for one that opens nothing. Every key is compared, each in constant time."""
@@ -140,18 +147,19 @@ class Keyhole:
         for known in self._fixed[kind]:
             if hmac.compare_digest(known, given):
                 found = Opened("settings", ACT if kind == API else None)
-        for row in self._known():
-            if hmac.compare_digest(row.hash, given) and row.kind == kind:
+        for row, is_good in self._known():
+            if hmac.compare_digest(row.hash, given) and is_good and row.kind == kind:
                 found = Opened(row.name, row.role)
         return found
 
-    def _known(self) -> Sequence[KeyRow]:
+    def _known(self) -> Sequence[tuple[KeyRow, bool]]:
         runtime = self._runtime()
         now = runtime.clock.monotonic()
         if self._read_at is None or now - self._read_at >= FRESH_SECONDS:
             try:
                 with runtime.store.connection() as connection:
-                    self._rows = connection.keys.good()
+                    now_there = connection.now()
+                    self._rows = [(row, _is_good(row, now_there)) for row in connection.keys.all()]
             except StoreUnavailable:
                 # What was good a moment ago is; what follows needs the store anyway.
                 if self._read_at is None:

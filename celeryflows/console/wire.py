@@ -31,6 +31,11 @@ def receive(runtime: Runtime, body: bytes, *, seed: str | None = None) -> list[s
     return send(runtime, events, _ids(runtime, body, seed))
 
 
+def read_json(body: bytes) -> Any:
+    """Strict JSON of a request, None for an empty body. Raises InvalidEvent."""
+    return parse_wire(body) if body.strip() else None
+
+
 def read_events(value: Any) -> list[Event]:
     """The events of decoded JSON: an object or a list of them. Raises InvalidEvent with the index of the bad one."""
     if not isinstance(value, list):

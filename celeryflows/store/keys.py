@@ -43,11 +43,6 @@ class Keys(Verbs):
         """Every key, also those that are over, the oldest first."""
         return [KeyRow(*row) for row in self._execute(f"SELECT {COLUMNS} FROM flows_keys ORDER BY id")]
 
-    def good(self) -> list[KeyRow]:
-        """The keys that open something now."""
-        rows = self._execute(f"SELECT {COLUMNS} FROM flows_keys WHERE ends_at IS NULL OR ends_at > {{now}} ORDER BY id")
-        return [KeyRow(*row) for row in rows]
-
     def end(self, id: str, after: int) -> bool:
         """The key is over `after` microseconds from now; False when it ends before that, or there is none."""
         return bool(
