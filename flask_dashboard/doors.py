@@ -5,8 +5,11 @@ from werkzeug.exceptions import NotFound
 
 from flask_dashboard.door import Door
 from flask_dashboard.event_api import create_event_api
+from flask_dashboard.hooks import create_hooks
 from flask_dashboard.rest_api import create_rest_api
 from flask_dashboard.rest_forms import refusal
+
+OURS = ("/v1/", "/e/", "/hooks/")
 
 
 def create_doors(door: Door) -> Blueprint:
@@ -14,9 +17,13 @@ def create_doors(door: Door) -> Blueprint:
     doors = Blueprint("doors", __name__)
     doors.register_blueprint(create_event_api(door))
     doors.register_blueprint(create_rest_api(door))
+    doors.register_blueprint(create_hooks(door))
     return doors
 
 
 def nothing_here(error: NotFound) -> Response | NotFound:
-    """What a client of the doors is told of an address that no route takes: JSON, as of all else."""
-    return refusal(404, "There is nothing at this address.") if request.path.startswith(("/v1/", "/e/")) else error
+    """What a client of the doors is told when there is nothing: JSON, as of all else."""
+    if not request.path.startswith(OURS):
+        return error
+    no_route = request.url_rule is None
+    return refusal(404, "There is nothing at this address." if no_route else error.description or error.name)

@@ -73,12 +73,15 @@ SCHEMAS: dict[str, Schema] = {
         "properties": {
             "name": NAME,
             "data": _or_null({"type": "object"}),
-            "id": _text(maxLength=256),
+            "id": _or_null(_text(maxLength=256)),
             "ts": {
-                "anyOf": [{"type": "integer", "minimum": 315_532_800_000, "maximum": 4_102_444_800_000}, {"const": 0}],
+                "anyOf": [
+                    {"type": "integer", "minimum": 315_532_800_000, "maximum": 4_102_444_800_000},
+                    {"enum": [0, None]},
+                ],
                 "description": "Milliseconds since 1970, from 1980 to 2100; later than now delays the runs. 0 is now.",
             },
-            "v": _text(maxLength=256),
+            "v": _or_null(_text(maxLength=256)),
         },
         "required": ["name"],
     },
@@ -156,6 +159,19 @@ PATHS: dict[str, Any] = {
             "responses": {
                 "200": {"description": "Committed.", "content": {"application/json": {"schema": _ref("Sent")}}},
                 **_refusals(400, 413),
+            },
+        }
+    },
+    "/hooks/{source}": {
+        "post": {
+            "operationId": "callHook",
+            "summary": "A call of another service, signed as `flows_hooks` tells.",
+            "security": FREE,
+            "parameters": [_path("source")],
+            "requestBody": _body(ANYTHING),
+            "responses": {
+                "200": {"description": "Committed.", "content": {"application/json": {"schema": {"type": "object"}}}},
+                **_refusals(400, 404, 413),
             },
         }
     },
