@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
+from celeryflows.celery_bridge.canvas import canvas_handler
 from celeryflows.celery_bridge.celery_class import Celery
 from celeryflows.celery_bridge.declaration import Declaration
 from celeryflows.celery_bridge.finalizing import watch_apps
@@ -80,6 +81,17 @@ class Flows:
         """
         self._wiring.on(read_triggered(trigger, task, kwargs, limits))
         return task
+
+    def from_canvas(self, canvas: Any, *, name: str, trigger: Any = None, **options: Any) -> Any:
+        """Declare a flow that runs a Celery canvas: its value is the one that Celery gives.
+
+        `canvas` is a signature, chain, group or chord, with maps, chunks and canvases in it as it may be; or a function
+        of the event's data that makes one, called once for each run. Each signature is a step named by its task, sent
+        to its own queue and workers, so that a failed run is rerun from the step that failed. `name`, `trigger` and
+        `options` are those of `flow`. Raises DeclarationError. Returns the flow's Celery task.
+        """
+        handler = canvas_handler(canvas, name)
+        return self._wiring.declare(Declaration(handler, {"name": name, "trigger": trigger, **options}))
 
     def event(self, name: str, model: Any, *, v: str | None = None) -> Any:
         """Register a pydantic model for an event: `send` refuses what does not fit, handlers get the model."""

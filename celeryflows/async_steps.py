@@ -109,6 +109,10 @@ class AsyncSteps(BoundSteps):
         """As `Steps.invoke`; `asyncio.gather` of several starts them at once."""
         return await self._settle(lambda: self._for("invoke", id).invoke(id, flow, data, timeout, self._options))
 
+    async def task(self, id: str, signature: Any, timeout: Duration | None = None) -> Any:
+        """As `Steps.task`; `asyncio.gather` of several sends them at once."""
+        return await self._settle(lambda: self._for("task", id).task(id, signature, timeout, self._options))
+
     async def _continue_as_new(self, data: Any) -> None:
         await self._settle(lambda: self._journal.continue_as_new(data))
 

@@ -128,6 +128,14 @@ class Journal(Protocol):
         """Start another flow's run and wait for its end."""
         ...
 
+    def task(self, id: str, signature: Any, timeout: Duration | None, options: StepOptions) -> Result:
+        """Send an existing task out and wait for its end."""
+        ...
+
+    def canvas(self, signature: Any) -> Result:
+        """Run a canvas whose members stand under their own names."""
+        ...
+
     def continue_as_new(self, data: Any) -> Result:
         """End the run; another goes on."""
         ...
@@ -262,6 +270,20 @@ class Steps(BoundSteps):
         this run is cancelled, but with `using(cancel_with_parent=True)`.
         """
         return self._take(self._for("invoke", id).invoke(id, flow, data, timeout, self._options))
+
+    def task(self, id: str, signature: Any, timeout: Duration | None = None) -> Any:
+        """Run existing Celery tasks on their own queues and workers, and wait for the value.
+
+        `signature` is Celery's: `send_email.s(address)`, or a chain, group or chord, each member of which is a step
+        `id/task`. A task's own retries, time limits and routing hold, and its workers need nothing of ours. It is sent
+        once the run sleeps; one that was lost, or whose worker was killed, is sent again under the same id. `timeout`
+        is a duration of at most 366 days, for the whole canvas. Raises StepError with the task's error, and StepTimeout
+        at the timeout: what has not begun is revoked then, as it is when this run is cancelled.
+        """
+        return self._take(self._for("task", id).task(id, signature, timeout, self._options))
+
+    def _canvas(self, signature: Any) -> Any:
+        return self._take(self._journal.canvas(signature))
 
     def _continue_as_new(self, data: Any) -> None:
         self._take(self._journal.continue_as_new(data))

@@ -16,6 +16,7 @@ from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
 from celeryflows.celery_bridge.eager import EagerWorld
 from celeryflows.celery_bridge.flow_task import make_task
 from celeryflows.celery_bridge.fork_gate import GATE
+from celeryflows.celery_bridge.remote_step import CeleryTasks, TasksInPlace
 from celeryflows.celery_bridge.settings import (
     app_name,
     database_alias,
@@ -30,12 +31,14 @@ from celeryflows.clock import Clock
 from celeryflows.engine.callers import is_held
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.registrar import register_sender
+from celeryflows.engine.remote_tasks import answer
 from celeryflows.engine.resume import fail_stuck
 from celeryflows.engine.runtime import Dispatcher, Flow, Runtime, Schemas
 from celeryflows.engine.starting import Call
 from celeryflows.engine.turn import TurnEnd
 from celeryflows.errors import DeclarationError, FlowsError
 from celeryflows.middleware import Middleware
+from celeryflows.model.remote_tasks import Outcome
 from celeryflows.settings.doors import DoorSettings
 from celeryflows.store.database import Store
 
@@ -166,6 +169,7 @@ class Binding:
             clock=clock,
             middleware=self.middleware,
             callers=around.callers_beside(database_alias(self.app)) if (around := surroundings()) is not None else None,
+            tasks=TasksInPlace(self),
         )
 
     def _complete(self) -> None:
@@ -193,6 +197,8 @@ class Binding:
             settings=settings,
             middleware=self.middleware,
             callers=callers,
+            callers=around.callers(database_alias(self.app)) if (around := surroundings()) is not None else None,
+            tasks=CeleryTasks(self, dispatcher.producer),
         )
 
     # -- what a flow's task asks
@@ -220,6 +226,14 @@ class Binding:
                 fail_stuck(self.runtime, run_id, error)
         except FlowsError as refused:
             logger.warning("run %s is not failed for %r: %s", run_id, error, refused)
+
+    def answered(self, task_id: str, outcome: Outcome) -> bool:
+        """A task that a run waits for has ended; False when it waits no more. Raises StoreError."""
+        return answer(self.runtime, task_id, outcome)
+
+    def outcome_of(self, task_id: str) -> Outcome | None:
+        """How a task ended, as far as the result backend knows."""
+        return self.runtime.tasks.outcome(task_id)
 
     @property
     def is_eager(self) -> bool:

@@ -16,6 +16,20 @@ from celeryflows.model.runs import Delivery
 logger = logging.getLogger("celeryflows")
 
 
+def queue_of(app: Celery, delivery: Delivery) -> str:
+    """The queue of the call's own or the flow's, else the one that Celery's routes choose for the flow."""
+    binding = getattr(app, "flows_binding", None)
+    options = dict(binding.sent_with(delivery.flow)) if binding is not None else {}
+    if delivery.message and not is_sealed(delivery.message):
+        options |= json.loads(delivery.message)
+    if options.get("queue"):
+        return str(options["queue"])
+    name = binding.task_of(delivery.flow) if binding is not None else delivery.flow
+    route = app.amqp.router.route({}, name, task_type=app.tasks.get(name))
+    queue = route.get("queue")
+    return str(getattr(queue, "name", queue) or app.conf.task_default_queue)
+
+
 class CeleryBroker:
     """Answers by kombu's channel: any broker tells queue lengths, Redis and its kind also keep two words of ours."""
 
@@ -56,17 +70,8 @@ class CeleryBroker:
             )
 
     def queue_of(self, delivery: Delivery) -> str:
-        """The queue of the call's own or the flow's, else the one that Celery's routes choose for the flow."""
-        binding = getattr(self._app, "flows_binding", None)
-        options = dict(binding.sent_with(delivery.flow)) if binding is not None else {}
-        if delivery.message and not is_sealed(delivery.message):
-            options |= json.loads(delivery.message)
-        if options.get("queue"):
-            return str(options["queue"])
-        name = binding.task_of(delivery.flow) if binding is not None else delivery.flow
-        route = self._app.amqp.router.route({}, name, task_type=self._app.tasks.get(name))
-        queue = route.get("queue")
-        return str(getattr(queue, "name", queue) or self._app.conf.task_default_queue)
+        """The queue that a run's message goes to."""
+        return queue_of(self._app, delivery)
 
     def length(self, queue: str) -> int | None:
         """Messages that no worker has taken; None when the broker cannot tell."""

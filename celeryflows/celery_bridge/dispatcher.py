@@ -48,7 +48,7 @@ class CeleryDispatcher:
         if time.monotonic() < self._closed_until:
             return
         try:
-            with self._producer() as producer, _together(producer, len(deliveries)):
+            with self.producer() as producer, _together(producer, len(deliveries)):
                 for delivery in deliveries:
                     self._send(delivery, producer)
         except Exception as error:
@@ -98,7 +98,8 @@ class CeleryDispatcher:
         except Exception as error:
             logger.warning("the task %s was not ended, it stops at its next step: %s", task_id, error)
 
-    def _producer(self) -> Any:
+    def producer(self) -> Any:
+        """A producer of this process's own, which gives up within seconds; for a block."""
         if self._producers is None or self._pid != os.getpid():
             # A pool's child must not write into its parent's socket.
             self._pid = os.getpid()

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
+from kombu.utils import json
 
 # Publishing must come back soon when the broker is down: what is not sent, recovery sends.
 QUICK = {
@@ -30,12 +31,19 @@ def quick_connection(app: Celery) -> Any:
     return connection
 
 
+def heard_by(channel: Any) -> int | None:
+    """How many listened to what was last sent to all; None where the broker does not tell."""
+    found: int | None = getattr(channel, "heard_by", None)
+    return found
+
+
 def _keeping_its_client(transport: Any) -> Any:
     """kombu makes a Redis client for each command of a publisher, a fifth of a message's cost; one serves as well,
     for its commands take their connections from the channel's pool."""
 
     class Channel(transport.Channel):
         _kept: Any = None
+        heard_by: int | None = None
 
         @contextmanager
         def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
@@ -44,5 +52,11 @@ def _keeping_its_client(transport: Any) -> Any:
                     self._kept = self._create_client()
                 client = self._kept
             yield client
+
+        def _put_fanout(self, exchange: str, message: Any, routing_key: str, **_: Any) -> None:
+            # As kombu's, which drops what Redis tells: how many listen.
+            with self.conn_or_acquire() as client:
+                topics = self._get_publish_topics(exchange, routing_key)
+                self.heard_by = max(client.publish(topic, json.dumps(message)) for topic in topics)
 
     return type("Transport", (transport,), {"Channel": Channel})

@@ -48,9 +48,15 @@ class ResultWriter:
             call(self._quick_backend())
         except Exception as error:
             self._closed_until = time.monotonic() + REST
-            logger.warning("the result backend did not take the state of run %s: %s", run_id, error)
+            logger.warning("the result backend does not answer for run or task %s: %s", run_id, error)
             return False
         return True
+
+    def read(self, task_id: str) -> dict[str, Any] | None:
+        """What is stored of a task; None when there is no backend, or when it does not answer."""
+        found: list[dict[str, Any]] = []
+        asked = self.write(task_id, lambda backend: found.append(backend.get_task_meta(task_id)))
+        return found[0] if asked and found else None
 
     def _quick_backend(self) -> Any:
         # A forked child shares no socket with its parent.

@@ -6,6 +6,7 @@ from typing import Any
 from celery import Celery, current_app
 from celery.local import Proxy
 
+from celeryflows.celery_bridge.answers import install_answers
 from celeryflows.celery_bridge.binding import Binding
 from celeryflows.celery_bridge.bootstep import install
 from celeryflows.celery_bridge.declaration import Declaration
@@ -39,6 +40,7 @@ class Wiring:
         self._bindings.append(binding)
         app.flows = self._owner
         install(binding)
+        install_answers(binding)
         declare_shared(app, binding.declare)
         for declaration in self._declarations:
             self._declare_on(binding, declaration)

@@ -55,9 +55,10 @@ class StepSummary:
 
     `standing`: done, failed, retrying, late (it ended after its run was cancelled), sleeping, slept, waiting, answered,
     timed out, replaced (another run took its place), closed (its run or branch ended first), edited (it has not
-    begun). `awaits` is the name of an event or signal, or the id of the invoked run, which `child` is too. `until` is
-    None while it goes on. `recorded_at` is when it was written last, and `took` how long the attempt ran that was
-    written then. `kept`: a rerun has it from the run that it repeats. `branch`: the path of its branch, or ''.
+    begun). `awaits` is the name of an event or signal, or the id of a task or of the invoked run, which
+    `child` is too. `until` is None while it goes on. `recorded_at` is when it was written last, and `took` how long the
+    attempt ran that was written then. `kept`: a rerun has it from the run that it repeats. `branch`: the path of its
+    branch, or ''.
     """
 
     id: str
@@ -181,7 +182,7 @@ def under_groups(steps: Sequence[StepView]) -> list[StepView]:
 
 
 _WAITS = {"answered": "answered", "expired": "timed out", "replaced": "replaced", "closed": "closed"}
-WAITING = (Kind.WAIT, Kind.INVOKE, Kind.SIGNAL)
+WAITING = (Kind.WAIT, Kind.INVOKE, Kind.SIGNAL, Kind.TASK)
 
 
 def _standing(step: StepView, run_ended_at: int | None, now: int) -> str:

@@ -19,6 +19,7 @@ from celeryflows.engine.conclusion import (
 from celeryflows.engine.failures import failure_of, failure_text, is_final
 from celeryflows.engine.leaving import go_out, pass_out, send_off, settle, written_before
 from celeryflows.engine.passage import Passage
+from celeryflows.engine.remote_tasks import recall
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.units import lock_units, queue_units
 from celeryflows.errors import BoundExceeded, FlowsError, NondeterminismError
@@ -118,10 +119,14 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
     has_more = journal.has_branches or bool(journal.pending) or journal.has_open_waits
     following = carrier.following() if carrier is not None else Following()
 
+    has_won = False
+
     def work(tx: Connection, passage: Passage | None) -> tuple[list[Delivery], Claim | None]:
+        nonlocal has_won
         if passage is not None:
             passage.go()
         state = _arrive(tx, claim.unit, passage)
+        has_won = state == WON
         if not tx.branches.end(claim, status, value, error):
             check_own_end(tx, claim)
             raise EndedBefore
@@ -140,6 +145,8 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
     except EndedBefore:
         deliveries, taken = _after_own_end(connection, claim, following)
     _go_on(runtime, journal, deliveries, taken)
+    if has_won:
+        recall(runtime, [claim.run_id])
     if claim.gates and (has_more or deliveries):
         settle(runtime, [claim.run_id])
 

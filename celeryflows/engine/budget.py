@@ -1,6 +1,6 @@
 """How much a run may store: each value and all of them together, in bytes of their JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import BoundExceeded
@@ -38,6 +38,15 @@ class ValueBudget:
         most = self._settings.max_run_bytes
         if self._bytes > most:
             raise _run_is_full(most, self._bytes)
+
+
+def past_bound(settings: Settings, text: str, others: Callable[[], int], remedy: str) -> BoundExceeded | None:
+    """A value that came from elsewhere and does not fit into its run, whose other values have `others` bytes together.
+    Small ones, as many as there may be steps, always fit."""
+    most, size = settings.max_run_bytes, size_of(text)
+    if size <= most // settings.max_steps or (whole := others() + size) <= most:
+        return None
+    return BoundExceeded("a run's values in bytes", most, whole, f"{remedy} or raise flows_max_run_bytes.")
 
 
 def _run_is_full(most: int, size: int) -> BoundExceeded:

@@ -5,12 +5,11 @@ recovery."""
 from collections.abc import Callable
 
 from celeryflows.engine.aftermath import left_to_recovery
-from celeryflows.engine.budget import size_of
-from celeryflows.engine.failures import failure_text
+from celeryflows.engine.budget import past_bound
+from celeryflows.engine.failures import failure_of, failure_text
 from celeryflows.engine.leaving import send_off
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.units import lock_units, queue_units
-from celeryflows.errors import BoundExceeded
 from celeryflows.model.runs import Delivery, Status
 from celeryflows.model.steps import Failure, State, branch_of
 from celeryflows.store.connection import Connection
@@ -66,20 +65,9 @@ def _callers(tx: Connection, debt: Debt) -> list[tuple[str, str]]:
 def _answer(runtime: Runtime, tx: Connection, debt: Debt, parent: str) -> tuple[State, str]:
     if debt.status == Status.COMPLETED:
         output = debt.output or "null"
-        over = _over_bound(runtime, tx, parent, output)
-        return (State.DONE, output) if over is None else (State.FAILED, failure_text(over))
+        remedy = "Let the invoked flow return a key instead,"
+        over = past_bound(runtime.settings, output, lambda: tx.steps.bytes_of(parent), remedy)
+        return (State.DONE, output) if over is None else (State.FAILED, failure_text(failure_of(over)))
     if debt.status == Status.FAILED and debt.error is not None:
         return State.FAILED, debt.error
     return State.FAILED, failure_text(Failure("RunCancelled", debt.reason or debt.status))
-
-
-def _over_bound(runtime: Runtime, tx: Connection, parent: str, output: str) -> Failure | None:
-    """A value that does not fit among its parent's. Small ones, as many as there may be steps, always do."""
-    most = runtime.settings.max_run_bytes
-    if size_of(output) <= most // runtime.settings.max_steps:
-        return None
-    size = tx.steps.bytes_of(parent) + size_of(output)
-    if size <= most:
-        return None
-    remedy = "Let the invoked flow return a key instead, or raise flows_max_run_bytes."
-    return Failure("BoundExceeded", str(BoundExceeded("a run's values in bytes", most, size, remedy)))

@@ -25,7 +25,7 @@ from celeryflows.errors import (
 )
 from celeryflows.model.reruns import StepInput
 from celeryflows.model.step_options import PLAIN, StepOptions
-from celeryflows.model.steps import Kind, Memo, Memos, State
+from celeryflows.model.steps import Kind, Memo, Memos, State, check_key
 from celeryflows.steps import Failed, Parked, Result
 from celeryflows.store.steps import StepRow
 
@@ -142,13 +142,22 @@ class JournalBase:
             key = self.ids.key(id)
             memo = self.memos.get(key)
             if memo is not None and memo.kind != kind:
-                raise NondeterminismError(
-                    f"step {key!r} was recorded as a {memo.kind!r} step and is now a {kind.value!r} step; give the new "
-                    "one another id"
-                )
+                raise _other_kind(key, memo.kind, kind)
         except FLOW_FAULTS as error:
             self.end_run(error)
         slot = Slot(self.recorder, id, key, kind, memo, options)
+        self.looks.enter(slot.began)
+        return slot
+
+    def enter_member(self, key: str, kind: Kind, options: StepOptions) -> Slot:
+        """Stand at a part of a step, whose whole key is known: its id is no use of another's."""
+        if self.paused:
+            raise Suspend
+        self.ids.spend(1)
+        memo = self.memos.get(check_key(key))
+        if memo is not None and memo.kind != kind:
+            self.end_run(_other_kind(key, memo.kind, kind))
+        slot = Slot(self.recorder, key, key, kind, memo, options)
         self.looks.enter(slot.began)
         return slot
 
@@ -196,3 +205,9 @@ class JournalBase:
         self.doom = self.doom or error
         self.paused = True
         raise Suspend from error
+
+
+def _other_kind(key: str, was: str, kind: Kind) -> NondeterminismError:
+    return NondeterminismError(
+        f"step {key!r} was recorded as a {was!r} step and is now a {kind.value!r} step; give the new one another id"
+    )

@@ -1,4 +1,4 @@
-"""What a suspending turn opens beside waits for events: children, and waits for signals."""
+"""What a suspending turn opens beside waits for events: children, tasks, and waits for signals."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ from celeryflows.engine.leaving import send_off
 from celeryflows.engine.passage import Passage
 from celeryflows.engine.pipeline import Judged
 from celeryflows.engine.recording import Recorder
+from celeryflows.engine.remote_tasks import send_out
 from celeryflows.engine.routing import follow
 from celeryflows.engine.signalling import arm_signals, lock_rivals
 from celeryflows.engine.waiting import Pending
@@ -26,6 +27,7 @@ class Openings:
         self._pending = pending
         self._signals = [p.signal for p in pending if p.signal is not None]
         self._children = [(p.row.key, p.child) for p in pending if p.child is not None]
+        self._tasks = [p.task for p in pending if p.task is not None]
         self._judged = Judged()
         self._admitted = Admitted()
         self._woken: list[Delivery] = []
@@ -53,6 +55,10 @@ class Openings:
         claim = self._recorder.claim
         if self._children:
             self._admitted = add_children(tx, claim.run_id, self._children, self._judged)
+        if self._tasks:
+            for one in self._pending:
+                if one.task is not None:
+                    tx.tasks.arm(claim, one.task, one.row.due)
         if not self._signals:
             return False
         armed = arm_signals(tx, claim, self._pending, again=again)
@@ -61,8 +67,8 @@ class Openings:
         return armed.settled
 
     def send_off(self) -> None:
-        """After the commit: the messages of children, and of those who lost their place."""
-        if not self._children and not self._signals:
+        """After the commit: the messages of tasks and children, and of those who lost their place."""
+        if not self._children and not self._signals and not self._tasks:
             return
         runtime = self._recorder.runtime
         follow(runtime, self._admitted)
@@ -73,4 +79,7 @@ class Openings:
         for run in runs:
             if run.status is Status.SKIPPED:
                 pay(runtime, run.id, cancel)
-        self._recorder.tell_committed([p.row.key for p in self._pending if p.child is not None or p.signal is not None])
+        if self._tasks:
+            send_out(runtime, self._recorder.claim, self._tasks)
+        opened = [p.row.key for p in self._pending if (p.child, p.signal, p.task) != (None, None, None)]
+        self._recorder.tell_committed(opened)

@@ -10,7 +10,7 @@ from celeryflows.engine.leaving import send_off
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import RerunRefused, UnknownEvent, UnknownFlow, UnknownRun
 from celeryflows.ids import derived_id, new_id
-from celeryflows.model.reruns import CALLS, StepInput, find_step, kept_steps, read_input
+from celeryflows.model.reruns import CALLS, StepInput, find_step, first_member, kept_steps, read_input
 from celeryflows.model.runs import ENDED, FIRST, Delivery, Status
 from celeryflows.store.connection import Connection
 from celeryflows.store.reruns import NewRerun, Original
@@ -128,8 +128,9 @@ def _keep(tx: Connection, origin: str, new: str, from_step: str, edited: StepInp
     """The memos of all that was recorded before the step; what its wait was answered by belongs to a memo."""
     recorded, branches = tx.reruns.recorded(origin), tx.reruns.branches(origin)
     by_key = {step.key: step for step in recorded}
-    start = by_key[find_step(from_step, list(by_key), [branch.path for branch in branches])]
-    keys = kept_steps(recorded, start.key, branches)
+    canvas = None if from_step in by_key else first_member(from_step, recorded)
+    start = by_key[canvas or find_step(from_step, list(by_key), [branch.path for branch in branches])]
+    keys = kept_steps(recorded, start.key, branches, whole=canvas is not None)
     waits = [(key, derived_id("wait", new, key)) for key in keys if by_key[key].wait is not None]
     tx.reruns.copy(origin, new, keys, waits)
     if edited is not None:

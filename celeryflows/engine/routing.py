@@ -2,7 +2,7 @@
 
 Locks in the order of store/schema: names, stripes, once, runs, waits. Each look is a later statement than its lock."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from celeryflows.engine import telling
 from celeryflows.engine.admission import Admitted, admit_started_by
@@ -14,6 +14,7 @@ from celeryflows.engine.endings import Cancelled, cancel_within, committed, last
 from celeryflows.engine.leaving import send_off, settle
 from celeryflows.engine.matching import Verdict, judged, wait_hashes
 from celeryflows.engine.pipeline import PAUSED
+from celeryflows.engine.remote_tasks import recall
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.waking import wake
 from celeryflows.model.cancels import cancel_waits
@@ -160,8 +161,10 @@ def _after(runtime: Runtime, routed: Routed) -> None:
             route_pieces(runtime, event_id, piece)
 
 
-def tell_cancelled(runtime: Runtime, cancelled: Iterable[Cancelled]) -> None:
-    """Tell those who ask for the results of runs that were cancelled, and those who listen; free what they held."""
+def tell_cancelled(runtime: Runtime, cancelled: Sequence[Cancelled]) -> None:
+    """Tell those who ask for the results of runs that were cancelled, and those who listen; free what they held, and
+    revoke the tasks that they had sent."""
+    recall(runtime, [one.run_id for one in cancelled])
     for one in cancelled:
         if one.row.is_limited:
             settle(runtime, [one.run_id])

@@ -9,11 +9,14 @@ from celeryflows.clock import Clock, SystemClock
 from celeryflows.engine.callers import Callers, CallersTransaction
 from celeryflows.engine.catalog import Catalog
 from celeryflows.engine.settings import Settings
+from celeryflows.errors import ConfigurationError
 from celeryflows.ids import new_id
 from celeryflows.middleware import Middleware
+from celeryflows.model.canvases import Node
 from celeryflows.model.events import Event, StoredEvent
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.output_types import OutputType
+from celeryflows.model.remote_tasks import Outcome, Parcel, SentTask, TaskCall
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.runs import Delivery
 from celeryflows.store.database import Store
@@ -70,6 +73,48 @@ class Dispatcher(Protocol):
         ...
 
 
+class Tasks(Protocol):
+    """Existing Celery tasks that runs send out and wait for. What can get lost is looked for by recovery.
+
+    `in_place`: there is no worker; whoever sends calls the task.
+    """
+
+    @property
+    def in_place(self) -> bool: ...
+    def read(self, id: str, signature: Any) -> Node:
+        """What a step was given. Raises TypeError, with the remedy, for what is no signature and no canvas."""
+        ...
+
+    def pack(self, call: TaskCall) -> Parcel:
+        """The call as it is stored. Raises NotStorable for arguments that have no JSON form."""
+        ...
+
+    def call(self, task: SentTask) -> str:
+        """Call the task here; the JSON of its value. Raises what it raises, NotStorable, and LookupError for a task
+        that this process does not know."""
+        ...
+
+    def send(self, tasks: Sequence[SentTask]) -> None:
+        """One message for each. Never raises."""
+        ...
+
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Nobody waits for them any more: those that have not begun are dropped, as far as workers hear it."""
+        ...
+
+    def call_errbacks(self, call: TaskCall, task_id: str, told: str) -> None:
+        """Tell the errbacks of a chord's body, which is not sent, why. Never raises."""
+        ...
+
+    def outcome(self, task_id: str) -> Outcome | None:
+        """How it ended, as the result backend has it; None when that knows no end, or does not answer."""
+        ...
+
+    def missing(self, tasks: Sequence[SentTask]) -> set[str]:
+        """The ids of those that no queue can have and no worker has, as far as all of them answer."""
+        ...
+
+
 class Schemas(Protocol):
     """Registered payload models."""
 
@@ -119,6 +164,17 @@ class Interceptor(Protocol):
         ...
 
 
+class NoTasks:
+    """An engine without Celery: it has no tasks to send."""
+
+    in_place = True
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise ConfigurationError("this engine has no Celery app, whose tasks step.task could send")
+
+    read = pack = call = send = revoke = call_errbacks = outcome = missing = _refuse
+
+
 @dataclass(slots=True)
 class Runtime:
     """One process's engine. `app` names the Celery app; `worker` is new at each process start, never a host's name.
@@ -140,6 +196,7 @@ class Runtime:
     interceptor: Interceptor | None = None
     carries: bool = True
     middleware: Sequence[Middleware] = ()
+    tasks: Tasks = field(default_factory=NoTasks)
     callers: Callers | None = None
 
     @property

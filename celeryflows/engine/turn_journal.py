@@ -6,9 +6,12 @@ from celeryflows.engine.tools.send import SendTool
 from celeryflows.engine.tools.signal import SignalTool
 from celeryflows.engine.tools.sleep import SleepTool
 from celeryflows.engine.tools.successor import SuccessorTool
+from celeryflows.engine.tools.task import TaskTool
 from celeryflows.engine.tools.transaction import TransactionTool
 from celeryflows.engine.tools.wait import WaitTool
 
 
-class TurnJournal(TransactionTool, SleepTool, WaitTool, SendTool, InvokeTool, SignalTool, SuccessorTool, GroupTool):
+class TurnJournal(
+    TransactionTool, SleepTool, WaitTool, SendTool, InvokeTool, SignalTool, TaskTool, SuccessorTool, GroupTool
+):
     """All step tools over one turn of one run: the Journal of celeryflows.steps."""

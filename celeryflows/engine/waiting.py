@@ -10,6 +10,7 @@ from celeryflows.errors import ExpressionError, InvalidDuration
 from celeryflows.expressions import compile_expression
 from celeryflows.model.branches import NewGroup
 from celeryflows.model.events import RESERVED, check_name
+from celeryflows.model.remote_tasks import NewTask
 from celeryflows.model.signals import SignalSpec
 from celeryflows.model.waits import CONDITION_ONLY, WAIT_NAMES, WaitSpec, is_path, value_at
 from celeryflows.steps import WaitRequest
@@ -19,20 +20,21 @@ from celeryflows.store.steps import StepRow
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A step that goes on later: at a time, by an event, a signal, a child or a group. `armed`: what it waits for is
-    stored already."""
+    """A step that goes on later: at a time, by an event, a signal, a child, a task or a group. `armed`: what it waits
+    for is stored already."""
 
     row: StepRow
     wait: WaitSpec | None = None
     armed: bool = False
     signal: SignalSpec | None = None
     child: Child | None = None
+    task: NewTask | None = None
     group: NewGroup | None = None
 
     @property
     def waits(self) -> bool:
         """True when something else than time may end it."""
-        return self.armed or self.wait is not None or self.signal is not None or self.child is not None
+        return self.armed or any(one is not None for one in (self.wait, self.signal, self.child, self.task))
 
 
 def wait_spec(key: str, request: WaitRequest, claim: Claim, *, previous: int, now: int, settings: Settings) -> WaitSpec:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from celeryflows.errors import RerunRefused
-from celeryflows.model.steps import Kind, State
+from celeryflows.model.canvases import follows
+from celeryflows.model.steps import Kind, State, id_in_branch
 
 _COUNT = re.compile(r":\d+\Z")
 _SHOWN = 20
@@ -22,7 +23,8 @@ CALLS = frozenset({str(Kind.RUN), str(Kind.TRANSACTION)})
 class RecordedStep:
     """A step of the run that is rerun, in the order of the record.
 
-    `wait` is how its wait stands, if it has one, and `group` how the group does that it opened.
+    `wait` is how its wait stands, if it has one, and `group` how the group does that it opened; `place` is where a
+    task stands in its canvas.
     """
 
     key: str
@@ -31,6 +33,12 @@ class RecordedStep:
     began: int
     wait: str | None = None
     group: str | None = None
+    place: str = ""
+
+    @property
+    def canvas(self) -> str | None:
+        """The key of the canvas that it is a member of, '' where that is the whole flow."""
+        return self.key.rpartition("/")[0] if self.place else None
 
     @property
     def settled(self) -> bool:
@@ -113,17 +121,27 @@ class BranchPath:
     group: str
 
 
-def kept_steps(steps: Sequence[RecordedStep], start: str, branches: Sequence[BranchPath] = ()) -> list[str]:
-    """The keys whose memos a rerun from `start` keeps: what was recorded before it, and its group's other branches.
+def first_member(asked: str, steps: Sequence[RecordedStep]) -> str | None:
+    """The first member of the canvas that is meant, None when no canvas of one step has that id."""
+    return next((s.key for s in steps if s.canvas and asked in (s.canvas, id_in_branch(s.canvas))), None)
+
+
+def kept_steps(
+    steps: Sequence[RecordedStep], start: str, branches: Sequence[BranchPath] = (), *, whole: bool = False
+) -> list[str]:
+    """The keys whose memos a rerun from `start` keeps: what was recorded before it, its group's other branches, and in
+    a canvas all that does not take from it, unless the canvas is meant as a `whole`.
 
     `steps` stand in the order in which they began. What is not settled is asked for anew.
     """
     place = next(i for i, step in enumerate(steps) if step.key == start)
-    own = _groups(start, branches)
+    own, first = _groups(start, branches), steps[place]
     kept = []
     for i, step in enumerate(steps):
         theirs = _groups(step.key, branches)
         beside = any(theirs.get(group, path) != path for group, path in own.items())
+        if first.canvas is not None and step.canvas == first.canvas:
+            beside = not whole and not follows(step.place, first.place)
         # The groups around the step are opened anew: their branches are repeated from what they remember.
         if step.settled and i != place and step.key not in own and (i < place or beside):
             kept.append(step.key)

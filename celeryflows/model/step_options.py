@@ -16,6 +16,7 @@ TAKES = {
     "run": ("retries", "backoff", "timeout", "output_type"),
     "transaction": ("retries", "backoff", "output_type"),
     "invoke": ("output_type", "cancel_with_parent"),
+    "task": ("output_type",),
 }
 _OWN_TIMEOUT = ("wait_for_event", "wait_for_signal", "invoke", "task")
 
@@ -86,6 +87,8 @@ def _remedy(tool: str, option: str) -> str:
     if option in ("retries", "backoff"):
         if tool == "invoke":
             return "the invoked flow has its own"
+        if tool == "task":
+            return "the task has its own: autoretry_for, max_retries"
         return "it has no attempts; leave it out"
     if option == "output_type" and tool == "wait_for_event":
         return "register the event's model with flows.event(name, Model)"

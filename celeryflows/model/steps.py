@@ -9,6 +9,7 @@ from celeryflows.errors import BoundExceeded, StepMisuse
 from celeryflows.model.events import StoredEvent
 
 ID_BOUND = 256
+KEY_BOUND = 512
 # How the steps of a group's branches are named.
 _IN_BRANCH = re.compile(r"group(\.[^/\[]*)?(:\d+)?\[\d+\]/")
 
@@ -22,13 +23,14 @@ class Kind(StrEnum):
     SEND = "send"
     INVOKE = "invoke"
     SIGNAL = "signal"
+    TASK = "task"
     TRANSACTION = "transaction"
     PARALLEL = "parallel"
     RACE = "race"
 
 
-# These hold no worker: the run sleeps, or waits for an event, a signal, another run or its branches.
-RESTING = frozenset({Kind.SLEEP, Kind.WAIT, Kind.INVOKE, Kind.SIGNAL, Kind.PARALLEL, Kind.RACE})
+# These hold no worker: the run sleeps, or waits for an event, a signal, another run, a task or its branches.
+RESTING = frozenset({Kind.SLEEP, Kind.WAIT, Kind.INVOKE, Kind.SIGNAL, Kind.TASK, Kind.PARALLEL, Kind.RACE})
 
 
 class State(StrEnum):
@@ -48,7 +50,7 @@ class Memo:
     """What is recorded of one step. `value` is JSON; of a failed or retrying step the error as JSON.
 
     `settled_at`: when a wait was over: its event's arrival or its timeout, before any turn heard of it.
-    `awaits`: the event's or signal's name, or the id of the invoked run.
+    `awaits`: the event's or signal's name, or the id of the invoked run or of the task.
     """
 
     key: str
@@ -109,6 +111,13 @@ def check_step_id(value: object) -> str:
     if "]/" in value and _IN_BRANCH.match(value):
         raise StepMisuse(f"step id {value!r} begins as the steps of a group's branches are named; choose another")
     return value
+
+
+def check_key(key: str) -> str:
+    """Return the key of a step's part. Raises BoundExceeded for one that is too long to store."""
+    if len(key) > KEY_BOUND:
+        raise BoundExceeded("key of a canvas's member", KEY_BOUND, len(key), "Give the step a shorter id.")
+    return key
 
 
 def branch_of(key: str) -> str:

@@ -21,6 +21,7 @@ from celeryflows.scheduler.doorkeeper import Doorkeeper, audit, fill_changed, pr
 from celeryflows.scheduler.figures import Counter
 from celeryflows.scheduler.retention import Pruner
 from celeryflows.scheduler.sweeper import Broker, adopt_orphans, forget_old, resend_lost, route_left
+from celeryflows.scheduler.task_watch import TaskWatch
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Held
 from celeryflows.store.workers import WorkerRow
@@ -92,6 +93,7 @@ class Scheduler:
     _pruner: Pruner | None = None
     _door: Doorkeeper = field(default_factory=Doorkeeper)
     _throttles_at: float = float("inf")
+    _tasks: TaskWatch | None = None
 
     def start(self) -> None:
         """Enter this worker and its flows."""
@@ -208,6 +210,7 @@ class Scheduler:
             self._piece(self._door.let_in)
             self._batches(fill_changed)
             self._piece(lambda runtime: resend_lost(runtime, self.broker))
+            self._look_after_tasks()
             if self._has_seen_long(now):
                 self._piece(adopt_orphans)
         if self._audit.is_due(now) and self._has_seen_long(now):
@@ -224,6 +227,11 @@ class Scheduler:
         if self.runtime.settings.retention and self._prune.is_due(now):
             self._pruner = self._pruner or Pruner(self.runtime)
             self._batches(self._pruner.piece)
+
+    def _look_after_tasks(self) -> None:
+        self._tasks = self._tasks or TaskWatch(self.runtime, self.broker, self.gate)
+        with self.gate:
+            self._tasks.start()
 
     def _next_throttle(self, now: float) -> float:
         """When the next start is due that a throttle delays: between the timers too, for even gaps."""

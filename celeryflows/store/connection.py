@@ -44,6 +44,7 @@ from celeryflows.store.signals import Signals
 from celeryflows.store.singletons import Singletons
 from celeryflows.store.standings import Standings
 from celeryflows.store.steps import Steps
+from celeryflows.store.tasks import Tasks
 from celeryflows.store.throttles import Throttles
 from celeryflows.store.waits import Waits
 from celeryflows.store.windows import Windows
@@ -102,6 +103,7 @@ class Connection:
     steps = cached_property(Steps)
     waits = cached_property(Waits)
     calls = cached_property(Calls)
+    tasks = cached_property(Tasks)
     cancels = cached_property(Cancels)
     bounds = cached_property(Bounds)
     once = cached_property(Once)

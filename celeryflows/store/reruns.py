@@ -84,7 +84,8 @@ class Reruns(Verbs):
     def recorded(self, run_id: str) -> list[RecordedStep]:
         """A run's steps in the order in which they began; of those that began at once, in that of their end."""
         rows = self._execute(
-            "SELECT s.key, s.kind, s.state, s.began, w.state, g.state FROM flows_steps s "
+            "SELECT s.key, s.kind, s.state, s.began, w.state, g.state, "
+            "CASE WHEN w.kind = 'task' THEN w.path ELSE '' END FROM flows_steps s "
             "LEFT JOIN flows_waits w ON w.run_id = s.run_id AND w.key = s.key "
             "LEFT JOIN flows_groups g ON g.run_id = s.run_id AND g.path = s.key "
             "WHERE s.run_id = :run ORDER BY s.began, s.ended_at, {written}",

@@ -78,7 +78,7 @@ class Retention(Verbs):
         return kept | {row[0] for row in of_children}
 
     def forget_runs(self, run_ids: Sequence[str]) -> tuple[int, list[str]]:
-        """Delete runs with their groups, branches, waits and steps; how many, and the events that they held."""
+        """Delete runs with their groups, branches, tasks, waits and steps; how many, and the events that they held."""
         ids = self._array(sorted(run_ids))
         self._execute("DELETE FROM flows_groups WHERE run_id {in_texts:ids}", ids=ids)
         gone = self._execute(
@@ -87,6 +87,7 @@ class Retention(Verbs):
         )
         ids = self._array(sorted(row[0] for row in gone))
         self._execute("DELETE FROM flows_branches WHERE run_id {in_texts:ids}", ids=ids)
+        self._execute("DELETE FROM flows_tasks WHERE run_id {in_texts:ids}", ids=ids)
         waits = self._execute("DELETE FROM flows_waits WHERE run_id {in_texts:ids} RETURNING event_id", ids=ids)
         self._execute("DELETE FROM flows_steps WHERE run_id {in_texts:ids}", ids=ids)
         self._execute("DELETE FROM flows_attempts WHERE run_id {in_texts:ids}", ids=ids)

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, 
 
 from celeryflows.store import figure_tables as figure_tables
 from celeryflows.store import limit_tables as limit_tables
+from celeryflows.store import task_table as task_table
 from celeryflows.store.columns import ALONG, ALONG_EVENTS, ALONG_WAITS, ID, KEY, NAME, limited, long, partial_index
 from celeryflows.store.columns import metadata as metadata
 
@@ -17,7 +18,7 @@ AT_DOOR = "held_at = '0'"
 LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
 
 # As in migrations/versions, the newest last.
-VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 
 meta = Table(
     "flows_meta",

@@ -154,7 +154,8 @@ def check_callable(id: str, fn: object) -> None:
     """Raise TypeError for what cannot be called, with what to give."""
     if isinstance(fn, dict):
         raise TypeError(
-            f"step {id!r} was given a signature; pass the task itself: step.run({id!r}, task, ...), called in place"
+            f"step {id!r} was given a signature: step.task({id!r}, signature) sends it to its own workers; to call the "
+            f"task in place, pass it itself: step.run({id!r}, task, ...)"
         )
     if not callable(fn):
         raise TypeError(f"step {id!r}: {fn!r} is not callable; pass the function and its arguments, not its value")

@@ -1,0 +1,80 @@
+"""Where a task's message is: in its queue, with a worker, or nowhere. Told by any broker and by workers without us."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+
+from celeryflows.celery_bridge.broker import CeleryBroker
+from celeryflows.celery_bridge.quick_connection import heard_by, quick_connection
+from celeryflows.celery_bridge.settings import app_name
+from celeryflows.model.remote_tasks import SentTask
+
+logger = logging.getLogger("celeryflows")
+
+# Workers have this long to tell what they have.
+REPLY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What workers told: the tasks that they have, who replied, and how many heard the question (None: unknown)."""
+
+    held: frozenset[str]
+    nodes: frozenset[str]
+    listeners: int | None
+
+
+class Whereabouts:
+    """Asks the broker how long queues are, and all workers which tasks they have."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._broker = CeleryBroker(app, app_name(app))
+        # Which queues each worker serves, as it told when it last replied.
+        self._serves: dict[str, frozenset[str]] = {}
+
+    def missing(self, tasks: Sequence[SentTask]) -> set[str]:
+        """The ids of those that nobody has. None is while its queue may hold it, or while a worker that hears and may
+        serve that queue does not reply: it may be at work on it."""
+        queues = {one.queue for one in tasks if one.queue and not one.overtaken}
+        empty = {queue for queue in queues if self._broker.length(queue) == 0}
+        lost = [one for one in tasks if one.overtaken or one.queue in empty]
+        told = self._ask(sorted(one.id for one in lost)) if lost else None
+        if told is None:
+            return set()
+        return {one.id for one in lost if one.id not in told.held and not self._may_be_silent(told, one.queue)}
+
+    def _may_be_silent(self, told: Told, queue: str) -> bool:
+        if not told.nodes:
+            return True
+        if told.listeners is None:
+            return False
+        elsewhere = [node for node, queues in self._serves.items() if node not in told.nodes and queue not in queues]
+        return len(told.nodes) + len(elsewhere) < told.listeners
+
+    def _ask(self, ids: Sequence[str]) -> Told | None:
+        """None when they cannot be asked."""
+        try:
+            with quick_connection(self._app) as connection:
+                channel = connection.default_channel
+                mailbox = self._app.control.mailbox(connection)
+                # Else it publishes by the app's own connection, which may hang for minutes.
+                mailbox.producer_pool = None
+                served = _called(mailbox, channel, "active_queues", {})
+                replies = _called(mailbox, channel, "query_task", {"ids": list(ids)})
+                listeners = heard_by(channel)
+        except Exception as error:
+            logger.debug("the workers cannot be asked: %s", error)
+            return None
+        self._serves |= {node: frozenset(one["name"] for one in queues or ()) for node, queues in served.items()}
+        held = frozenset(task_id for found in replies.values() for task_id in found)
+        return Told(held, frozenset(replies), listeners)
+
+
+def _called(mailbox: Any, channel: Any, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The replies by node."""
+    replies = mailbox.multi_call(command, arguments, timeout=REPLY_SECONDS, channel=channel)
+    return {node: found for reply in replies for node, found in reply.items()}
