@@ -48,7 +48,7 @@ class CeleryDispatcher:
         if time.monotonic() < self._closed_until:
             return
         try:
-            with self.producer() as producer, _together(producer, len(deliveries)):
+            with self.producer() as producer, together(producer, len(deliveries)):
                 for delivery in deliveries:
                     self._send(delivery, producer)
         except Exception as error:
@@ -139,6 +139,6 @@ def first_of(message: str | None) -> str | None:
     return found
 
 
-def _together(producer: Any, count: int) -> AbstractContextManager[Any]:
+def together(producer: Any, count: int) -> AbstractContextManager[Any]:
     """Many messages in few round trips, where kombu's transport can."""
     return producer.batch() if count > 1 else nullcontext()

@@ -13,6 +13,7 @@ from kombu.utils import json
 from celeryflows.celery_bridge.answers import error_text, linked, result_text
 from celeryflows.celery_bridge.broker import queue_of
 from celeryflows.celery_bridge.canvas import read_canvas
+from celeryflows.celery_bridge.dispatcher import together
 from celeryflows.celery_bridge.quick_connection import quick_connection
 from celeryflows.celery_bridge.result_writer import ResultWriter
 from celeryflows.celery_bridge.whereabouts import Whereabouts
@@ -81,7 +82,7 @@ class CeleryTasks:
     def send(self, tasks: Sequence[SentTask]) -> None:
         """One message for each; what the broker does not take is sent by recovery."""
         try:
-            with self._producer() as producer:
+            with self._producer() as producer, together(producer, len(tasks)):
                 for task in tasks:
                     self._send(task, producer)
         except BROKER_TROUBLE as error:
@@ -158,8 +159,12 @@ class CeleryTasks:
         return Outcome(error=error_text(meta["result"], meta.get("traceback")))
 
     def missing(self, tasks: Sequence[SentTask]) -> set[str]:
-        """Ask queues and workers."""
-        return self._whereabouts.missing(tasks)
+        """Ask queues and workers. A flow that sleeps is with nobody, and not lost."""
+        return self._whereabouts.missing([one for one in tasks if not self._is_a_flow(one)])
+
+    def _is_a_flow(self, task: SentTask) -> bool:
+        known = self._app.tasks.get(json.loads(task.text)["task"])
+        return getattr(known, "is_flow", False) or (self._results.read(task.id) or {}).get("status") == "SUSPENDED"
 
 
 class TasksInPlace(CeleryTasks):

@@ -41,6 +41,13 @@ class CheckedTurn(TurnJournal):
         self.asked.add(slot.key)
         return slot
 
+    def enter_member(self, key: str, *kind: Any) -> Slot:
+        """A part of a step is asked for as a step is."""
+        self.at = key
+        slot = super().enter_member(key, *kind)
+        self.asked.add(slot.key)
+        return slot
+
     def check_fresh(self, slot: Slot) -> None:
         """Nothing fresh is run: the turn is handed back here."""
         if slot.memo is None:

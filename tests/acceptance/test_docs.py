@@ -120,12 +120,14 @@ def without_margin(text: str) -> str:
     return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
 
 
-def test_the_flow_of_the_quickstart_passes_the_test_of_the_quickstart(monkeypatch):
-    shop_source, _, test_source = blocks(ROOT / "docs" / "quickstart.md", "python")
+@pytest.mark.parametrize("name", ["quickstart", "celery-tasks"])
+def test_the_flows_of_a_page_pass_the_test_of_the_page(monkeypatch, name):
+    shop_source, *_, test_source = blocks(ROOT / "docs" / f"{name}.md", "python")
     shop = ModuleType("shop")
     monkeypatch.setitem(sys.modules, "shop", shop)
     exec(compile(shop_source, "shop.py", "exec"), shop.__dict__)
     page: dict[str, object] = {}
     exec(compile(test_source, "test_shop.py", "exec"), page)
 
-    page["test_an_order_without_a_parcel_fails_after_three_days"]()  # type: ignore[operator]
+    [test] = [made for name, made in page.items() if name.startswith("test_")]
+    test()  # type: ignore[operator]

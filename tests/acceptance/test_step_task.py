@@ -21,7 +21,7 @@ def world(make_world: Callable[..., World]) -> World:
 
 @pytest.fixture(scope="module")
 def ours(world: World) -> Iterator[Worker]:
-    with world.worker("tests.celery.apps.remote", "-P", "threads", "-c", "4", "-Q", "celery,side") as worker:
+    with world.worker("tests.celery.apps.remote", "-c", "3", "-Q", "celery,side") as worker:
         yield worker
 
 
@@ -61,6 +61,13 @@ def test_a_failed_task_of_another_app_gives_its_error(app: Celery, world: World)
 def test_a_tasks_own_retries_are_its_own(app: Celery, world: World) -> None:
     assert value_of(app, "flaky", "o3") == "o3 at last"
     assert world.counts()["flaky o3"] == 3
+
+
+def test_a_tasks_own_time_limit_is_its_error(app: Celery, world: World, ours: Worker) -> None:
+    before = ours.log.count("celeryflows.answer")
+    assert value_of(app, "stay", "o9") == ["TimeLimitExceeded", "TimeLimitExceeded(1,)"]
+    assert ours.log.count("celeryflows.answer") == before
+    assert world.counts()["stay o9"] == 1
 
 
 def test_a_task_that_is_replaced_answers_by_its_replacement(app: Celery, world: World) -> None:

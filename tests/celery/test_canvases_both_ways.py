@@ -86,6 +86,10 @@ def test_a_chord_is_rerun_from_the_member_that_failed_and_keeps_the_others(app: 
     assert (world.counts()["told ValueError"], world.counts()["told ChordError"]) == (1, 1)
 
 
+def test_a_flow_may_be_a_member_of_a_canvas(app: Celery) -> None:
+    assert app.tasks["canvas with a flow"].delay().get(timeout=SOON) == 5
+
+
 def test_callbacks_of_a_canvas_are_called(app: Celery, world: World) -> None:
     assert app.tasks["canvas linked"].delay().get(timeout=SOON) == 4
     world.told("noted 4")

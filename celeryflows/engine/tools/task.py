@@ -71,7 +71,10 @@ class TaskTool(JournalBase):
         if not call.options.get("link_error"):
             return
         slot = self.enter_member(prefix + name, Kind.TASK, PLAIN)
-        if slot.memo is None:
+        if slot.memo is not None:
+            return
+        self.check_fresh(slot)
+        if slot.result is None:
             told = f"{error.step_id} failed: {error.name}: {error.message}"
             task_id = remote_id(self.recorder.claim.run_id, slot.key, slot.began)
             self.runtime.tasks.call_errbacks(call, task_id, told)

@@ -165,6 +165,8 @@ def make(settings: dict[str, Any]) -> Celery:
     linked.link_error(s("told"))
     flows.from_canvas(linked, name="canvas linked")
     flows.flow(steps, name="canvas steps")
+    flows.flow(lambda ctx: ctx.step.sleep("nap", "100ms") or ctx.event.data["value"] * 2, name="canvases.doubled")
+    flows.from_canvas(chain(s("add", 1, 1), s("doubled"), s("add", 1)), name="canvas with a flow")
     return app
 
 

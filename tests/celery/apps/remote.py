@@ -7,7 +7,7 @@ from typing import Any
 from celery import signature
 
 from celeryflows import StepError, StepTimeout
-from tests.celery.apps.sheet import Sheet, witness
+from tests.celery.apps.sheet import Sheet, pass_gate, witness
 
 sheet = Sheet("remote")
 
@@ -17,6 +17,13 @@ def count(order: str) -> int:
     """Of this app, whose workers have the extension."""
     witness("count", order)
     return len(order)
+
+
+@sheet.task(time_limit=1)
+def stay(order: str) -> None:
+    """Stays for longer than it may."""
+    witness("stay", order)
+    pass_gate("never")
 
 
 @sheet.task()
@@ -39,7 +46,7 @@ def here(name: str, *args: Any) -> Any:
 def sends(ctx: Any) -> Any:
     """The task that the caller names."""
     data = ctx.event.data
-    if data["task"] in ("count", "lose"):
+    if data["task"] in ("count", "lose", "stay"):
         task = here(data["task"], *data["args"])
     else:
         task = depot(data["task"], *data["args"], queue=data.get("queue", "depot"))
