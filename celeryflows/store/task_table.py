@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, text
 
-from celeryflows.store.columns import ID, KEY, NAME, long, metadata, partial_index
+from celeryflows.store.columns import ALONG, ID, KEY, NAME, long, metadata, partial_index
 
 # A Celery task whose answer a step waits for; `next_at` is when somebody looks what became of it, null once its wait is
 # over. `input` is what its message is made of, should it have to be sent again.
@@ -20,4 +20,4 @@ tasks = Table(
 )
 Index("flows_tasks_of_run", tasks.c.run_id, tasks.c.key, unique=True)
 Index("flows_tasks_by_queue", tasks.c.queue, tasks.c.sent_at)
-partial_index("flows_tasks_due", [tasks.c.next_at], "next_at IS NOT NULL")
+partial_index("flows_tasks_due", [tasks.c.next_at], f"next_at IS NOT NULL AND {ALONG}")

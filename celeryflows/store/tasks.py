@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from celeryflows.durations import SECOND
 from celeryflows.ids import derived_id
 from celeryflows.model.remote_tasks import NewTask, SentTask
+from celeryflows.store.columns import ALONG, ALONG_WAITS
 from celeryflows.store.executor import Verbs
 from celeryflows.store.runs import Claim
 
@@ -68,7 +69,7 @@ class Tasks(Verbs):
         """Who waits for the task, None when nobody does any more."""
         rows = self._execute(
             "SELECT run_id, key, branch, path FROM flows_waits "
-            "WHERE name = :id AND hash = 0 AND kind = 'task' AND state = 'open' LIMIT 1",
+            f"WHERE name = :id AND hash = 0 AND kind = 'task' AND state = 'open' AND {ALONG_WAITS} LIMIT 1",
             id=task_id,
         )
         return Waiting(task_id, *rows[0]) if rows else None
@@ -105,7 +106,7 @@ class Tasks(Verbs):
 
     def due(self, limit: int) -> list[SentTask]:
         """Tasks of which nothing was heard for a while, the longest first; those whose wait is over among them."""
-        rows = self._execute(f"{SENT} WHERE t.next_at <= {{now}} ORDER BY t.next_at LIMIT :most", most=limit)
+        rows = self._execute(f"{SENT} WHERE t.next_at <= {{now}} AND t.{ALONG} ORDER BY t.next_at LIMIT :most", most=limit)
         return [SentTask(*row) for row in rows]
 
     def left_over(self, run_ids: Sequence[str]) -> list[str]:

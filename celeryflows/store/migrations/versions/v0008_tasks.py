@@ -28,7 +28,7 @@ def upgrade() -> None:
     )
     op.create_index("flows_tasks_of_run", "flows_tasks", ["run_id", "key"], unique=True)
     op.create_index("flows_tasks_by_queue", "flows_tasks", ["queue", "sent_at"])
-    due = sa.text("next_at IS NOT NULL")
+    due = sa.text("next_at IS NOT NULL AND sends >= 0")
     op.create_index("flows_tasks_due", "flows_tasks", ["next_at"], postgresql_where=due, sqlite_where=due)
 
 
