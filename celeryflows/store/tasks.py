@@ -106,7 +106,9 @@ class Tasks(Verbs):
 
     def due(self, limit: int) -> list[SentTask]:
         """Tasks of which nothing was heard for a while, the longest first; those whose wait is over among them."""
-        rows = self._execute(f"{SENT} WHERE t.next_at <= {{now}} AND t.{ALONG} ORDER BY t.next_at LIMIT :most", most=limit)
+        rows = self._execute(
+            f"{SENT} WHERE t.next_at <= {{now}} AND t.{ALONG} ORDER BY t.next_at LIMIT :most", most=limit
+        )
         return [SentTask(*row) for row in rows]
 
     def left_over(self, run_ids: Sequence[str]) -> list[str]:
