@@ -20,10 +20,12 @@ REPLY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What workers told: the tasks that they have, who replied, and how many heard the question (None: unknown)."""
+    """What workers told: the tasks that they have, who replied, how many replies there were (two workers may bear one
+    name), and how many heard the question (None: unknown)."""
 
     held: frozenset[str]
     nodes: frozenset[str]
+    replies: int
     listeners: int | None
 
 
@@ -48,12 +50,12 @@ class Whereabouts:
         return {one.id for one in lost if one.id not in told.held and not self._may_be_silent(told, one.queue)}
 
     def _may_be_silent(self, told: Told, queue: str) -> bool:
-        if not told.nodes:
+        if not told.replies:
             return True
         if told.listeners is None:
             return False
         elsewhere = [node for node, queues in self._serves.items() if node not in told.nodes and queue not in queues]
-        return len(told.nodes) + len(elsewhere) < told.listeners
+        return told.replies + len(elsewhere) < told.listeners
 
     def _ask(self, ids: Sequence[str]) -> Told | None:
         """None when they cannot be asked."""
@@ -69,12 +71,12 @@ class Whereabouts:
         except Exception as error:
             logger.debug("the workers cannot be asked: %s", error)
             return None
-        self._serves |= {node: frozenset(one["name"] for one in queues or ()) for node, queues in served.items()}
-        held = frozenset(task_id for found in replies.values() for task_id in found)
-        return Told(held, frozenset(replies), listeners)
+        self._serves |= {node: frozenset(one["name"] for one in queues or ()) for node, queues in served}
+        held = frozenset(task_id for _, found in replies for task_id in found)
+        return Told(held, frozenset(node for node, _ in replies), len(replies), listeners)
 
 
-def _called(mailbox: Any, channel: Any, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The replies by node."""
+def _called(mailbox: Any, channel: Any, command: str, arguments: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The replies, each with its node."""
     replies = mailbox.multi_call(command, arguments, timeout=REPLY_SECONDS, channel=channel)
-    return {node: found for reply in replies for node, found in reply.items()}
+    return [one for reply in replies for one in reply.items()]
