@@ -86,11 +86,12 @@ class TaskTool(JournalBase):
         if memo is not None and (memo.state in (State.DONE, State.FAILED) or memo.wait in OVER):
             self.progress.meet(memo)
             return self._ended(slot, memo)
+        if memo is not None:
+            self.progress.begin(slot.key)
+            return self.park_step(slot, Pending(slot.row(State.WAITING, 0, None, memo.due_at), armed=True))
         self.check_fresh(slot)
         if slot.result is not None:
             return slot.result
-        if memo is not None:
-            return self.park_step(slot, Pending(slot.row(State.WAITING, 0, None, memo.due_at), armed=True))
         if self._has_stub(slot.key):
             return self._stub_of_task(slot, call)
         return self._send(slot, call, due, place)
