@@ -227,6 +227,10 @@ class Binding:
         except FlowsError as refused:
             logger.warning("run %s is not failed for %r: %s", run_id, error, refused)
 
+    def makes_runs(self, task: str) -> bool:
+        """True for a task whose calls become runs: a flow's, or one that is limited or durable."""
+        return bool(getattr(self.app.tasks.get(task), "is_flow", False)) or self.tasks.holds(task)
+
     def answered(self, task_id: str, outcome: Outcome) -> bool:
         """A task that a run waits for has ended; False when it waits no more. Raises StoreError."""
         return answer(self.runtime, task_id, outcome)

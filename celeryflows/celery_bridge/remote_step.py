@@ -32,6 +32,7 @@ class Host(Protocol):
 
     app: Celery
 
+    def makes_runs(self, task: str) -> bool: ...
     def answered(self, task_id: str, outcome: Outcome) -> bool: ...
 
 
@@ -97,7 +98,7 @@ class CeleryTasks:
         reply_to = queue_of(self._app, Delivery(sent.run_id, sent.flow, sent.message))
         options |= linked(options, sent.id, reply_to)
         options |= {"task_id": sent.id, "producer": producer, "retry": False, "add_to_parent": False}
-        if not getattr(task, "is_flow", False):
+        if not self._host.makes_runs(name):
             # Else each send subscribes to the result, over a connection that may hang for minutes. The header rules.
             default = self._app.conf.task_ignore_result if task is None else task.ignore_result
             ignored = bool(options.get("ignore_result", default))
@@ -159,12 +160,12 @@ class CeleryTasks:
         return Outcome(error=error_text(meta["result"], meta.get("traceback")))
 
     def missing(self, tasks: Sequence[SentTask]) -> set[str]:
-        """Ask queues and workers. A flow that sleeps is with nobody, and not lost."""
-        return self._whereabouts.missing([one for one in tasks if not self._is_a_flow(one)])
+        """Ask queues and workers. A run that sleeps is with nobody, and not lost."""
+        return self._whereabouts.missing([one for one in tasks if not self._is_a_run(one)])
 
-    def _is_a_flow(self, task: SentTask) -> bool:
-        known = self._app.tasks.get(json.loads(task.text)["task"])
-        return getattr(known, "is_flow", False) or (self._results.read(task.id) or {}).get("status") == "SUSPENDED"
+    def _is_a_run(self, task: SentTask) -> bool:
+        asleep = (self._results.read(task.id) or {}).get("status") == "SUSPENDED"
+        return asleep or self._host.makes_runs(json.loads(task.text)["task"])
 
 
 class TasksInPlace(CeleryTasks):

@@ -91,6 +91,11 @@ class TaskRuns:
         """The tasks whose messages may be turns."""
         return set(self._faces)
 
+    def holds(self, task: str) -> bool:
+        """True for a task whose plain calls become runs."""
+        face = self._faces.get(task)
+        return face is not None and bool(face.holds)
+
     # -- tasks that are made
 
     def _look(self, task: Any) -> None:

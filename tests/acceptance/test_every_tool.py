@@ -62,6 +62,7 @@ def test_each_tool_gives_its_value_and_does_its_work_once(app: Celery, world: Wo
         "soon": SECRET,
         "branches": [SECRET, {"card": SECRET}],
         "refused": f"refused {SECRET}",
+        "packed": {"packed": SECRET, "sealed": "yes"},
         "race": [1, {"card": SECRET}],
         "marked": f"tools.{flow}",
     }
@@ -119,5 +120,5 @@ def test_no_secret_stands_anywhere_and_all_of_it_is_pruned(app: Celery, world: W
     eventually(ended_long_ago)
     done = Terminal(app)("prune", "--older-than", "1s")
     assert (done.exit_code, done.stdout.startswith("pruned ")) == (0, True), done.output
-    kept = ("runs", "branches", "groups", "steps", "waits")
+    kept = ("runs", "branches", "groups", "steps", "waits", "tasks")
     assert [world.rows(f"SELECT count(*) FROM flows_{table}") for table in kept] == [[(0,)]] * len(kept)

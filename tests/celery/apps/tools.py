@@ -4,6 +4,7 @@ import os
 from functools import partial
 from typing import Any
 
+from celery import chain, signature
 from pydantic import BaseModel
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert
 
@@ -49,6 +50,18 @@ def book(connection: Connection, run_id: str) -> str:
     return "booked"
 
 
+@sheet.task()
+def pack(card: str) -> dict[str, str]:
+    """An existing task."""
+    return {"packed": card}
+
+
+@sheet.task()
+def seal(parcel: dict[str, str]) -> dict[str, str]:
+    """Another."""
+    return {**parcel, "sealed": "yes"}
+
+
 def provoke(id: str, card: str) -> str:
     """What the next step waits for, before it does."""
     current_flows.send(Event("tools/provoked", {"id": id, "card": card}))
@@ -86,6 +99,7 @@ def everything(ctx: Any) -> Any:
         ctx.group.parallel([partial(step.using(retries=0).run, "refuse", refuse, card)])
     except StepError as error:
         found["refused"] = error.message
+    found["packed"] = step.task("pack", chain(signature("tools.pack", args=[card]), signature("tools.seal")))
     asked = partial(step.wait_for_signal, "asked", f"tools/{data['id']}", timeout="1h")
     index, answer = ctx.group.race(partial(step.sleep, "long", "1h"), asked)
     found["race"] = [index, answer.data]
@@ -116,6 +130,7 @@ async def aeverything(ctx: Any) -> Any:
         await ctx.group.parallel([partial(step.using(retries=0).run, "refuse", refuse, card)])
     except StepError as error:
         found["refused"] = error.message
+    found["packed"] = await step.task("pack", chain(signature("tools.pack", args=[card]), signature("tools.seal")))
     asked = partial(step.wait_for_signal, "asked", f"tools/{data['id']}", timeout="1h")
     index, answer = await ctx.group.race(partial(step.sleep, "long", "1h"), asked)
     found["race"] = [index, answer.data]
