@@ -10,7 +10,6 @@ from celery import Celery, chain, chord, group, signature
 from celeryflows import Flows
 from tests.celery.apps.sheet import gate, witness
 
-
 # The app that was made last: Celery sends what has no app by the current one, which is another.
 made: list[Celery] = []
 
