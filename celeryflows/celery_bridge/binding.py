@@ -197,7 +197,6 @@ class Binding:
             settings=settings,
             middleware=self.middleware,
             callers=callers,
-            callers=around.callers(database_alias(self.app)) if (around := surroundings()) is not None else None,
             tasks=CeleryTasks(self, dispatcher.producer),
         )
 
