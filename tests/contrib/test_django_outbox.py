@@ -12,7 +12,7 @@ from django.db import connection as default
 from django.db import transaction
 from django.db.utils import IntegrityError
 
-from celeryflows import Event, InvalidEvent, SchemaMismatch, Singleton, Status, StoreError
+from celeryflows import Concurrency, Event, InvalidEvent, SchemaMismatch, Singleton, Status, StoreError
 from celeryflows.contrib.django.atomic import DjangoCallers
 from celeryflows.engine.callers import is_held
 from celeryflows.store.database import Store
@@ -278,6 +278,25 @@ def test_limits_judge_a_call_after_the_commit_and_its_caller_is_told(project: Pr
     statuses = {run.id: run.status for run in project.world.runs("pack")}
     assert statuses == {first.id: Status.QUEUED, second.id: Status.SKIPPED}
     assert [run_id for run_id, _ in told] == [second.id]
+
+
+def test_a_call_of_a_limited_task_belongs_to_the_block_too(project: Project) -> None:
+    app = project.flows._wiring.current.app
+
+    @app.task(name="sync", shared=False, concurrency=Concurrency(1, key="kwargs.n"))
+    def sync(n: int) -> int:
+        return n
+
+    app.finalize()
+    project.world.start_worker()
+    with suppress(LookupError), atomic():
+        sync.delay(1)
+        raise LookupError
+    with atomic():
+        result = sync.delay(2)
+        assert project.world.runs() == []
+
+    assert [run.id for run in project.world.runs("sync")] == [result.id]
 
 
 # --- the store elsewhere
