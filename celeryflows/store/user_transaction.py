@@ -61,7 +61,7 @@ class UserTransaction:
         self._own = _Joined(store)
         self.afterwards: list[Callable[[], object]] = []
         try:
-            self.connection = _connected(store)
+            self.given = self.connection = _connected(store)
             event.listen(self.connection, "commit", self._check_commit)
             self._root = self.connection.begin()
             self._own.join(self.connection)
@@ -75,9 +75,9 @@ class UserTransaction:
         Connection. A session is flushed at the end of the block."""
         kind = _session_kind(fn)
         if kind is None:
-            yield self.connection
+            yield self.given
             return
-        with kind(bind=self.connection) as session:
+        with kind(bind=self.given) as session:
             yield session
             session.flush()
 

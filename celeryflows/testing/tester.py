@@ -24,6 +24,7 @@ from celeryflows.handle import RunHandle
 from celeryflows.model.events import Event
 from celeryflows.model.flows import FlowDefinition, flow_name
 from celeryflows.scheduler.inline import InlineDispatcher, InlineWorld
+from celeryflows.store.beside import CallersBeside
 from celeryflows.store.database import Store
 from celeryflows.store.reports.events import runs_of_events
 from celeryflows.store.reports.runs import list_runs
@@ -42,19 +43,22 @@ class FlowsTester:
 
     While the block lasts, whatever the flows are asked for (`flows.send`, `flow.delay`, `flows.run`), in steps and
     threads too, reaches this world. The clock starts at `at` (an aware datetime; default: the real time) and stands
-    still but for `advance`. Waits between attempts are without their jitter.
+    still but for `advance`. Waits between attempts are without their jitter. `engine` is a SQLAlchemy Engine on whose
+    database `step.transaction` writes; default: the tester's own store.
 
         with FlowsTester(flows) as tester:
             run = tester.start(onboarding, Event("user/signed.up", {"user_id": "u1"}), steps={"welcome": "sent"})
             tester.advance("3 days")
     """
 
-    def __init__(self, flows: Any = current_flows, *, at: datetime | None = None) -> None:
+    def __init__(self, flows: Any = current_flows, *, at: datetime | None = None, engine: Any = None) -> None:
         self._flows = flows
         self._clock = TurnedClock(None if at is None else from_datetime(at))
         self._store = Store("sqlite://", clock=self._clock)
         self._dispatcher = InlineDispatcher()
         self._runtime: Runtime = flows.runtime_on(self._store, self._dispatcher, self._clock)
+        if engine is not None:
+            self._runtime.callers = CallersBeside(engine)
         self._runtime.dice = lambda: 0.0
         # Where time stands still nothing ever grows stale.
         self._runtime.catalog = Catalog(fresh_for=0)

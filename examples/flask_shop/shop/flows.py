@@ -1,6 +1,7 @@
 """What happens to an order. The steps run in the app's context, on any worker."""
 
-from sqlalchemy import update
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from celeryflows import CancelOn, Flows
 from shop.models import Order, Stock, db
@@ -18,22 +19,21 @@ def fulfil(ctx):
         "payment", event="payment/received", match="data.order", timeout="3 days", lookback="1h"
     )
     if payment is None:
-        return ctx.step.run("give up", move_on, order["order"], "unpaid")
-    ctx.step.run("reserve", reserve, order["order"], order["item"])
+        return ctx.step.run("give up", give_up, order["order"])
+    left = ctx.step.transaction("reserve", reserve, order["order"], order["item"])
     ctx.step.run("letter", send_letter, order["customer"], subject="Your parcel is on its way")
-    return "sent"
+    return {"left": left}
 
 
-def move_on(order_id, state):
-    """Another state for an order that is still as it was placed; the state."""
-    db.session.execute(update(Order).where(Order.id == order_id, Order.state == "placed").values(state=state))
+def give_up(order_id):
+    """A step that may run twice, in the app's context: the second time changes nothing."""
+    db.session.execute(update(Order).where(Order.id == order_id).values(state="unpaid"))
     db.session.commit()
-    return state
+    return "unpaid"
 
 
-def reserve(order_id, item):
-    """Take one from the stock. A step may run twice: the order's state says whether it did before."""
-    placed = update(Order).where(Order.id == order_id, Order.state == "placed").values(state="sent")
-    if db.session.execute(placed).rowcount:
-        db.session.execute(update(Stock).where(Stock.item == item).values(left=Stock.left - 1))
-    db.session.commit()
+def reserve(session: Session, order_id, item):
+    """Take one from the stock, committed together with the step's value: done exactly once; what is left."""
+    session.execute(update(Stock).where(Stock.item == item).values(left=Stock.left - 1))
+    session.execute(update(Order).where(Order.id == order_id).values(state="sent"))
+    return session.scalar(select(Stock.left).where(Stock.item == item))
