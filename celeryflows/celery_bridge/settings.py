@@ -75,6 +75,12 @@ def _store_at(alias: str) -> str:
     return around.store_url(alias)
 
 
+def store_word(app: Celery) -> str:
+    """What another process of the app is told to find the same store: an alias as it is, else the URL."""
+    alias = database_alias(app)
+    return store_url(app) if alias is None else f"{DJANGO}{alias}"
+
+
 def sealer_of(app: Celery) -> Keyring | None:
     """What encrypts payloads: the keys of the setting, None without any. Raises ConfigurationError for a bad key."""
     given = _given(app).get("encryption_keys")

@@ -8,7 +8,7 @@ from celery import Celery
 from rich.console import Console
 from rich.text import Text
 
-from celeryflows.celery_bridge.settings import store_url
+from celeryflows.celery_bridge.settings import store_word
 from celeryflows.cli.dev.brokers import Place, broker_for, environment
 from celeryflows.cli.dev.nudge import Nudge
 from celeryflows.cli.dev.pages import Pages
@@ -54,7 +54,7 @@ def develop(
     if not isinstance(name, str):
         raise WrongUsage("flows dev starts a worker of its own and needs the app by name: celery -A <module> flows dev")
     # Named by the app's own broker, so that other commands and processes of the app find the same store.
-    app.conf.flows_store_url = url = store_url(app)
+    app.conf.flows_store_url = url = store_word(app)
     console = console_for(ctx)
     with broker_for(app, embedded=embedded) as place, environment(place):
         options = [*_pool(place, pool), "--concurrency", str(concurrency or min(4, os.cpu_count() or 1))]

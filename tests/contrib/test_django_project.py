@@ -10,10 +10,11 @@ import pytest
 from celery import Celery, _state
 from celery.contrib.django.task import DjangoTask
 from django.core.management import CommandError, call_command
+from django.db import connection, transaction
 
 from celeryflows import ConfigurationError, Event, Flows
 from celeryflows.celery_bridge import surroundings
-from celeryflows.celery_bridge.settings import database_alias, read_settings, store_url
+from celeryflows.celery_bridge.settings import database_alias, read_settings, store_url, store_word
 from celeryflows.cli.doctor_command import _transactions
 from celeryflows.contrib.django import discovery
 from celeryflows.contrib.django.databases import alias_url
@@ -59,6 +60,11 @@ def test_a_database_of_the_project_is_the_store(shop_alias: str, sqlite_url: str
     app = app_with(flows_store_url=f"django:{shop_alias}")
 
     assert (store_url(app), database_alias(app)) == (sqlite_url, "shop")
+
+
+def test_other_processes_are_told_the_alias_and_no_password(shop_alias: str) -> None:
+    assert store_word(app_with(flows_store_url="django:shop")) == "django:shop"
+    assert store_word(app_with(flows_store_url="sqlite:////x")) == "sqlite:////x"
 
 
 def test_a_server_is_reached_as_the_project_reaches_it() -> None:
@@ -110,9 +116,13 @@ def test_djangos_own_task_class_stays_and_delays_on_commit(shop_alias: str) -> N
     task = flows.flow(name="pack")(lambda ctx: ctx.event.data)
 
     with FlowsTester(flows) as tester:
-        task.delay_on_commit(n=1)
+        with transaction.atomic():
+            task.delay_on_commit(n=1)
+            tester.advance("0s")
+            assert tester.runs() == []
         tester.advance("0s")
         assert [run.output for run in tester.runs()] == [{"n": 1}]
+    connection.close()
     assert isinstance(task, DjangoTask)
 
 
