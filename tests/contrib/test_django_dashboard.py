@@ -24,7 +24,11 @@ ROOT = "/of/flows/"
 def user(*, staff: bool = False, active: bool = True, acts: bool = False) -> Any:
     """Somebody who is logged in."""
     return SimpleNamespace(
-        is_authenticated=True, is_active=active, is_staff=staff, has_perm=lambda name: acts and name == mount.CHANGES
+        get_username=lambda: "ann",
+        is_authenticated=True,
+        is_active=active,
+        is_staff=staff,
+        has_perm=lambda name: acts and name == mount.CHANGES,
     )
 
 
@@ -133,6 +137,7 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> Flask:
     @app.route("/<path:path>", methods=["GET", "POST"])
     def tell(path: str) -> Any:
         told = f"{request.method} {request.script_root} {request.path} {request.query_string.decode()} "
+        told += f"{request.environ['celeryflows.user']} {request.environ['celeryflows.roles']} "
         answer = app.response_class(told + request.get_data(as_text=True), 418, content_type="text/x-told")
         answer.set_cookie("a", "1", httponly=True, samesite="Strict")
         answer.set_cookie("b", "two words")
@@ -152,7 +157,7 @@ def test_path_query_body_status_and_cookies_pass_through(echo: Flask) -> None:
 
     answer = mount.dashboard(asked, "café x/y")
 
-    assert answer.content.decode() == "POST /of/flows /café x/y q=1%202 text"
+    assert answer.content.decode() == "POST /of/flows /café x/y q=1%202 ann ['look'] text"
     assert (answer.status_code, answer.headers["Content-Type"]) == (418, "text/x-told")
     assert answer.cookies["a"]["httponly"] is True
     assert answer.cookies["a"]["samesite"] == "Strict"

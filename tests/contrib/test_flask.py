@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, Task, _state
-from flask import Flask, current_app, g, has_app_context
+from flask import Flask, current_app, g, has_app_context, request
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Integer, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -230,6 +230,21 @@ def test_pages_without_a_secret_key_are_refused_with_the_remedy() -> None:
 
     with pytest.raises(ConfigurationError, match="SECRET_KEY"):
         init_app(app, Flows(), dashboard="/flows")
+
+
+@pytest.mark.parametrize(("roles", "status"), [([], 403), (["look"], 200)])
+def test_a_login_of_the_apps_own_says_who_may_look(make: Make, roles: list[str], status: int) -> None:
+    app = Flask("shop")
+    app.config.from_mapping(make(with_ship()).config, SECRET_KEY="for this test")
+    flows = Flows()
+    init_app(app, flows, dashboard="/flows")
+
+    @app.before_request
+    def tell_roles() -> None:
+        request.environ["celeryflows.roles"] = roles
+
+    assert app.test_client().get("/flows/runs").status_code == status
+    flows.runtime.store.dispose()
 
 
 def test_the_pages_stand_where_they_are_asked_for(make: Make) -> None:

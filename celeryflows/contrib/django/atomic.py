@@ -103,7 +103,7 @@ class OpenOnStore:
     def after_commit(self, call: Callable[[], object]) -> None:
         """By on_commit; where the project commits by hand Django tells of no commit, and the workers find the rows."""
         if self._connection.in_atomic_block:
-            transaction.on_commit(lambda: call() and None, using=self._connection.alias)
+            transaction.on_commit(call, using=self._connection.alias)
 
 
 class OpenElsewhere:
@@ -120,7 +120,7 @@ class OpenElsewhere:
 
     def after_commit(self, call: Callable[[], object]) -> None:
         """By on_commit: lost with a process that dies before it is called."""
-        transaction.on_commit(lambda: call() and None, using=self._connection.alias)
+        transaction.on_commit(call, using=self._connection.alias)
 
 
 def _is_open(connection: Any) -> bool:

@@ -27,6 +27,8 @@ except ImportError as error:
         f"The dashboard needs packages that are not installed ({error}): pip install 'celeryflows[dashboard]'"
     ) from error
 
+# Who acts, for the dashboard's own record of it.
+NAMED = "celeryflows.user"
 CHANGES = "celeryflows.change_dashboard"
 
 
@@ -42,7 +44,8 @@ def dashboard(request: Any, path: str) -> HttpResponseBase:
             raise PermissionDenied
         return redirect_to_login(request.get_full_path(), _login_url())
     roles = ["look", "act"] if user.has_perm(CHANGES) else ["look"]
-    rows, status, headers = run_wsgi_app(_app(), {**_environ(request, path), GRANTED: roles})
+    told = {GRANTED: roles, NAMED: user.get_username()}
+    rows, status, headers = run_wsgi_app(_app(), {**_environ(request, path), **told})
     return _response(request, rows, status, headers)
 
 
