@@ -1,7 +1,8 @@
 """Promises of sends inside `atomic()` of the store's alias: committed and rolled back with it, delivered after it."""
 
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,21 @@ from celeryflows import Concurrency, Event, InvalidEvent, SchemaMismatch, Single
 from celeryflows.contrib.django.atomic import DjangoCallers
 from celeryflows.engine.callers import is_held
 from celeryflows.store.database import Store
+from celeryflows.store.reports.health import unrouted
 from tests.contrib.conftest import Project, add_alias, drop_alias
 from tests.engine.orders import outputs, recovered
 
 
 def atomic(**options: Any) -> Any:
     return transaction.atomic(using="shop", **options)
+
+
+@contextmanager
+def no_autocommit() -> Iterator[None]:
+    """The project commits by hand."""
+    transaction.set_autocommit(False, using="shop")
+    yield
+    transaction.set_autocommit(True, using="shop")
 
 
 def calls(project: Project) -> int:
@@ -124,12 +134,11 @@ def test_a_first_send_may_come_after_the_blocks_own_writes(project: Project) -> 
 
 
 def test_a_project_that_commits_by_hand_leaves_it_to_the_workers(project: Project) -> None:
-    transaction.set_autocommit(False, using="shop")
-    project.flows.send("order/paid", {"n": 1})
-    transaction.rollback(using="shop")
-    project.flows.send("order/paid", {"n": 2})
-    transaction.commit(using="shop")
-    transaction.set_autocommit(True, using="shop")
+    with no_autocommit():
+        project.flows.send("order/paid", {"n": 1})
+        transaction.rollback(using="shop")
+        project.flows.send("order/paid", {"n": 2})
+        transaction.commit(using="shop")
 
     assert project.world.runs() == []
     assert recovered(project.world) == 1
@@ -255,10 +264,9 @@ def test_the_same_id_twice_is_one_run_in_the_block_and_after_it(project: Project
 
 def test_a_call_whose_caller_died_is_started_by_the_workers_once(project: Project) -> None:
     pack = declare_pack(project)
-    transaction.set_autocommit(False, using="shop")
-    pack.delay(n=1)
-    transaction.commit(using="shop")
-    transaction.set_autocommit(True, using="shop")
+    with no_autocommit():
+        pack.delay(n=1)
+        transaction.commit(using="shop")
 
     assert (calls(project), project.world.runs()) == (1, [])
     assert recovered(project.world) == 1
@@ -326,3 +334,16 @@ def test_of_two_open_blocks_that_of_the_store_counts(project: Project) -> None:
             project.flows.send("order/paid", {"n": 1})
         assert len(project.world.events()) == 1
     default.close()
+
+
+def test_a_call_that_nobody_starts_is_seen_by_the_doctor(project: Project) -> None:
+    pack = declare_pack(project)
+    with no_autocommit():
+        pack.delay(n=1)
+        project.flows.send("order/paid", {"n": 1})
+        transaction.commit(using="shop")
+
+    waiting = unrouted(project.world.store, project.world.clock.now())
+
+    assert waiting.count == 2
+    assert waiting.oldest is not None

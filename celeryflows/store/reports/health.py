@@ -7,7 +7,7 @@ from sqlalchemy import func, or_, select, text
 from celeryflows.store.columns import ALONG, ALONG_EVENTS
 from celeryflows.store.database import Store
 from celeryflows.store.reports.reading import read
-from celeryflows.store.schema import events, runs
+from celeryflows.store.schema import calls, events, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,11 @@ def overdue(store: Store, before: int) -> Waiting:
 
 
 def unrouted(store: Store, before: int) -> Waiting:
-    """Events stored before the moment that were not, or not wholly, routed."""
-    left = or_(events.c.arrived_at.is_(None), events.c.piece.is_not(None))
-    return _ask(
-        store,
-        select(func.count(), func.min(events.c.stored_at)).where(
-            left, text(ALONG_EVENTS), events.c.stored_at <= before
-        ),
-    )
+    """Events stored before the moment that were not, or not wholly, routed, and calls that were not started."""
+    unfinished = or_(events.c.arrived_at.is_(None), events.c.piece.is_not(None))
+    late = select(events.c.stored_at).where(unfinished, text(ALONG_EVENTS), events.c.stored_at <= before)
+    left = late.union_all(select(calls.c.stored_at).where(calls.c.stored_at <= before)).subquery()
+    return _ask(store, select(func.count(), func.min(left.c.stored_at)))
 
 
 def _ask(store: Store, query: object) -> Waiting:
