@@ -41,7 +41,8 @@ def enter(runtime: Runtime, tx: Connection, starts: Sequence[Start], passage: Pa
     catalog = runtime.catalog.read(tx)
     book = catalog.gates
     passage = passage or Passage(tx, book)
-    delayed = ask(tx, _askers(catalog, starts))
+    askers = _askers(catalog, starts)
+    delayed, values = ask(tx, askers), {one.unit: one.value for one in askers}
     gates = [book.gates(one.run.flow, one.scope) if one.is_under_way else () for one in starts]
     on_the_way = [
         passage.start((one.run.id, ""), its, _priority(one))
@@ -57,15 +58,16 @@ def enter(runtime: Runtime, tx: Connection, starts: Sequence[Start], passage: Pa
         _placed(one, its, traveller) if its else one
         for one, its, traveller in zip(starts, gates, on_the_way, strict=True)
     ]
-    return [_held(catalog, one, delayed.get((one.run.id, ""))) for one in placed]
+    units = [(one.run.id, "") for one in placed]
+    return [_held(catalog, one, delayed.get(unit), values.get(unit)) for one, unit in zip(placed, units, strict=True)]
 
 
-def _held(catalog: Snapshot, start: Start, line: tuple[str, int] | None) -> Start:
+def _held(catalog: Snapshot, start: Start, line: tuple[str, int] | None, value: str | None) -> Start:
     """In the line of a throttle; one that starts later asks there when its time has come."""
     place = start.run.place or Place()
     if line is not None:
         place = replace(place, held_at=line[0], rank=line[1])
-        return replace(start, run=replace(start.run, place=place, reached=Reached("throttle")))
+        return replace(start, run=replace(start.run, place=place, reached=Reached("throttle", value)))
     if (
         start.run.status is Status.SCHEDULED
         and start.joined is None

@@ -8,10 +8,12 @@ from typing import TypeVar
 
 from celeryflows.engine.aftermath import left_to_recovery
 from celeryflows.engine.catalog import Snapshot
+from celeryflows.engine.holding import note_held, tell_held
 from celeryflows.engine.passage import Passage
 from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.throttling import ask, asker, hold_meters
 from celeryflows.model.runs import ENDED, Delivery, Status
+from celeryflows.signals import LimitNews
 from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Claim, Held
@@ -128,6 +130,7 @@ def come_in(runtime: Runtime, units: Sequence[Unit]) -> None:
 
 def _enter(runtime: Runtime, units: Sequence[Unit]) -> list[Delivery]:
     tried: list[Delivery] = []
+    held: list[LimitNews] = []
 
     def work(tx: Connection) -> list[Delivery]:
         waiting = [one for one in tx.standings.of(units) if one.held_at == DOOR and one.status == Status.QUEUED]
@@ -144,10 +147,13 @@ def _enter(runtime: Runtime, units: Sequence[Unit]) -> list[Delivery]:
                 passage.resume(one)
         passage.go()
         passage.lock()
+        held[:] = note_held(tx, passage, {one.unit: one.flow for one in waiting})
         tried[:] = passage.write()
         return tried
 
-    return runtime.store.transact(work)
+    deliveries = runtime.store.transact(work)
+    tell_held(held)
+    return deliveries
 
 
 def _delayed(tx: Connection, catalog: Snapshot, units: Sequence[Standing]) -> dict[Unit, tuple[str, int]]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from celeryflows.engine.catalog import Snapshot
+from celeryflows.engine.holding import note_held, tell_held
 from celeryflows.engine.passage import Passage
 from celeryflows.engine.runtime import Runtime
 from celeryflows.flow_control.gates import first_rank
 from celeryflows.flow_control.throttle import after_change, after_start, due_at, meter_of
 from celeryflows.model.limits import Throttle
 from celeryflows.model.runs import Delivery, Status
+from celeryflows.signals import LimitNews
 from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection
 from celeryflows.store.throttles import Meter
@@ -103,6 +105,7 @@ def let_in_due(runtime: Runtime) -> int:
 
 def _let_in(runtime: Runtime, due: Meter) -> list[Delivery]:
     tried: list[Delivery] = []
+    held: list[LimitNews] = []
 
     def work(tx: Connection) -> list[Delivery]:
         catalog = runtime.catalog.read(tx)
@@ -113,15 +116,19 @@ def _let_in(runtime: Runtime, due: Meter) -> list[Delivery]:
         flow = catalog.flows.get(due.flow)
         passage = Passage(tx, catalog.gates)
         tat = _called(tx, passage, meter, flow.limits.throttle if flow is not None else None, now)
+        called = dict.fromkeys(passage.moved, due.flow)
         passage.go()
         passage.lock()
+        held[:] = note_held(tx, passage, called)
         tried[:] = passage.write()
         rate = flow.limits.throttle if flow is not None else None
         following = (now if rate is None else due_at(rate, tat)) if tx.gates.has_line(due.key) else None
         tx.throttles.set(due.key, tat, following)
         return tried
 
-    return runtime.store.transact(work)
+    deliveries = runtime.store.transact(work)
+    tell_held(held)
+    return deliveries
 
 
 def _called(tx: Connection, passage: Passage, meter: Meter, rate: Throttle | None, now: int) -> int:

@@ -98,6 +98,15 @@ class Gates(Verbs):
         self._execute("ROLLBACK TO SAVEPOINT celeryflows_gate")
         return None
 
+    def value(self, line: str) -> str | None:
+        """The value of the key of a gate or throttle that somebody waits at, as canonical JSON."""
+        rows = self._execute(
+            "SELECT value FROM flows_gates WHERE key = :line "
+            "UNION ALL SELECT value FROM flows_meters WHERE key = :line",
+            line=line,
+        )
+        return rows[0][0] if rows else None
+
     def hand_on(self, gate: str, no: int, unit: Unit) -> Unit | None:
         """Give a unit's slot to the head of the line; who has it now. Left as it is when it was not the unit's."""
         words = {"gate": gate, "no": no, "run": unit[0], "branch": unit[1]}

@@ -6,7 +6,6 @@ import pytest
 
 from celeryflows import Batch, Concurrency, Debounce, Event, Priority, RateLimit, Singleton, Status, Throttle
 from celeryflows.durations import to_datetime
-from celeryflows.signals import LimitNews, limit_reached
 from tests.engine.world import NEW_YEAR, World, statuses
 
 EVENT = "job/asked"
@@ -131,18 +130,6 @@ def test_what_waits_at_any_limit_is_cancelled_by_hand(turned: World, kind: str) 
     ask(turned, 2)
     turned.advance("30s")
     assert order[-1] == [2]
-
-
-def test_those_who_listen_hear_what_is_held(turned: World) -> None:
-    declared(turned, concurrency=Concurrency(1, key="event.data.user"))
-    heard: list[LimitNews] = []
-
-    def on_limit(sender: str, limit: LimitNews) -> None:
-        heard.append(limit)
-
-    with limit_reached.connected_to(on_limit):
-        ask(turned, 1, 2, user="a")
-    assert [(one.limit, one.key, one.effect) for one in heard] == [("concurrency", '"a"', "held")]
 
 
 def test_a_rate_limited_start_takes_no_slot(turned: World) -> None:
