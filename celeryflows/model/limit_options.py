@@ -167,6 +167,7 @@ def _check_together(limits: Limits, what: str) -> None:
         )
     if limits.batch is not None and limits.debounce is not None:
         raise DeclarationError(
-            f"{what}: batch and debounce do not go together: one keeps all events, the other the newest alone. "
-            "Debounce a flow that sends an event, and batch the flow of that event."
+            f"{what}: batch and debounce do not go together: shall the newest events gather, or shall all gather until "
+            "it is quiet? For the first, debounce a flow that sends an event, and batch the flow of that event. The "
+            "second is batch alone: its timeout, counted from the first event, starts it."
         )

@@ -109,7 +109,7 @@ def test_a_period_is_a_duration_from_a_second_to_a_year(options: dict[str, objec
         ({"singleton": "skip"}, "Singleton.*got str"),
         ({"idempotency": 5}, "an expression"),
         ({"batch": Batch(2, "1s"), "singleton": Singleton("skip")}, "do not go together.*concurrency=1"),
-        ({"batch": Batch(2, "1s"), "debounce": Debounce("1s")}, "do not go together.*the newest alone"),
+        ({"batch": Batch(2, "1s"), "debounce": Debounce("1s")}, "do not go together.*batch the flow of that event"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(options: dict[str, object], told: str) -> None:
