@@ -164,6 +164,8 @@ class Postgres:
             "unix_socket_directories": folder,
             "fsync": "on",
             "max_connections": 200,
+            # Tests that provoke a deadlock need not wait a second for it.
+            "deadlock_timeout": "200ms",
             "shared_buffers": "64MB",
             "timezone": "UTC",
         }

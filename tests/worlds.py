@@ -14,6 +14,7 @@ from celery import Celery
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import upgrade
 from tests.celery.apps.sheet import Sheet
+from tests.databases import prepared_database
 from tests.servers import Postgres, Redis
 from tests.waiting import eventually
 from tests.workers import Worker, running_worker, starting_worker
@@ -129,7 +130,7 @@ def made_world(
 ) -> Iterator[World]:
     """A world on an empty broker database and an empty store: on PostgreSQL when one is given, else SQLite."""
     redis_server.flush(database)
-    name = postgres.create_database() if postgres is not None else ""
+    name = prepared_database(postgres) if postgres is not None else ""
     url = postgres.url(name) if postgres is not None else f"sqlite:///{folder / 'store.sqlite3'}"
     world = World(redis_server.url(database), url, folder, **settings)
     try:

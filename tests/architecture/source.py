@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 TOP, LAZY, TYPE_ONLY = "top", "lazy", "type-only"
@@ -50,8 +51,14 @@ def read_modules(root: Path, packages: Sequence[str]) -> dict[str, Module]:
         for path in sorted((root / package).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            modules[name] = Module(name, path, ast.parse(path.read_text(encoding="utf-8"), str(path)))
+            modules[name] = Module(name, path, _parsed(path, path.stat().st_mtime_ns))
     return modules
+
+
+@cache
+def _parsed(path: Path, changed_at: int) -> ast.Module:
+    """Every check reads all files: each is parsed once."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
 def read_imports(module: Module, modules: dict[str, Module]) -> list[Import]:

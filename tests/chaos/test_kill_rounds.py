@@ -22,10 +22,10 @@ RUNS, KILLS = 30, 4
 STEPS = {"step0": "step 0", "step1": "step 1", "step2": "step 2", "stumble": "stumble", "last": "last"}
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize(("kind", "count"), [("sqlite", 1), ("postgres", 2)])
 @pytest.mark.timeout(300)
-def test_two_rounds_of_kills_lose_and_double_nothing(make_world: Callable[..., World], kind: str) -> None:
-    play(make_world(kind, **BRISK), 2)
+def test_rounds_of_kills_lose_and_double_nothing(make_world: Callable[..., World], kind: str, count: int) -> None:
+    play(make_world(kind, **BRISK), count)
 
 
 @pytest.mark.slow

@@ -9,11 +9,9 @@ from sqlalchemy import Engine
 from celeryflows import Flows
 from celeryflows.clock import TurnedClock
 from celeryflows.store.database import Store
-from celeryflows.store.schema import metadata
 from celeryflows.testing import FlowsTester
 from tests.engine.orders import callers_engine
 from tests.engine.world import NEW_YEAR, World, store_at
-from tests.servers import Postgres
 
 
 @pytest.fixture
@@ -43,21 +41,17 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture
+def store_url(migrated_url: str) -> str:
+    """A store of each kind in turn: its schema is there, and nothing else."""
+    return migrated_url
+
+
+@pytest.fixture
 def shared(store_url: str) -> Iterator[World]:
     """A world on a store of each kind, at the machine's own time, which others reach by its URL."""
     world = World(store_at(store_url))
     yield world
     world.close()
-
-
-@pytest.fixture(scope="module")
-def emptied_url(postgres_server: Postgres) -> Iterator[str]:
-    """A PostgreSQL store that the tests of a file share, one after the other."""
-    name = postgres_server.create_database()
-    store = store_at(postgres_server.url(name))
-    store.dispose()
-    yield postgres_server.url(name)
-    postgres_server.drop_database(name)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -66,11 +60,7 @@ def turned(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "sqlite":
         world = World()
     else:
-        store = Store(request.getfixturevalue("emptied_url"), clock=TurnedClock(NEW_YEAR))
-        with store.begin() as tx:
-            for table in metadata.tables:
-                tx.execute(f"DELETE FROM {table}" + (" WHERE key = 'flows_version'" if table == "flows_meta" else ""))
-        world = World(store)
+        world = World(Store(request.getfixturevalue("migrated_postgres"), clock=TurnedClock(NEW_YEAR)))
     yield world
     world.close()
 

@@ -21,9 +21,9 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def postgres(postgres_url: str) -> Iterator[World]:
+def postgres(migrated_postgres: str) -> Iterator[World]:
     """A world at the machine's own time, whose transactions may overlap."""
-    world = World(store_at(postgres_url))
+    world = World(store_at(migrated_postgres))
     yield world
     world.close()
 

@@ -81,8 +81,8 @@ def test_two_leaders_that_find_the_same_event_route_it_once(shared: World) -> No
 
 
 @pytest.fixture
-def world_on_postgres(postgres_url: str) -> Iterator[World]:
-    world = World(store_at(postgres_url))
+def world_on_postgres(migrated_postgres: str) -> Iterator[World]:
+    world = World(store_at(migrated_postgres))
     declare_ship(world)
     yield world
     world.close()

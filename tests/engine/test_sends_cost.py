@@ -94,8 +94,8 @@ def test_a_wait_that_was_answered_long_ago_costs_nothing(waiting: World) -> None
     assert instructions(waiting, order(waiting, "u4")) <= few + 20
 
 
-def test_postgres_finds_the_waits_by_their_index(postgres_url: str) -> None:
-    world = World(store_at(postgres_url, TurnedClock(NEW_YEAR)))
+def test_postgres_finds_the_waits_by_their_index(migrated_postgres: str) -> None:
+    world = World(store_at(migrated_postgres, TurnedClock(NEW_YEAR)))
     waiter(world, match="data.user")
     carts(world, range(400))
     wanted = match_hash("order/placed", "data.user", '"u7"')

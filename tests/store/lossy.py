@@ -14,7 +14,7 @@ from celeryflows.store.executor import Row
 
 Break = Literal["before", "after", "during", "statement"]
 # Long enough for the retry to meet the locks of the commit that is still under way.
-LATE = 0.15
+LATE = 0.08
 
 
 class LossyStore(Store):

@@ -22,6 +22,7 @@ from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.limits import Concurrency, Limits
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.triggers import OnEvent
+from celeryflows.scheduler.doorkeeper import let_in
 from celeryflows.scheduler.inline import InlineDispatcher
 from celeryflows.schemas import SchemaRegistry
 from celeryflows.store.database import Store
@@ -137,6 +138,9 @@ def work(race: Race, worker: str) -> None:
             _cancel_one(runtime, store)
         if not units:
             time.sleep(0.005)
+            if dice.random() < 0.02:
+                # What a killed worker left at the door.
+                let_in(runtime)
     store.dispose()
 
 
