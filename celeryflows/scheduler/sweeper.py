@@ -106,12 +106,13 @@ def resend_lost(runtime: Runtime, broker: Broker) -> int:
 
 
 def _new_epoch(runtime: Runtime, epoch: str) -> None:
-    def work(tx: object) -> None:
-        connection.flows.put_fact("broker_epoch", epoch)
-        connection.flows.put_fact("broker_epoch_at", str(connection.now()))
+    """All that was sent before now is lost. Of leaders that find it at once the first says when that was."""
 
-    with runtime.store.connection() as connection:
-        connection.transact(work)
+    def work(tx: Connection) -> None:
+        if tx.flows.change_fact("broker_epoch", epoch):
+            tx.flows.put_fact("broker_epoch_at", str(tx.now()))
+
+    runtime.store.transact(work)
 
 
 @dataclass(slots=True)

@@ -43,6 +43,17 @@ class Flows(Verbs):
             fact=value,
         )
 
+    def change_fact(self, key: str, value: str) -> bool:
+        """Set a fact; False when it is so already: of several who try at once one changes it."""
+        return bool(
+            self._execute(
+                "INSERT INTO flows_meta (key, value) VALUES (:key, :fact) ON CONFLICT (key) DO UPDATE "
+                "SET value = excluded.value WHERE flows_meta.value <> excluded.value RETURNING key",
+                key=key,
+                fact=value,
+            )
+        )
+
     def first_fact(self, key: str, value: str) -> str:
         """Set a fact unless it is there; the one that holds."""
         self._execute(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -11,6 +11,7 @@ from celeryflows.engine.turn import take_turn
 from celeryflows.model.events import Event
 from celeryflows.model.runs import Status
 from celeryflows.scheduler import crons as firing
+from celeryflows.scheduler.sweeper import route_left
 from celeryflows.store import crons, locks, once
 from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
@@ -39,8 +40,9 @@ def a_round(store: Store, number: int, prefix: str) -> Round:
     return Round(name, f"data.{field}", number, (run_ids[0], run_ids[1]))
 
 
-def wait_and_send(racer: Racer, url: str, rounds: list[Round], sound: bool) -> list[str]:
-    """Numbers 0 and 1 wait, 2 and 3 send: the runs that each found answered or woke."""
+def wait_and_send(racer: Racer, url: str, rounds: list[Round], sound: bool, in_pieces: bool = False) -> list[str]:
+    """Numbers 0 and 1 wait, 2 and 3 send: the runs that each found answered or woke. `in_pieces`: an event answers one
+    wait in its own transaction at most, and one in each piece, on which all go."""
     woken: list[str] = []
     # What is broken on purpose shows when senders dawdle between their look and their insert.
     delayed, most = (
@@ -51,6 +53,8 @@ def wait_and_send(racer: Racer, url: str, rounds: list[Round], sound: bool) -> l
             stack.enter_context(without_locks(store))
         for one in rounds:
             runtime = a_runtime(store, {FLOW: lambda ctx, one=one: _wait(ctx, one)})
+            if in_pieces:
+                runtime.settings = replace(runtime.settings, fan_out_at_once=0, fan_out_piece=1)
             racer.meet()
             racer.pause(0.006)
             if racer.number < 2:
@@ -59,6 +63,8 @@ def wait_and_send(racer: Racer, url: str, rounds: list[Round], sound: bool) -> l
                     woken.append(run_id)
             else:
                 send(runtime, [Event(one.name, {one.path.removeprefix("data."): one.value})])
+                if in_pieces:
+                    route_left(runtime, 0)
                 woken += [delivery.run_id for delivery in runtime.dispatcher.waiting]  # type: ignore[attr-defined]
     return woken
 

@@ -5,7 +5,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -94,12 +94,12 @@ def handler_of(flow: str, witness: Witness, dice: random.Random, race: Race) -> 
     return handler
 
 
-def runtime_of(store: Store, worker: str, race: Race) -> Runtime:
-    """An engine with all flows of the race."""
+def runtime_of(store: Store, worker: str, race: Race, number: int | None = None) -> Runtime:
+    """An engine with all flows of the race. `number`: that of the limit of each, instead of the race's own."""
     witness, dice = Witness(Path(race.folder)), random.Random(worker)
     flows = {
         name: Flow(
-            FlowDefinition(name, triggers=(OnEvent(f"shop/{name}"),), limits=Limits(concurrency=LIMITS[name])),
+            FlowDefinition(name, triggers=(OnEvent(f"shop/{name}"),), limits=Limits(concurrency=_limits(name, number))),
             handler_of(name, witness, dice, race),
             RetryPolicy(retries=20),
         )
@@ -108,6 +108,10 @@ def runtime_of(store: Store, worker: str, race: Race) -> Runtime:
     runtime = Runtime("shop", store, InlineDispatcher(), SchemaRegistry(), flows, clock=store.clock, worker=worker)
     register_worker(runtime)
     return runtime
+
+
+def _limits(flow: str, number: int | None) -> tuple[Concurrency, ...]:
+    return LIMITS[flow] if number is None else tuple(replace(one, limit=number) for one in LIMITS[flow])
 
 
 def work(race: Race, worker: str) -> None:

@@ -34,7 +34,14 @@ def body(racer: Racer, value: int) -> int:
 def handler_of(racer: Racer, kind: str) -> Callable[[Any], Any]:
     """A group, and a step behind it."""
 
+    def nested(ctx: Any) -> Any:
+        inner = [partial(branch, racer, ctx, number) for number in range(2)]
+        outer = [partial(ctx.group.race, inner), partial(branch, racer, ctx, 2), partial(branch, racer, ctx, 3)]
+        return ctx.step.run("after", lambda values: values, ctx.group.race(outer))
+
     def handler(ctx: Any) -> Any:
+        if kind == "nested":
+            return nested(ctx)
         branches = [partial(branch, racer, ctx, number) for number in range(BRANCHES)]
         values = ctx.group.parallel(branches) if kind == "parallel" else ctx.group.race(branches)
         return ctx.step.run("after", lambda: values)
@@ -50,7 +57,9 @@ def all_at_once(racer: Racer, url: str, run_ids: list[str], kind: str) -> int:
         runtime.settings = replace(runtime.settings, max_lost=10_000)
         runtime.flows = {FLOW: replace(runtime.flows[FLOW], policy=RetryPolicy(retries=20))}
         until, stolen = time.monotonic() + PATIENCE, 0
-        units = [(run, path) for run in run_ids for path in ("", *(f"group[{n}]" for n in range(BRANCHES)))]
+        inner = [f"group[0]/group[{n}]" for n in range(2)] if kind == "nested" else []
+        paths = ["", *inner, *(f"group[{n}]" for n in range(BRANCHES))]
+        units = [(run, path) for run in run_ids for path in paths]
         racer.meet()
         while time.monotonic() < until and _left(store):
             racer.dice.shuffle(units)

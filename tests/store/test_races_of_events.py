@@ -31,11 +31,13 @@ def team() -> Iterator[Team]:
 # -- waits against arrivals
 
 
-def answers(team: Team, store: Store, url: str, rounds: int, *, sound: bool = True) -> Counter[str]:
+def answers(
+    team: Team, store: Store, url: str, rounds: int, *, sound: bool = True, in_pieces: bool = False
+) -> Counter[str]:
     """How the waits of these rounds ended: lost (open, and nobody woke the run), or answered so many times."""
     prefix = f"shop/r{len(rows_of(store, 'SELECT id FROM flows_runs'))}n"
     all_rounds = [a_round(store, number, prefix) for number in range(rounds)]
-    woken = Counter(flat(team.run(4, wait_and_send, url, all_rounds, sound)))
+    woken = Counter(flat(team.run(4, wait_and_send, url, all_rounds, sound, in_pieces)))
     states = dict(rows_of(store, "SELECT run_id, state FROM flows_waits"))
     ends: Counter[str] = Counter()
     for run_id in (run_id for one in all_rounds for run_id in one.run_ids):
@@ -50,6 +52,21 @@ def test_no_wait_misses_its_event_and_none_is_answered_twice(store: Store, migra
 
 def test_without_the_locks_waits_miss_their_events(store: Store, migrated_url: str, team: Team) -> None:
     assert any(answers(team, store, migrated_url, BATCH, sound=False)["lost"] for _ in range(BATCHES))
+
+
+def test_no_wait_misses_an_event_that_answers_in_pieces(store: Store, migrated_url: str, team: Team) -> None:
+    assert answers(team, store, migrated_url, SHORT // 2, in_pieces=True) == {"woken 1": SHORT}
+
+
+def test_without_the_locks_pieces_miss_waits(store: Store, migrated_url: str, team: Team) -> None:
+    ends = (answers(team, store, migrated_url, BATCH, sound=False, in_pieces=True) for _ in range(BATCHES))
+    assert any(one["lost"] for one in ends)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_no_wait_misses_an_event_in_pieces_in_2000_rounds(store: Store, migrated_url: str, team: Team) -> None:
+    assert answers(team, store, migrated_url, 2000, in_pieces=True) == {"woken 1": 4000}
 
 
 @pytest.mark.slow

@@ -63,6 +63,41 @@ def test_a_race_has_one_winner_whatever_is_doubled_or_lost(store: Store, migrate
     exactly_one_wins(team, store, migrated_url, 15)
 
 
+def each_race_in_a_race_has_one_winner(team: Team, store: Store, url: str, count: int) -> None:
+    for turn, output in play(team, store, url, "nested", count):
+        index, value = json.loads(output)
+        if index == 0:
+            inner, value = value
+            assert value == [inner, inner + 10]
+        else:
+            assert value == [index + 1, index + 11]
+        assert turn == 2
+    assert rows_of(store, "SELECT 1 FROM flows_branches WHERE status NOT IN ('completed', 'cancelled')") == []
+    winners = rows_of(
+        store,
+        "SELECT g.state, count(*) FROM flows_groups g JOIN flows_branches b ON b.run_id = g.run_id "
+        "AND b.group_path = g.path AND b.status = 'completed' GROUP BY g.run_id, g.path, g.state",
+    )
+    assert set(winners) == {("won", 1)}
+    assert len(winners) >= count
+    # An inner race that was lost as a whole has no winner, and nothing of it goes on.
+    assert rows_of(store, "SELECT 1 FROM flows_waits WHERE state = 'open'") == []
+
+
+def test_a_race_in_a_race_has_one_winner_whatever_is_doubled_or_lost(
+    store: Store, migrated_url: str, team: Team
+) -> None:
+    each_race_in_a_race_has_one_winner(team, store, migrated_url, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_300_races_in_races_have_one_winner_each(store: Store, migrated_url: str, team: Team) -> None:
+    for _ in range(6):
+        each_race_in_a_race_has_one_winner(team, store, migrated_url, 50)
+        _empty(store)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_one_turn_follows_the_last_branch_of_500_groups(store: Store, migrated_url: str, team: Team) -> None:
