@@ -10,7 +10,7 @@ import pytest
 
 from celeryflows.engine.passage import Passage
 from celeryflows.flow_control.gates import Gate, GateBook, GateLimit
-from celeryflows.scheduler.doorkeeper import audit, let_in
+from celeryflows.scheduler.doorkeeper import audit, fill_changed, let_in
 from celeryflows.store.branches import Unit
 from celeryflows.store.database import Store
 from celeryflows.store.gates import TAKE, Gates
@@ -112,6 +112,44 @@ def test_without_the_locks_who_enters_would_wait_beside_a_free_slot(
     monkeypatch.setattr(Gates, "share_unless_lowered", lambda *_: False)
     assert one_leaves_as_another_enters(postgres) == GATE.name
     assert rows_of(postgres, "SELECT run_id FROM flows_slots WHERE run_id IS NOT NULL") == []
+
+
+def held(store: Store) -> int:
+    return int(rows_of(store, "SELECT count(*) FROM flows_slots WHERE run_id IS NOT NULL")[0][0])
+
+
+def lowered_and_raised(store: Store, url: str, tmp_path: Path, runs: int, *, sound: bool = True) -> None:
+    """A limit of three is lowered to one and raised again while three workers race at it."""
+    race = Race(url, str(tmp_path), flows=("hot",), runs=runs, cancels=False, seconds=60.0, sound=sound)
+    leader = runtime_of(store, "leader", race)
+    if store.dialect.name == "postgresql":
+        rows_of(store, "SELECT pg_stat_reset()")
+    with ThreadPoolExecutor(1) as pool:
+        racing = pool.submit(play, race, store, 3)
+        try:
+            eventually(lambda: held(store) == 3, within=20, every=0.005)
+            runtime_of(store, "lower", race, number=1)
+            eventually(lambda: held(store) <= 1, within=5 if sound else 1.5, every=0.005)
+            race.lowered.write_text("1")
+            assert max(held(store) for _ in range(100)) <= 1
+            race.lowered.unlink()
+            runtime_of(store, "raise", race, number=3)
+            fill_changed(leader)
+            eventually(lambda: held(store) == 3, within=20, every=0.005)
+        finally:
+            racing.result(100)
+    nothing_is_wrong(store, race)
+
+
+def test_a_limit_that_is_lowered_and_raised_under_load_holds(store: Store, migrated_url: str, tmp_path: Path) -> None:
+    lowered_and_raised(store, migrated_url, tmp_path, 45)
+
+
+def test_slots_that_are_handed_on_without_a_look_at_the_limit_stay_too_many(
+    store: Store, migrated_url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError, match="was not true"):
+        lowered_and_raised(store, migrated_url, tmp_path, 45, sound=False)
 
 
 @pytest.mark.slow
