@@ -40,7 +40,9 @@ def status_of(n: int, count: int) -> str:
     """Nearly all have ended well; the newest ones are under way."""
     if count - n <= 200:
         return ("running", "queued", "suspended")[n % 3]
-    return {0: "failed", 1: "cancelled", 2: "skipped", 3: "suspended"}.get(n % 50, "completed")
+    kinds = {5: "cancelled", 6: "skipped", 7: "suspended"}
+    kind = n * 7919 // FLOWS % 50
+    return "failed" if kind < 5 else kinds.get(kind, "completed")
 
 
 def fill(url: str, count: int) -> list[str]:
@@ -66,8 +68,8 @@ def _copy(connection: Any, into: str, rows: Iterator[tuple[Any, ...]]) -> None:
 
 def _events(ids: list[str], moments: list[int]) -> Iterator[tuple[Any, ...]]:
     for n, (id, at) in enumerate(zip(ids, moments, strict=True)):
-        # One event in a thousand is of a rare name.
-        name = "order/rare" if n % 1000 == 500 else f"order/kind.{n % FLOWS}"
+        # One event in a hundred is of a rare name.
+        name = "order/rare" if n % 100 == 50 else f"order/kind.{n % FLOWS}"
         yield f"{id[:-1]}E", name, DATA, at, at, at
 
 

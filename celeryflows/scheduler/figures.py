@@ -4,14 +4,14 @@ A run that ends costs nothing for this: its bucket is counted again, ever more s
 open."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from celeryflows.durations import DAY, MINUTE, SECOND
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.runs import OPEN
 from celeryflows.store.connection import Connection
-from celeryflows.store.figure_tables import COUNTS
+from celeryflows.store.figure_tables import CLASSES, COUNTS
 from celeryflows.store.figures import ALL, Backlog, Counted
 
 BUCKET = 5 * MINUTE
@@ -74,12 +74,7 @@ def count_bucket(runtime: Runtime, at: int, now: int) -> None:
         for start in range(at, min(at + BUCKET, now + LOOK), LOOK):
             found += connection.figures.count(start, start + LOOK)
         before = connection.figures.of_bucket(at)
-    by_flow = summed(found)
-    for flow, counts in before.items():
-        kept = by_flow.setdefault(flow, {})
-        for name in counts:
-            if name in GROWING or name.startswith("d"):
-                kept[name] = max(kept.get(name, 0), counts[name])
+    by_flow = with_total(grown(summed(found), before))
     again = next_look(at, now, by_flow[ALL].get("unfinished", 0), runtime.settings.retention)
     runtime.store.transact(lambda tx: tx.figures.put(at, by_flow, again))
 
@@ -95,18 +90,36 @@ def next_look(at: int, now: int, unfinished: int, retention: int) -> int | None:
 
 
 def summed(found: Iterable[Counted]) -> dict[str, dict[str, int]]:
-    """By flow, and all of them under ''."""
+    """By flow."""
     totals: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    totals[ALL]["made"] += 0
     for one in found:
-        for counts in (totals[one.flow], totals[ALL]):
-            counts["made"] += one.runs
-            counts["started"] += one.started
-            counts["waited"] += one.waited
-            counts["unfinished" if one.status in OPEN else one.status] += one.runs
-            if one.class_ is not None:
-                counts[f"d{one.class_}"] += one.runs
+        counts = totals[one.flow]
+        counts["made"] += one.runs
+        counts["started"] += one.started
+        counts["waited"] += one.waited
+        counts["unfinished" if one.status in OPEN else one.status] += one.runs
+        if one.class_ is not None:
+            counts[f"d{one.class_}"] += one.runs
     return {flow: dict(counts) for flow, counts in totals.items()}
+
+
+def grown(by_flow: dict[str, dict[str, int]], before: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Nothing is less than it was, but for what was under way."""
+    for flow, counts in before.items():
+        kept = by_flow.setdefault(flow, {})
+        for name in (*GROWING, *CLASSES):
+            kept[name] = max(kept.get(name, 0), counts[name])
+    return by_flow
+
+
+def with_total(by_flow: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """And all flows together, under ''."""
+    total: dict[str, int] = defaultdict(int)
+    flows = {flow: dict(counts) for flow, counts in by_flow.items() if flow != ALL}
+    for counts in flows.values():
+        for name, value in counts.items():
+            total[name] += value
+    return {**flows, ALL: dict(total)}
 
 
 def with_all(found: list[Backlog], now: int) -> list[Backlog]:

@@ -94,6 +94,9 @@ Index("flows_runs_by_flow", runs.c.flow, runs.c.id)
 # What most runs pass through stands in no index of its own: each costs every change of a run's status an entry.
 RARE = "status NOT IN ('queued', 'running', 'completed')"
 partial_index("flows_runs_by_status", [runs.c.status, runs.c.id], RARE)
+# Those of one flow, which may fail far less often than others.
+BADLY = "status IN ('failed', 'cancelled', 'skipped')"
+partial_index("flows_runs_by_end", [runs.c.flow, runs.c.status, runs.c.id], BADLY)
 Index("flows_runs_by_event", runs.c.event_id)
 # Retention finds what is old by ids that begin with the time, and by their end the runs whose ids tell none.
 partial_index(

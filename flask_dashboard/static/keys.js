@@ -23,7 +23,7 @@ function go(letter) {
 const ACTS = {
   j: () => step(1),
   k: () => step(-1),
-  "/": () => document.querySelector("[data-search], [data-filters] input:not([type=hidden])")?.focus(),
+  "/": () => (document.querySelector("[data-search]") || document.querySelector("[data-filters] input"))?.focus(),
   "?": () => document.getElementById("keys").showModal(),
   t: () => document.querySelector("[data-theme-switch]").click(),
 };

@@ -64,3 +64,44 @@ def test_the_dashboard_has_a_place_in_another_app(shop):
     assert page.status_code == 200
     assert "/flows/static/" in page.text
     assert "Content-Security-Policy" in page.headers
+
+
+def posts(dashboard) -> list[str]:
+    """The address of every act of the pages, with something in place of its words."""
+    rules = [rule for rule in dashboard.url_map.iter_rules() if ".pages." in rule.endpoint and "POST" in rule.methods]
+    return [re.sub(r"<[^>]+>", "greet", rule.rule) for rule in rules]
+
+
+def test_every_act_of_a_page_is_refused_without_the_token_of_its_session(dashboard, browser):
+    browser.get("/runs")
+    assert len(posts(dashboard)) >= 10
+    for path in posts(dashboard):
+        assert browser.post(path, data={"csrf_token": "made up"}).status_code == 400, path
+        assert browser.post(path).status_code == 400, path
+
+
+def test_every_act_of_a_page_asks_for_the_role_that_may(dashboard):
+    rules = [rule for rule in dashboard.url_map.iter_rules() if ".pages." in rule.endpoint and "POST" in rule.methods]
+    assert {getattr(dashboard.view_functions[rule.endpoint], "needs", None) for rule in rules} == {"act"}
+
+
+def test_a_question_never_leads_elsewhere(browser):
+    page = browser.get("/runs?_external=1&_scheme=javascript&_anchor=x&endpoint=y&flow=greet")
+    assert page.status_code == 200
+    assert "javascript:" not in page.text
+    assert 'href="http' not in page.text
+
+
+def test_each_page_answers_where_nothing_has_happened_yet(dashboard, browser):
+    for path in ("/", "/runs", "/events", "/flows", "/flows/greet", "/failures", "/figures", "/limits", "/workers"):
+        assert browser.get(path).status_code == 200, path
+    for path in ("/replays", "/send", "/runs-filtered", "/figures?range=30d&flow=greet", "/runs?status=bogus"):
+        assert browser.get(path).status_code == 200, path
+    for path in ("/events/none", "/flows/none", "/runs/none", "/runs/none/test"):
+        assert browser.get(path).status_code == 404, path
+
+
+def test_a_page_is_cached_by_nobody_and_its_files_for_ever(browser):
+    (sheet, *_) = re.findall(r'href="(/static/[^"]+css[^"]+)"', browser.get("/runs").text)
+    with browser.get(sheet.replace("&amp;", "&")) as answer:
+        assert "immutable" in answer.headers["Cache-Control"]
