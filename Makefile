@@ -1,4 +1,4 @@
-.PHONY: help check test demo bench chaos simulate clean
+.PHONY: help check test demo bench chaos simulate pictures clean
 
 help: ## this text
 	@awk -F ":.*## " '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,9 @@ chaos: ## the long forms: kills, races, outages
 
 simulate: ## 20,000 random worlds; FLOWS_SEED=<n> replays the seed that it prints
 	./dev test -n 0 -s -m slow tests/simulation
+
+pictures: ## pictures of the dashboard's pages, docs/pictures (needs Chromium)
+	./dev shell -m tests.dashboard.pictures
 
 clean: ## remove the environment and every cache
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

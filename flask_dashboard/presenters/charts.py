@@ -58,8 +58,8 @@ def runs_chart(series: Series) -> Chart:
     looks = (
         ("completed", "completed"),
         ("failed", "failed"),
-        ("other", "cancelled, skipped"),
-        ("open", "under way"),
+        ("other", "other"),
+        ("open", "open"),
     )
     parts = [(p.completed, p.failed, p.cancelled + p.skipped, p.unfinished) for p in series.points]
     most = max((sum(part) for part in parts), default=0)

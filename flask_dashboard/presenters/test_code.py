@@ -1,6 +1,7 @@
 """A run as a test: the code that takes today's flow through the same event, values and moments."""
 
 from collections.abc import Iterator
+from pprint import pformat
 from typing import Any
 
 from celeryflows.console.events import EventSummary
@@ -8,6 +9,7 @@ from celeryflows.console.runs import RunDetail, StepSummary
 from flask_dashboard.presenters.moments import length
 
 CALLS = ("run", "transaction")
+WIDTH = 100
 NAMED = "_abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -31,7 +33,7 @@ def test_code(detail: RunDetail, answers: dict[str, EventSummary]) -> str:
         f'    assert run.status == "{run.status}"',
     ]
     if run.status == "completed":
-        lines.append(f"    assert run.output == {run.output!r}")
+        lines.append(f"    assert run.output == {_shown(run.output, 8)}")
     elif run.error is not None:
         lines.append(f"    assert run.error.name == {run.error.name!r}")
     return "\n".join(lines) + "\n"
@@ -47,13 +49,19 @@ def _imports(detail: RunDetail, answers: dict[str, EventSummary]) -> Iterator[st
 
 
 def _event(event: EventSummary) -> str:
-    return f"Event({event.name!r}, {event.data!r})"
+    return f"Event({event.name!r}, {_shown(event.data, 8)})"
+
+
+def _shown(value: Any, margin: int) -> str:
+    """As it is written in code, over several lines where it is long."""
+    text = pformat(value, width=WIDTH - margin, sort_dicts=False)
+    return text.replace("\n", "\n" + " " * margin)
 
 
 def _stub(step: StepSummary) -> str:
     if step.error is not None:
         return f"Exception({f'{step.error.name}: {step.error.message}'!r})"
-    return repr(step.value)
+    return _shown(step.value, 12)
 
 
 def _moves(steps: tuple[StepSummary, ...], answers: dict[str, EventSummary]) -> Iterator[str]:
@@ -66,6 +74,8 @@ def _moves(steps: tuple[StepSummary, ...], answers: dict[str, EventSummary]) -> 
             yield f"flows_tester.send({_event(answers[step.id])})"
         elif step.standing == "answered" and step.kind == "signal":
             yield f"flows_tester.signal({step.awaits!r}, {_data(step.value)!r})"
+        elif step.kind == "invoke" and rested is not None:
+            yield f'flows_tester.advance("{_whole(step)}")  # what {step.id!r} invoked took {rested}'
         elif step.standing == "timed out":
             yield f'flows_tester.advance("{_duration(step)}")  # {step.id}: nothing came in {rested}'
 
@@ -74,6 +84,11 @@ def _duration(step: StepSummary) -> str:
     """Until its time had come, rounded up."""
     seconds = ((step.due_at or step.began) - step.began).total_seconds() if step.due_at else 0
     return f"{max(1, round(seconds * 1000 + 0.5))}ms"
+
+
+def _whole(step: StepSummary) -> str:
+    """As long as it took, in whole seconds and one more."""
+    return f"{int(((step.until or step.began) - step.began).total_seconds()) + 1}s"
 
 
 def _data(value: Any) -> Any:

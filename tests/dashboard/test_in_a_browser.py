@@ -3,7 +3,10 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -15,6 +18,16 @@ from tests.waiting import eventually
 from tests.worlds import BRISK, World, made_world
 
 SCRIPT = "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = """
+import pytest
+from tests.celery.apps.store_front import SHEET
+
+
+@pytest.fixture
+def flows():
+    return SHEET.make({"broker_url": "memory://"}).flows
+"""
 ORDER = {"id": "7", "user_id": "u7", "cents": 4900, "declined_until": 1, "lines": [{"sku": "mug", "pieces": 2}]}
 
 
@@ -148,7 +161,21 @@ def test_a_run_becomes_a_test_that_passes(reader, started, flows, tmp_path):
     reader.open(f"/runs/{run}").get_by_role("link", name="Copy as test").click()
     code = reader.page.locator("#code").text_content() or ""
     assert "flows_tester.start('shop.fulfil'" in code
-    compile(code, "copied.py", "exec")
+    (tmp_path / "conftest.py").write_text(COPIED)
+    (tmp_path / "test_copied.py").write_text(code)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "1 passed" in done.stdout, done.stdout
 
 
 def test_an_event_is_written_with_wrong_json_told_then_sent_and_shows_its_run(reader):

@@ -103,4 +103,16 @@ def ask_review(ctx):
     return None if said is None else said.data
 
 
+@SHEET.flow(trigger="export/asked", label="Export", concurrency=Concurrency(1, key="event.data.user_id"))
+def export(ctx):
+    """Write all orders of a user; it takes its time."""
+    return ctx.step.run("write orders", write, ctx.event.data["seconds"])
+
+
+def write(seconds: float) -> str:
+    """As long as a large file takes."""
+    time.sleep(seconds)
+    return "orders.csv"
+
+
 app = SHEET.worker_app()
