@@ -1,12 +1,14 @@
 """A flow as a Celery task: how it is called, and how a delivery becomes a turn."""
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from celery import Celery, signals, states
-from celery.exceptions import Ignore, TaskRevokedError
+from celery.exceptions import Ignore, Reject, TaskRevokedError
 from celery.result import EagerResult
 from kombu.utils import json
 
@@ -20,8 +22,11 @@ from celeryflows.engine.failures import run_failed
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.starting import Call, adopt, call_event, start
 from celeryflows.engine.turn import TurnEnd, always, take_turn
+from celeryflows.errors import StoreUnavailable
 from celeryflows.model.events import Event
 from celeryflows.model.runs import FIRST, Status
+
+logger = logging.getLogger("celeryflows")
 
 # A caller's own options of one call; they go with every message of the run.
 KEPT = (
@@ -135,16 +140,18 @@ def take_delivery(
     header = getattr(request, HEADER, None)
     if isinstance(header, list):
         run_id, branch = header
-        take_turn(runtime, run_id, _yields(host, task), branch=branch, may_carry=_may_carry(task))
+        with _left_to_recovery():
+            take_turn(runtime, run_id, _yields(host, task), branch=branch, may_carry=_may_carry(task))
         raise TurnOver
     if request.is_eager:
         end = host.run_eagerly(Call(task.name, event_of(args, kwargs), request.id))
     else:
         if not header:
             _adopt(runtime, task, event_of(args, kwargs))
-        end = take_turn(runtime, request.id, _yields(host, task), may_carry=_may_carry(task))
-    if end.status is None and (request.delivery_info or {}).get("redelivered"):
-        end = _ended_before(runtime, request.id)
+        with _left_to_recovery():
+            end = take_turn(runtime, request.id, _yields(host, task), may_carry=_may_carry(task))
+            if end.status is None and (request.delivery_info or {}).get("redelivered"):
+                end = _ended_before(runtime, request.id)
     if end.continued_as is not None:
         raise TurnOver
     _tell_first(runtime, request, end)
@@ -153,6 +160,16 @@ def take_delivery(
     if end.status is Status.FAILED and end.error is not None:
         raise end.error
     raise TurnOver
+
+
+@contextmanager
+def _left_to_recovery() -> Iterator[None]:
+    """A store that stays away is no failure of the run, which has no result yet; recovery sends it again."""
+    try:
+        yield
+    except StoreUnavailable as away:
+        logger.error("a turn was left: %s", away)
+        raise TurnOver from None
 
 
 def _tell_first(runtime: Runtime, request: Any, end: TurnEnd) -> None:
@@ -178,7 +195,12 @@ def _adopt(runtime: Runtime, task: Any, event: Event) -> None:
     request = task.request
     kept = {ours: value for theirs, ours in OF_REQUEST.items() if (value := getattr(request, theirs, None)) is not None}
     kept |= _way_it_came(request.delivery_info or {})
-    adopt(runtime, Call(task.name, event, request.id, message=json.dumps(kept) if kept else None))
+    try:
+        adopt(runtime, Call(task.name, event, request.id, message=json.dumps(kept) if kept else None))
+    except StoreUnavailable as away:
+        # The call stands nowhere else yet.
+        logger.error("the call %s goes back to its queue: %s", request.id, away)
+        raise Reject(str(away), requeue=True) from None
 
 
 def _way_it_came(came: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What all step tools of a turn share: the memos, the ids in flight, and how a step is entered, recorded and parked."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from celeryflows.engine.budget import ValueBudget
@@ -20,6 +21,7 @@ from celeryflows.errors import (
     NondeterminismError,
     PayloadLocked,
     StepMisuse,
+    StoreUnavailable,
     Suspend,
     TurnCancelled,
 )
@@ -44,7 +46,7 @@ class JournalBase:
         self.elsewhere = memos.elsewhere if isinstance(memos, Memos) else None
         self.pending: list[Pending] = []
         self.doom: FlowsError | None = None
-        self.gone: LostTurn | TurnCancelled | PayloadLocked | None = None
+        self.gone: LostTurn | TurnCancelled | PayloadLocked | StoreUnavailable | None = None
         self.successor: Successor | None = None
         self.paused = False
         self.closing = False
@@ -98,9 +100,22 @@ class JournalBase:
 
     def give_up(self, signal: BaseException) -> None:
         """The turn is over, whoever swallows its signal: no step of it runs any more."""
-        if isinstance(signal, LostTurn | TurnCancelled | PayloadLocked):
+        if isinstance(signal, LostTurn | TurnCancelled | PayloadLocked | StoreUnavailable):
             self.gone = self.gone or signal
         self.paused = True
+
+    @contextmanager
+    def at_the_store(self) -> Iterator[None]:
+        """What the store says here ends the turn, whatever the handler catches: it is another's, it was cancelled, or
+        the store is away for longer than its patience, for which the run is not to blame."""
+        try:
+            yield
+        except (LostTurn, TurnCancelled) as signal:
+            self.give_up(signal)
+            raise
+        except (PayloadLocked, StoreUnavailable) as away:
+            self.give_up(away)
+            raise Suspend from away
 
     @property
     def own_memos(self) -> Iterable[Memo]:
@@ -179,11 +194,8 @@ class JournalBase:
 
     def record(self, row: StepRow) -> str | None:
         """Record a step under the fence; the value that was there first, None when it is this one."""
-        try:
+        with self.at_the_store():
             return self.recorder.record(row)
-        except (LostTurn, TurnCancelled) as signal:
-            self.give_up(signal)
-            raise
 
     def fail(self, slot: Slot, error: BaseException, attempts: int | None = None) -> Result:
         """Record that the step has failed for good."""

@@ -47,7 +47,7 @@ class Recorder:
         """
         at = self.connection.repeat(lambda: self.connection.steps.record(row))
         if at is None:
-            stored = self._adopt(self.connection, row)
+            stored = self.connection.repeat(lambda: self._adopt(self.connection, row))
             telling.recorded(self.claim, row)
             return stored
         self.recorded(row, at)
@@ -60,7 +60,7 @@ class Recorder:
 
     def adopt(self, row: StepRow) -> str | None:
         """The value that was there before a transaction which the fence refused. Raises as `record` does."""
-        stored = self._adopt(self.connection, row, keeps_late=False)
+        stored = self.connection.repeat(lambda: self._adopt(self.connection, row, keeps_late=False))
         telling.recorded(self.claim, row)
         return stored
 

@@ -6,7 +6,7 @@ from celeryflows.engine.failures import read_failure
 from celeryflows.engine.journal import FLOW_FAULTS, JournalBase
 from celeryflows.engine.slots import Slot
 from celeryflows.engine.waiting import Pending
-from celeryflows.errors import BoundExceeded, PayloadLocked, StepError, StepMisuse, Suspend
+from celeryflows.errors import BoundExceeded, StepError, StepMisuse
 from celeryflows.groups import Mine
 from celeryflows.model.branches import GROUPS, NewGroup, branch_path, group_id
 from celeryflows.model.runs import Status
@@ -56,12 +56,8 @@ class GroupTool(JournalBase):
 
     def _read_group(self, path: str) -> GroupStanding | None:
         connection, run_id = self.recorder.connection, self.recorder.claim.run_id
-        try:
+        with self.at_the_store():
             return connection.repeat(lambda: connection.groups.standing(run_id, path))
-        except PayloadLocked as locked:
-            # The turn goes back to the queue, whatever the handler catches.
-            self.give_up(locked)
-            raise Suspend from locked
 
     def _wait_for_branches(self, slot: Slot, count: int, *, is_open: bool) -> Result:
         self.check_fresh(slot)

@@ -46,7 +46,8 @@ class InvokeTool(JournalBase):
         run_id = child_id(self.recorder.claim.run_id, slot.key, slot.began)
         try:
             event = call_event(() if data is None else (data,), {})
-            run, stored = plan_child(self.runtime, self.recorder.connection, flow, event, run_id)
+            with self.at_the_store():
+                run, stored = plan_child(self.runtime, self.recorder.connection, flow, event, run_id)
         except FlowsError as error:
             return self._refused(slot, error)
         due = self.recorder.now() + wait

@@ -5,7 +5,6 @@ from itertools import islice
 
 from celeryflows.codec import loads, roundtrip
 from celeryflows.engine.journal import JournalBase
-from celeryflows.errors import LostTurn, TurnCancelled
 from celeryflows.ids import derived_id, seeded_ids
 from celeryflows.model.events import Event
 from celeryflows.model.steps import Kind, State
@@ -28,9 +27,6 @@ class SendTool(JournalBase):
         seed = derived_id("send", self.recorder.claim.run_id, slot.key).encode()
         ids = list(islice(seeded_ids(slot.began // 1000, seed), len(events)))
         text, value = roundtrip(ids)
-        try:
+        with self.at_the_store():
             self.recorder.send(events, ids, slot.row(State.DONE, 1, text))
-        except (LostTurn, TurnCancelled) as signal:
-            self.give_up(signal)
-            raise
         return Value(value)

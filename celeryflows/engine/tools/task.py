@@ -110,7 +110,8 @@ class TaskTool(JournalBase):
             return _typed(slot, Value(loads(memo.value or "null")))
         if memo.state == State.FAILED:
             return Failed(step_error(slot.key, memo.value))
-        recall(self.runtime, [self.recorder.claim.run_id])
+        with self.at_the_store():
+            recall(self.runtime, [self.recorder.claim.run_id])
         within = format_duration((memo.due_at or memo.began) - memo.began)
         told = f"no answer within {within}; the task {memo.awaits} was revoked"
         return Failed(StepTimeout(slot.key, StepTimeout.__name__, told, ""))

@@ -49,14 +49,11 @@ class TransactionTool(RunTool):
         self.leave(slot)
         row = slot.row(State.DONE, slot.attempts + 1, done.text)
         text: str | None = done.text
-        try:
+        with self.at_the_store():
             if done.at is None:
                 text = self.recorder.adopt(row)
             else:
                 self.recorder.recorded(row, done.at)
-        except (LostTurn, TurnCancelled) as signal:
-            self.give_up(signal)
-            raise
         self.budget.add(text or "")
         return self.value(slot, text)
 
@@ -64,7 +61,8 @@ class TransactionTool(RunTool):
         """As for any step; but first look whether it was only the reply to the commit that failed."""
         if slot.kind is Kind.TRANSACTION:
             claim = self.recorder.claim
-            found = self.recorder.connection.transact(partial(_settled, (claim.run_id, claim.path), slot.key))
+            with self.at_the_store():
+                found = self.recorder.connection.transact(partial(_settled, (claim.run_id, claim.path), slot.key))
             is_ours = found is not None and (found.turn, found.token) == (claim.turn, claim.token)
             if found is not None and is_ours and found.state == State.DONE:
                 return self.transacted(slot, Committed(found.value or "", found.ended_at))
