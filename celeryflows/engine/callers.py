@@ -17,6 +17,16 @@ class CallersTransaction(Protocol):
         """True when what is sent can be written in it; else it can only wait for the commit."""
         ...
 
+    @property
+    def has_begun(self) -> bool:
+        """False where the caller commits by hand and has asked nothing yet."""
+        ...
+
+    @property
+    def is_block(self) -> bool:
+        """True for one that code opens and closes around something, such as `atomic()`."""
+        ...
+
     def verbs(self) -> AbstractContextManager[Connection]:
         """Our verbs within it."""
         ...
@@ -39,6 +49,6 @@ class Callers(Protocol):
 
 
 def is_held(store: Store, callers: Callers | None) -> bool:
-    """True where the calling code has a transaction of its own open on the store's database."""
+    """True where the calling code is in a transaction of its own on the store's database."""
     around = callers.open_here(store) if callers is not None else None
-    return around is not None and around.is_on_the_store
+    return around is not None and around.is_on_the_store and around.has_begun

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from celeryflows.engine.budget import ValueBudget
-from celeryflows.engine.callers import is_held
 from celeryflows.engine.failures import failure_of, failure_text, step_error
 from celeryflows.engine.lookback import LookBack
 from celeryflows.engine.progress import Progress
@@ -188,7 +187,8 @@ class JournalBase:
 
     def _check_alone(self, key: str) -> None:
         """A block of the handler's own could take back what the step records as done, and suspending ends it."""
-        if self.runtime.callers is not None and is_held(self.runtime.store, self.runtime.callers):
+        around = self.runtime.around
+        if around is not None and around.is_on_the_store and around.is_block:
             misuse = f"step {key!r} was called inside an open transaction on the store's database, such as atomic(); "
             self.end_run(StepMisuse(misuse + "put that into the step's function, or use step.transaction"))
 

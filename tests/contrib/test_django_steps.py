@@ -184,6 +184,25 @@ def test_a_zombies_statements_are_rolled_back(project: Project) -> None:
     assert (run.output, project.orders(), len(calls)) == (2, [2], 2)
 
 
+def test_in_a_project_that_commits_by_hand_it_commits_all_the_same(project: Project) -> None:
+    def flow(ctx: Any) -> Any:
+        def write(connection: Any) -> int:
+            book(connection, 1 + ctx.attempt)
+            if ctx.attempt == 0:
+                raise LookupError
+            return ctx.attempt
+
+        project.connection.close()
+        project.connection.settings_dict["AUTOCOMMIT"] = False
+        project.orders()
+        return ctx.step.run("before", lambda: 1), ctx.step.transaction("a", write)
+
+    run = run_of(project, flow)
+    project.connection.close()
+
+    assert (run.output, project.orders()) == ([1, 1], [2])
+
+
 # --- refused
 
 

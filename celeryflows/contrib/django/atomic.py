@@ -90,6 +90,17 @@ class OpenOnStore:
         self._store = store
         self._connection = connection
 
+    @property
+    def has_begun(self) -> bool:
+        """As the driver says, where there is no block."""
+        driver = self._connection.connection
+        return self.is_block or (driver is not None and self._store.dialect.in_transaction(driver))
+
+    @property
+    def is_block(self) -> bool:
+        """True inside `atomic()`."""
+        return bool(self._connection.in_atomic_block)
+
     @contextmanager
     def verbs(self) -> Iterator[Connection]:
         """Through a cursor of Django's."""
@@ -110,6 +121,7 @@ class OpenElsewhere:
     """An atomic block on another database than the store's: what is sent waits for its commit, and no more."""
 
     is_on_the_store = False
+    has_begun = is_block = True
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection

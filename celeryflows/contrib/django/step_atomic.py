@@ -47,6 +47,9 @@ class AtomicStep:
         self._cursor.close()
         block, self._block = self._block, None
         block.__exit__(None, None, None)
+        if not self._connection.get_autocommit():
+            # A project that commits by hand: its blocks are savepoints.
+            self._connection.commit()
 
     def look(self, at: Callable[[Connection], None]) -> None:
         """Read by our own verbs within the transaction. A dead connection is dropped, for the next try to make one."""
@@ -61,6 +64,8 @@ class AtomicStep:
         try:
             if block is not None:
                 _roll_back(block)
+                if self._connection.connection is not None and not self._connection.get_autocommit():
+                    self._connection.rollback()
         finally:
             if self._opens or self._connection.errors_occurred:
                 with suppress(DatabaseError, InterfaceError):
