@@ -25,6 +25,8 @@ def test_a_message_of_a_flow_that_a_worker_does_not_know_goes_to_one_that_does(w
         eventually(lambda: world.rows("SELECT sends FROM flows_runs WHERE id = :id", id=called.id)[0][0] > 0)
         assert world.status(called.id) == "queued"
     with world.worker("tests.celery.apps.works", "-P", "solo"):
+        # Five seconds, and as many again for each time that it was sent.
+        world.age_messages(30)
         assert new.flows.run(called.id).get(timeout=SOON) == 1
 
 

@@ -78,7 +78,7 @@ def told_of_failure(ctx: Any) -> None:
     ctx.step.run("tell", witness, "failed", data["run_id"], data["error"]["step_id"])
 
 
-@sheet.flow(retries=2, backoff=Backoff(first="1s"), on_failure=told_of_failure)
+@sheet.flow(retries=2, backoff=Backoff(first="100ms"), on_failure=told_of_failure)
 def poison(ctx: Any) -> None:
     """A step that kills its process each time."""
     ctx.step.run("before", tell, ctx.run_id, "before")
