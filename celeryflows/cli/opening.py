@@ -17,6 +17,7 @@ from celeryflows.errors import FlowsError, InvalidDuration, InvalidEvent
 from celeryflows.store.database import Store
 
 FAILED, WRONG_USAGE = 1, 2
+MAKE_ONE = "Make one beside it: flows = Flows(app)"
 
 
 class Refused(click.ClickException):
@@ -71,8 +72,18 @@ def app_of(ctx: click.Context) -> Celery:
     app: Celery = ctx.obj.app
     _import_modules(app)
     if getattr(app, "flows_binding", None) is None:
-        raise WrongUsage(_without_flows(ctx, app))
+        raise WrongUsage(_unnamed(ctx, app) or f"The app {app.main!r} has no Flows. {MAKE_ONE}")
     app.set_current()
+    return app
+
+
+def any_app_of(ctx: click.Context) -> Celery:
+    """The same, with a Flows or without one yet. Raises WrongUsage when `-A` names none."""
+    app: Celery = ctx.obj.app
+    unnamed = _unnamed(ctx, app)
+    if unnamed:
+        raise WrongUsage(unnamed)
+    _import_modules(app)
     return app
 
 
@@ -106,7 +117,6 @@ def _import_modules(app: Celery) -> None:
         ) from error
 
 
-def _without_flows(ctx: click.Context, app: Celery) -> str:
-    if ctx.find_root().params.get("app") is None and app.main in (None, "default"):
-        return "Name your app: celery -A <module> flows ..."
-    return f"The app {app.main!r} has no Flows. Make one beside it: flows = Flows(app)"
+def _unnamed(ctx: click.Context, app: Celery) -> str:
+    is_named = ctx.find_root().params.get("app") is not None or app.main not in (None, "default")
+    return "" if is_named else "Name your app: celery -A <module> flows ..."

@@ -1,0 +1,1 @@
+"""What an app of plain tasks would gain, read from its tasks, its schedule and its source: `flows adopt`."""

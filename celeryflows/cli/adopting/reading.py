@@ -1,0 +1,25 @@
+"""All that an app would gain, in the order of its files."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from celeryflows.cli.adopting.calls import Calls
+from celeryflows.cli.adopting.canvases import canvas_gains
+from celeryflows.cli.adopting.gains import Gain
+from celeryflows.cli.adopting.options import option_gains
+from celeryflows.cli.adopting.schedule import beat_gains
+from celeryflows.cli.adopting.sources import project_sources
+from celeryflows.cli.adopting.written_tasks import written_tasks
+
+
+def gains_of(app: Any, named: Iterable[Path] = ()) -> list[Gain]:
+    """Read the app's tasks, schedule and source. Tasks that are flows, limited or durable have gained already."""
+    sources = project_sources(app, named)
+    binding = getattr(app, "flows_binding", None)
+    gained = {name for name in app.tasks if binding is not None and binding.makes_runs(name)}
+    tasks = [one for one in written_tasks(app, sources) if one.name not in gained]
+    calls = Calls(tasks, gained)
+    found = [gain for one in tasks for gain in option_gains(one)]
+    found += [gain for source in sources for gain in (*calls.gains(source), *canvas_gains(source))]
+    return sorted([*found, *beat_gains(app, sources)], key=lambda gain: (gain.file, gain.line, gain.kind))
