@@ -24,6 +24,8 @@ PLACES = {
     ("tasks.py", "lock", "base=QueueOnce", 0),
     ("tasks.py", "lock", "def import_file", 2),
     ("tasks.py", "lock", "def rebuild", 1),
+    ("tasks.py", "rate_limit", "def run", 0),
+    ("tasks.py", "retry", "def run", 0),
     ("views.py", "eta", "countdown=86400", 0),
     ("views.py", "eta", "eta=datetime(2027", 0),
     ("views.py", "canvas", "chain(", 0),
@@ -93,7 +95,7 @@ def test_what_it_tells_a_person_is_the_same(shop: Path, found: list[dict[str, An
     done = celery(shop, "adopt")
 
     assert done.returncode == 0
-    assert f"{len(found)} places would gain: 4 beat, 4 canvas, 2 eta, 4 lock, 2 rate_limit, 2 retry" in done.stdout
+    assert f"{len(found)} places would gain: 4 beat, 4 canvas, 2 eta, 4 lock, 3 rate_limit, 3 retry" in done.stdout
     assert "from celeryflows import Concurrency, Flows, OnCron, Singleton, Throttle\n" in done.stdout
     for gain in found:
         assert f"{gain['file']}:{gain['line']} {gain['kind']}" in done.stdout
@@ -118,7 +120,8 @@ def test_the_lines_that_it_proposes_run(tmp_path: Path, shop: Path, found: list[
     edit(tmp_path, "views.py", "\nfrom old_shop.tasks", "\nfrom old_shop.app import flows\n$")
 
     # Their entries and calls still stand; whoever moves them takes them out.
-    assert {gain["kind"] for gain in gains(tmp_path)} == {"beat", "canvas"}
+    left = {(gain["kind"], gain["change"] is not None) for gain in gains(tmp_path)}
+    assert left == {("beat", True), ("beat", False), ("canvas", True), ("rate_limit", False), ("retry", False)}
     played = subprocess.run(
         [sys.executable, "-c", PLAY], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )

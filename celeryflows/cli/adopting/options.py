@@ -3,10 +3,12 @@
 import ast
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from celery.utils.time import rate
 
 from celeryflows.cli.adopting.gains import Gain
+from celeryflows.cli.adopting.sources import Source
 from celeryflows.cli.adopting.written_tasks import WrittenTask, last_word
 
 LOCK = re.compile(
@@ -132,3 +134,18 @@ def _formatted(node: ast.expr) -> list[str]:
     ]
     texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
     return list(dict.fromkeys([*names, *(name for text in texts for name in re.findall(r"\{(\w+)\}", text))]))
+
+
+def class_gains(task: Any, source: Source, line: int) -> Iterator[Gain]:
+    """The same of a task that is a class: told, and left to whoever wrote it."""
+    place = (source.shown, line, source.lines(line, line).strip(), str(task.name))
+    if task.rate_limit and rate(task.rate_limit) > 0:
+        yield _told("rate_limit", place, f"rate_limit={task.rate_limit!r} holds for each worker alone.")
+    if getattr(task, "autoretry_for", None):
+        yield _told("retry", place, "autoretry_for: a retry waits as an ETA message in a worker's memory.")
+
+
+def _told(kind: str, place: tuple[str, int, str, str], why: str) -> Gain:
+    file, line, code, name = place
+    attribute = "durable = True" if kind == "retry" else "throttle = Throttle(...)"
+    return Gain(kind, file, line, code, name, f"{why} A class says {attribute} among its attributes.")

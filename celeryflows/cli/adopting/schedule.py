@@ -15,6 +15,7 @@ from celeryflows.cli.adopting.written_tasks import last_word
 from celeryflows.errors import DeclarationError
 from celeryflows.model.cron import from_crontab
 
+Place = tuple[Source, ast.expr]
 MINUTE, HOUR, DAY = 60, 3600, 86400
 WHY = (
     "beat is one process: while it is down nothing fires, a second one fires twice. Cron triggers live in every worker."
@@ -24,10 +25,11 @@ DAYS = {DAY: "0 0 * * *", 7 * DAY: "0 0 * * 0"}
 
 def beat_gains(app: Any, sources: Sequence[Source]) -> Iterator[Gain]:
     """What the entries of the schedule would gain."""
+    entries = Entries(sources)
     for name, entry in sorted((app.conf.beat_schedule or {}).items()):
-        source, node = _written(sources, name, entry)
         file, line, before = "", 0, name
-        if source is not None and node is not None:
+        if (place := entries.find(name, entry)) is not None:
+            source, node = place
             file, line, before = source.shown, node.lineno, dedent(" " * node.col_offset + source.of(node))
         cron = _cron(entry["schedule"])
         if cron is None:
@@ -102,31 +104,37 @@ def _interval(seconds: float) -> str | None:
     return DAYS.get(int(seconds)) if seconds % DAY == 0 else None
 
 
-def _written(sources: Sequence[Source], name: str, entry: Mapping[str, Any]) -> tuple[Source | None, Any]:
-    """Where the entry stands: in a dictionary under its name, or in a call of add_periodic_task."""
-    for source in sources:
-        for node in ast.walk(source.tree):
-            if isinstance(node, ast.Dict) and (value := _entry(node, name)) is not None:
-                return source, value
-            if (
-                isinstance(node, ast.Call)
-                and last_word(node) == "add_periodic_task"
-                and _adds(source, node, name, entry)
-            ):
-                return source, node
-    return None, None
+class Entries:
+    """Where entries of the schedule are written: in dictionaries under their names, and in add_periodic_task(...)."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._named: dict[object, Place] = {}
+        self._added: list[Place] = []
+        for source in sources:
+            for node in ast.walk(source.tree):
+                if isinstance(node, ast.Dict):
+                    self._named |= {name: (source, value) for name, value in _entries(node)}
+                elif isinstance(node, ast.Call) and last_word(node) == "add_periodic_task":
+                    self._added.append((source, node))
+
+    def find(self, name: str, entry: Mapping[str, Any]) -> Place | None:
+        """The place of one entry, None for one that was made in another way."""
+        task = str(entry["task"]).rpartition(".")[2]
+        return self._named.get(name) or next((place for place in self._added if _adds(*place, name, task)), None)
 
 
-def _entry(node: ast.Dict, name: str) -> ast.expr | None:
+def _entries(node: ast.Dict) -> Iterator[tuple[object, ast.Dict]]:
     for key, value in zip(node.keys, node.values, strict=True):
-        if isinstance(key, ast.Constant) and key.value == name and isinstance(value, ast.Dict):
-            words = [one.value for one in value.keys if isinstance(one, ast.Constant)]
-            return value if {"task", "schedule"} <= set(words) else None
-    return None
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Dict):
+            words = {one.value for one in value.keys if isinstance(one, ast.Constant)}
+            if {"task", "schedule"} <= words:
+                yield key.value, value
 
 
-def _adds(source: Source, call: ast.Call, name: str, entry: Mapping[str, Any]) -> bool:
+def _adds(source: Source, call: ast.expr, name: str, task: str) -> bool:
+    if not isinstance(call, ast.Call):
+        return False
     named = next((word.value for word in call.keywords if word.arg == "name"), None)
     if isinstance(named, ast.Constant):
         return bool(named.value == name)
-    return len(call.args) > 1 and str(entry["task"]).rpartition(".")[2] in source.of(call.args[1])
+    return len(call.args) > 1 and task in source.of(call.args[1])

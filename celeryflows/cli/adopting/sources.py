@@ -21,16 +21,16 @@ class Source:
 
     def lines(self, first: int, last: int) -> str:
         """Whole lines, the last one included, without their common end."""
-        return "\n".join(self.text.splitlines()[first - 1 : last])
+        return "\n".join(self.text.split("\n")[first - 1 : last])
 
     def span(self, node: ast.expr) -> tuple[int, int]:
         """Where a node begins and ends in the text."""
         return self._at(node.lineno, node.col_offset), self._at(node.end_lineno or 1, node.end_col_offset or 0)
 
     def _at(self, line: int, column: int) -> int:
-        before = self.text.splitlines(keepends=True)
+        lines = self.text.split("\n")
         # Python counts columns in bytes.
-        return sum(map(len, before[: line - 1])) + len(before[line - 1].encode()[:column].decode())
+        return sum(len(before) + 1 for before in lines[: line - 1]) + len(lines[line - 1].encode()[:column].decode())
 
     def of(self, node: ast.AST) -> str:
         """The text of a node, as it was written."""

@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 from functools import wraps
 
-from celery import shared_task
+from celery import Task, shared_task
 from celery_once import QueueOnce
 from celery_singleton import Singleton as OneAtATime
 
@@ -92,3 +92,17 @@ def weigh(item):
 @app.task
 def pack(weights):
     return sum(weights)
+
+
+class Audit(Task):
+    """A task that is a class."""
+
+    name = "old_shop.tasks.audit"
+    rate_limit = "1/s"
+    autoretry_for = (OSError,)
+
+    def run(self, book):
+        return book
+
+
+app.register_task(Audit())
