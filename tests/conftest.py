@@ -64,9 +64,10 @@ def broker_url(redis_server: Redis, broker_databases: Iterator[int]) -> str:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
-    """The PostgreSQL of this process. A test that crashes it takes `running_postgres()` for itself instead."""
+    """The PostgreSQL of this process; it need not survive its machine. A test that crashes it takes
+    `running_postgres()` for itself instead."""
     try:
-        with running_postgres() as server:
+        with running_postgres(fsync="off", full_page_writes="off") as server:
             yield server
     except ServerMissing as missing:
         without(missing)

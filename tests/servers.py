@@ -155,9 +155,9 @@ class Redis:
 
 
 class Postgres:
-    """A running PostgreSQL, fsync on, reached by a socket in its own folder."""
+    """A running PostgreSQL, reached by a socket in its own folder; fsync is on unless `more` settings say otherwise."""
 
-    def __init__(self, folder: Path, binaries: Path, user: str = "") -> None:
+    def __init__(self, folder: Path, binaries: Path, user: str = "", **more: str) -> None:
         self.folder = folder
         settings = {
             "listen_addresses": "",
@@ -168,6 +168,7 @@ class Postgres:
             "deadlock_timeout": "200ms",
             "shared_buffers": "64MB",
             "timezone": "UTC",
+            **more,
         }
         words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         command = [str(binaries / "postgres"), "-D", str(folder / "data"), *words]
@@ -225,8 +226,8 @@ def running_redis() -> Iterator[Redis]:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL of this block alone, with an empty cluster. Raises ServerMissing."""
+def running_postgres(**settings: str) -> Iterator[Postgres]:
+    """A PostgreSQL of this block alone, with an empty cluster and these settings. Raises ServerMissing."""
     binaries = postgres_binaries()
     user = "nobody" if os.geteuid() == 0 else ""
     with temporary_folder("postgres") as folder:
@@ -234,7 +235,7 @@ def running_postgres() -> Iterator[Postgres]:
             hand_over(folder, user)
             binaries = within_reach(binaries, folder)
         initialize(folder / "data", binaries, user)
-        server = Postgres(folder, binaries, user)
+        server = Postgres(folder, binaries, user, **settings)
         try:
             server.start()
             yield server

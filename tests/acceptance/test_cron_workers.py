@@ -34,7 +34,7 @@ def fired(world: World) -> list[datetime]:
 
 
 def test_a_hundred_missed_minutes_fire_once_each_though_the_leader_dies(world: World, crew: Crew) -> None:
-    workers = [crew.hire("-c", "1") for _ in range(2)]
+    workers = crew.hire_many(2, "-c", "1")
     leader = next(worker for worker in workers if worker.pid == eventually(crew.leader))
     due = world.rows("SELECT next_at FROM flows_crons")[0][0]
     world.rows("UPDATE flows_crons SET next_at = next_at - :back", back=OCCURRENCES * MINUTE)

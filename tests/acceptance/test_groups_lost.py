@@ -73,8 +73,7 @@ def test_a_killed_process_costs_a_branch_only_the_step_at_hand(app: Celery, worl
 
 
 def test_a_killed_worker_costs_a_branch_only_the_step_at_hand(app: Celery, world: World, crew: Crew) -> None:
-    for _ in range(2):
-        crew.hire("-P", "threads", "-c", "2")
+    crew.hire_many(2, "-P", "threads", "-c", "2")
     run_id = held_at(app, world, "whole")
     crew.kill(crew.at_work_on(f"{run_id} a2"))
     goes_on(app, world, run_id, "whole")

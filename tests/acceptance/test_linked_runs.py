@@ -27,8 +27,7 @@ def crew(world: World) -> Iterator[Crew]:
     """Two workers of the app."""
     with ExitStack() as stack:
         crew = Crew(world, stack, "tests.celery.apps.linked")
-        crew.hire("-P", "solo")
-        crew.hire("-P", "solo")
+        crew.hire_many(2, "-P", "solo")
         yield crew
 
 

@@ -43,8 +43,7 @@ def play(world: World, count: int) -> None:
     app = world.app(rounds.sheet)
     with ExitStack() as stack:
         crew = Crew(world, stack, "tests.celery.apps.rounds")
-        for _ in range(2):
-            crew.hire("-c", "2")
+        crew.hire_many(2, "-c", "2")
         for number in range(count):
             one_round(world, app, crew, dice, number)
 
