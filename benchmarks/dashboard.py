@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from statistics import quantiles
 from typing import Any
@@ -103,6 +104,7 @@ def pages(ids: list[str]) -> dict[str, Callable[[int], str]]:
         "runs, completed, one flow": lambda n: f"/runs?status=completed&flow=shop.flow{n % FLOWS}",
         "runs, failed, one flow": lambda n: f"/runs?status=failed&flow=shop.flow{n % FLOWS}",
         "runs, last hour": lambda n: "/runs?range=1h",
+        "runs, before a moment": lambda n: f"/runs?before={long_ago()}",
         "runs, an event's name": lambda n: f"/runs?event=order/kind.{n % FLOWS}",
         "runs, a rare event's name": lambda n: "/runs?event=order/rare",
         "runs, a condition": lambda n: f"/runs?if={condition}",
@@ -122,6 +124,11 @@ def pages(ids: list[str]) -> dict[str, Callable[[int], str]]:
         "replays": lambda n: "/replays",
         "send event": lambda n: "/send",
     }
+
+
+def long_ago() -> str:
+    """Half of the runs were made before."""
+    return (datetime.now(UTC) - timedelta(seconds=SPAN_SECONDS / 2)).isoformat().replace("+00:00", "Z")
 
 
 def shop(url: str) -> Flows:

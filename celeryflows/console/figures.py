@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 from celeryflows.durations import DAY, HOUR, MINUTE, to_datetime
 from celeryflows.engine.runtime import Runtime
 from celeryflows.store.figure_tables import BOUNDS, CLASSES
-from celeryflows.store.reports.figures import BacklogView, backlog_of, figures_of, volumes
+from celeryflows.store.reports.figures import BacklogView, backlog_of, figures_of, totals, volumes
 
 # The ranges of a page, each with the piece of time that one point stands for.
 RANGES = {"1h": (HOUR, 5 * MINUTE), "6h": (6 * HOUR, 5 * MINUTE), "24h": (DAY, 15 * MINUTE)}
 RANGES |= {"7d": (7 * DAY, 2 * HOUR), "30d": (30 * DAY, 8 * HOUR)}
 ALL = ""
+# The pages call a stretch of time a range too.
+_COUNTED = range
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,7 @@ class Series:
     @property
     def failure_rate(self) -> float | None:
         """Failed of those that completed or failed, 0 to 1; None without any."""
-        ended = self.total.completed + self.total.failed
-        return self.total.failed / ended if ended else None
+        return failure_rate(self.total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def series(runtime: Runtime, flow: str = ALL, range: str = "24h") -> Series:
     sums = {one.no: one.sums for one in figures_of(runtime.store, flow, start, step, end)}
     waiting = _backlog(runtime, flow, start, step, end)
     points = []
-    for no in _numbers(count):
+    for no in _COUNTED(count):
         point = _point(start + no * step, sums.get(no, {}))
         if (held := waiting.get(no)) is not None:
             oldest = None if held.oldest is None else timedelta(microseconds=held.oldest)
@@ -92,6 +93,18 @@ def _backlog(runtime: Runtime, flow: str, start: int, step: int, end: int) -> di
         return counted
     own = {one.no: one for one in backlog_of(runtime.store, flow, start, step, end)}
     return {no: own.get(no, BacklogView(no, 0, 0, None)) for no in counted}
+
+
+def by_flow(runtime: Runtime, range: str = "24h") -> dict[str, Point]:
+    """What each flow's figures come to over one of the ranges; flows without any are left out."""
+    length, step = RANGES[range]
+    start, end, _ = _window(runtime, length, step)
+    return {one.flow: _point(start, one.sums) for one in totals(runtime.store, start, end)}
+
+
+def failure_rate(of: Point) -> float | None:
+    """Failed of those that completed or failed, 0 to 1; None without any."""
+    return _rate(of.failed, of.completed)
 
 
 def last_day(runtime: Runtime) -> dict[str, Volume]:
@@ -130,10 +143,6 @@ def _window(runtime: Runtime, length: int, step: int) -> tuple[int, int, int]:
         now = connection.now()
     end = now - now % step + step
     return end - length, end, length // step
-
-
-def _numbers(count: int) -> Sequence[int]:
-    return range(count)
 
 
 def _point(at: int, sums: Mapping[str, int]) -> Point:

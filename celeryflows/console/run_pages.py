@@ -52,7 +52,7 @@ class RunPage:
 @dataclass(frozen=True, slots=True)
 class StepPage:
     """All there is about one step. `input`: what a rerun gave it in place of its arguments; `awaited`: what it waits
-    for; `event`: what answered it."""
+    for; `event`: what answered it; `given`: the event with which it invoked another run."""
 
     value: Any
     error: Failure | None
@@ -60,6 +60,7 @@ class StepPage:
     attempts: tuple[Attempt, ...]
     awaited: AwaitedView | None
     event: EventSummary | None
+    given: EventSummary | None
 
 
 def run_page(runtime: Runtime, run_id: str) -> RunPage:
@@ -102,7 +103,14 @@ def step_page(runtime: Runtime, page: RunPage, key: str) -> StepPage | None:
         attempts=with_errors(runtime, page, key),
         awaited=awaited(store, run_id, key),
         event=summary_of(answer) if answer else None,
+        given=_given(runtime, step.child),
     )
+
+
+def _given(runtime: Runtime, child: str | None) -> EventSummary | None:
+    found = one_run(runtime.store, child) if child is not None else None
+    event = one_event(runtime.store, found.event_id) if found is not None else None
+    return summary_of(event) if event is not None else None
 
 
 def with_errors(runtime: Runtime, page: RunPage, key: str) -> tuple[Attempt, ...]:

@@ -109,7 +109,7 @@ def _asked(query: Query) -> dict[str, Any]:
     conditions = [f"({wanted['if_exp']})"] if wanted["if_exp"] else []
     if query.event:
         conditions.append(f"event.name == {_quoted(query.event)}")
-    return {"after": wanted["after"], "if_exp": " && ".join(conditions) or None}
+    return {"after": wanted["after"], "before": wanted["before"], "if_exp": " && ".join(conditions) or None}
 
 
 def _quoted(text: str) -> str:

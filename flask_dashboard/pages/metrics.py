@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, request
 
-from celeryflows.console.figures import RANGES, series
+from celeryflows.console.figures import RANGES, by_flow, failure_rate, series
 from celeryflows.console.flows import flow_names
 from flask_dashboard.desk import runtime
 from flask_dashboard.pages.flow import all_charts, read_range
@@ -19,7 +19,7 @@ def add_to(pages: Blueprint) -> None:
 def show_metrics() -> Response:
     """The charts over the chosen time."""
     flow, range = request.args.get("flow", ""), read_range()
-    found = series(runtime(), flow, range)
+    found, each = series(runtime(), flow, range), by_flow(runtime(), range) if not flow else {}
     return show(
         "flows/metrics.html",
         flow=flow,
@@ -27,8 +27,14 @@ def show_metrics() -> Response:
         range=range,
         ranges=list(RANGES),
         total=found.total,
-        rate=None if found.failure_rate is None else percent(found.failure_rate),
+        by_flow=each,
+        rates={name: _shown(failure_rate(one)) for name, one in each.items()},
+        rate=_shown(found.failure_rate),
         per_minute=found.total.made / (found.step.total_seconds() * len(found.points) / 60),
         shapes=all_charts(found),
         live_url=here(part=LIVE),
     )
+
+
+def _shown(rate: float | None) -> str:
+    return "" if rate is None else percent(rate)

@@ -38,11 +38,13 @@ class Query:
     event: str
     condition: str
     cursor: str
+    after: str
+    before: str
 
     @property
     def filtered(self) -> bool:
         """True when something is left out."""
-        return any((self.status, self.flow, self.range, self.event, self.condition))
+        return any((self.status, self.flow, self.range, self.event, self.condition, self.after, self.before))
 
     def wanted(self) -> dict[str, Any]:
         """For `wanted_runs`."""
@@ -52,7 +54,8 @@ class Query:
             "flow": self.flow or None,
             "event": self.event or None,
             "if_exp": self.condition or None,
-            "after": None if length is None else datetime.now(UTC) - length,
+            "after": self.after or (None if length is None else datetime.now(UTC) - length),
+            "before": self.before or None,
         }
 
 
@@ -65,7 +68,7 @@ def add_to(pages: Blueprint) -> None:
 def read_query() -> Query:
     """From the address of the request."""
     args = request.args
-    names = ("status", "flow", "range", "event", "if", "cursor")
+    names = ("status", "flow", "range", "event", "if", "cursor", "after", "before")
     return Query(*(args.get(name, "").strip() for name in names))
 
 

@@ -28,6 +28,16 @@ async function copy(button) {
   }
 }
 
+// Moments are chosen in the reader's own zone and asked for in UTC.
+for (const field of document.querySelectorAll("input[data-moment]")) {
+  const asked = field.form.elements[field.dataset.moment];
+  if (asked.value) {
+    const at = new Date(asked.value);
+    field.value = new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+  }
+  field.addEventListener("change", () => (asked.value = field.value ? new Date(field.value).toISOString() : ""));
+}
+
 for (const form of document.querySelectorAll("form[data-filters]")) {
   form.addEventListener("change", (event) => event.target.matches("select") && form.requestSubmit());
   form.addEventListener("submit", () => {

@@ -9,6 +9,7 @@ from celeryflows import Event, ExpressionError, InvalidDuration, NonRetriableErr
 from celeryflows.console import runs as desk
 from celeryflows.console import searching
 from celeryflows.console.searching import find_runs, wanted_runs
+from celeryflows.durations import to_datetime
 from tests.engine.world import World
 
 
@@ -136,3 +137,20 @@ def test_a_page_of_the_desk_under_a_condition_may_be_short_and_tells_where_to_go
 def test_what_cannot_be_asked_for_is_refused(shop: World, filters: dict[str, str], error: type[Exception]) -> None:
     with pytest.raises(error):
         shop.flows.runs(**filters)
+
+
+def test_what_was_made_before_a_moment_is_found_by_ids_that_tell_time_and_by_a_callers_own(shared: World) -> None:
+    task = shared.flow(name="shop.greet", trigger="shop/came")(lambda ctx: "hello")
+    task.apply_async(task_id="of a caller's own")
+    shared.send(Event("shop/came", {}))
+    (early,) = (run.id for run in shared.runs() if run.id != "of a caller's own")
+    with shared.store.connection() as connection:
+        moment = to_datetime(connection.now())
+    task.apply_async(task_id="a later one")
+    shared.send(Event("shop/came", {}))
+
+    found = shared.flows.runs(before=moment)
+    assert [run.id for run in found] == ["of a caller's own", early]
+    (first,) = shared.flows.runs(before=moment, limit=1)
+    assert [run.id for run in shared.flows.runs(before=moment, cursor=first.id)] == [early]
+    assert len(shared.flows.runs(after=moment)) == 2

@@ -56,6 +56,17 @@ def volumes(store: Store, start: int, step: int, end: int) -> list[FigureView]:
     return [_figure(row, names) for row in read(store, query)]
 
 
+def totals(store: Store, start: int, end: int) -> list[FigureView]:
+    """What each flow's figures come to from `start` on."""
+    query = (
+        select(figures.c.flow, *(func.sum(figures.c[name]) for name in SUMS))
+        .where(figures.c.flow != "", figures.c.at >= start, figures.c.at < end)
+        .group_by(figures.c.flow)
+        .order_by(figures.c.flow)
+    )
+    return [_figure((row[0], 0, *row[1:]), SUMS) for row in read(store, query)]
+
+
 def backlog_of(store: Store, flow: str, start: int, step: int, end: int) -> list[BacklogView]:
     """A flow's backlog ('' for all) from `start` on, in pieces of `step`."""
     no = _piece(backlogs.c.at, start, step)

@@ -40,7 +40,11 @@ def _rows(connection: Connection, query: Executable) -> Read:
 def _bounded(connection: Connection, query: Executable) -> Read:
     connection.exec_driver_sql("BEGIN READ ONLY")
     try:
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{LONGEST}'")
+        # Workers of the database's own cost a short look more than they save, and the engine its cores.
+        connection.exec_driver_sql(
+            f"SELECT set_config('statement_timeout', '{LONGEST}', true), "
+            "set_config('max_parallel_workers_per_gather', '0', true)"
+        )
         return _rows(connection, query)
     finally:
         if not connection.invalidated:
