@@ -57,15 +57,15 @@ def bench_app(store_url: str, *worker_options: str) -> Iterator[ModuleType]:
 
 
 @contextmanager
-def worker(*options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker process, ready to work; ended with the block."""
+def worker(*options: str, of: str = "benchmarks.app", beside: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process of the module's app, ready to work `beside` so many others; ended with the block."""
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "warning"]
-    command = [sys.executable, "-m", "celery", "-A", "benchmarks.app", "worker", *quiet, *options]
+    command = [sys.executable, "-m", "celery", "-A", of, "worker", *quiet, *options]
     with tempfile.NamedTemporaryFile() as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         try:
-            module = sys.modules["benchmarks.app"]
-            eventually(lambda: module.app.control.ping(timeout=0.5), within=30)
+            module = sys.modules[of]
+            eventually(lambda: len(module.app.control.ping(timeout=0.5)) > beside, within=60)
             yield process
         finally:
             process.terminate()

@@ -1,11 +1,12 @@
 """The end of an app's finalizing: its tasks are all made. What cannot be is refused there, before anything runs."""
 
+from contextlib import suppress
 from typing import Any
 
 from celery import _state
 
+from celeryflows.celery_bridge.interposing import take_off
 from celeryflows.celery_bridge.task_options import own_options
-from celeryflows.celery_bridge.task_runs import take_off
 from celeryflows.errors import ConfigurationError
 
 
@@ -50,11 +51,28 @@ def _refuse_ours(app: Any) -> None:
         return
     for task, ours in found.items():
         take_off(task, ours)
-    if any(getattr(one, "flows_binding", None) is not None for one in _state._get_active_apps()):
-        # Celery shares an app's tasks with all apps of a process; they are limited where they are called: on that one.
+    refused = {task: ours for task, ours in found.items() if not _is_held_elsewhere(task)}
+    if not refused:
         return
-    shown = "; ".join(f"{task.name}: {', '.join(sorted(ours))}" for task, ours in found.items())
+    shown = "; ".join(f"{task.name}: {', '.join(sorted(ours))}" for task, ours in refused.items())
     raise ConfigurationError(
         f"Tasks of the app {app.main!r} carry options of celeryflows ({shown}), but it has no Flows. Make one before "
         "the app is used: Flows(app)."
     )
+
+
+def _is_held_elsewhere(task: Any) -> bool:
+    """Celery makes a task of one app on all apps of a process: it is limited where it is called, on its own one."""
+    fun = getattr(task, "_decorated_fun", None)
+    return getattr(fun, "is_held", False) or any(
+        _waits(app, fun) for app in _state._get_active_apps() if getattr(app, "flows_binding", None) is not None
+    )
+
+
+def _waits(app: Any, fun: Any) -> bool:
+    """True when the app has yet to make the function's task."""
+    for promise in app._pending:
+        with suppress(AttributeError):
+            if object.__getattribute__(promise, "_Proxy__args")[0] is fun:
+                return True
+    return False

@@ -14,6 +14,7 @@ from celery.utils.imports import symbol_by_name
 from celeryflows.celery_bridge.dispatcher import HEADER
 from celeryflows.celery_bridge.flow_task import EventOf, Host, in_place, take_delivery
 from celeryflows.celery_bridge.task_body import ASKED, ask_again, turn_of
+from celeryflows.celery_bridge.task_options import OfTurn
 from celeryflows.celery_bridge.task_request import RunRequest
 from celeryflows.errors import StepMisuse, StoreError
 
@@ -43,8 +44,8 @@ class TaskFace:
         apply = task.apply
         task.apply = functools.wraps(apply)(lambda *args, **options: in_place(apply(*args, **options)))
         if durable:
-            type(task).step = property(lambda one: _turn(one, "step").step)
-            type(task).ctx = property(lambda one: _turn(one, "ctx"))
+            type(task).step = OfTurn(lambda one: _turn(one, "step").step)
+            type(task).ctx = OfTurn(lambda one: _turn(one, "ctx"))
 
     def _dress(self) -> None:
         task = self.task

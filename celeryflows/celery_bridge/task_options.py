@@ -1,6 +1,7 @@
 """Options of ours on a plain Celery task: told apart from Celery's, read and checked. The rest is Celery's affair."""
 
 import difflib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,11 +101,23 @@ def read_options(name: str, ours: Mapping[str, Any]) -> TaskOptions | None:
     )
 
 
-def check_base(name: str, task: Any) -> None:
-    """`self.step` and `self.ctx` of a durable task must not hide a base's own. Raises DeclarationError."""
+class OfTurn(property):
+    """`step` or `ctx` of a durable task."""
+
+
+def check_durable(name: str, task: Any) -> None:
+    """A durable task needs its `self`, and a base without a `step` or `ctx` of its own. Raises DeclarationError."""
+    run = vars(type(task)).get("run")
+    if isinstance(run, staticmethod):
+        raise DeclarationError(f"task {name!r}: durable=True needs bind=True: its steps are self.step")
+    if inspect.iscoroutinefunction(inspect.unwrap(task.run)):
+        raise DeclarationError(
+            f"task {name!r}: durable=True is for plain functions, as Celery's tasks are. Declare an async def as a "
+            "flow: @flows.flow(name=...)."
+        )
     for word in ("step", "ctx"):
         owner = next((one for one in type(task).__mro__ if word in vars(one)), None)
-        if owner is not None:
+        if owner is not None and not isinstance(vars(owner)[word], OfTurn):
             raise DeclarationError(
                 f"task {name!r}: durable=True gives it self.{word}, but its class {owner.__name__} has a {word!r} of "
                 "its own. Rename that one, or give the task another base."

@@ -12,12 +12,13 @@ from celeryflows.celery_bridge import flow_task
 from celeryflows.celery_bridge.declaration import SENT
 from celeryflows.celery_bridge.dispatcher import HEADER
 from celeryflows.celery_bridge.flow_task import read_call
+from celeryflows.celery_bridge.interposing import celerys, take_off, told_outside
 from celeryflows.celery_bridge.result import RunResult
 from celeryflows.celery_bridge.task_body import Mapper, TaskBody, again
 from celeryflows.celery_bridge.task_face import TaskFace
 from celeryflows.celery_bridge.task_options import (
     TaskOptions,
-    check_base,
+    check_durable,
     check_spelling,
     own_options,
     read_options,
@@ -115,13 +116,13 @@ class TaskRuns:
 
     def _register(self, task: Any, **options: Any) -> Any:
         app: Any = self._app
-        made = type(app).register_task(app, task, **options)
+        made = told_outside(lambda: celerys(app, "register_task")(task, **options))
         self._look(made)
         return made
 
     def _make(self, fun: Any, name: str | None = None, base: Any = None, bind: bool = False, **options: Any) -> Any:
         app: Any = self._app
-        make = type(app)._task_from_fun.__get__(app)
+        make = celerys(app, "_task_from_fun")
         task_name = name or app.gen_task_name(fun.__name__, fun.__module__)
         if options.get("is_flow"):
             return make(fun, name=name, base=base, bind=bind, **options)
@@ -129,7 +130,7 @@ class TaskRuns:
         if (there := app._tasks.get(task_name)) is not None:
             if ours and getattr(there, "_decorated_fun", None) is not fun:
                 raise DeclarationError(f"A task or flow named {task_name!r} is there already; give one another name=")
-            return make(fun, name=name, base=base, bind=bind, **theirs)
+            return told_outside(lambda: make(fun, name=name, base=base, bind=bind, **theirs))
         check_spelling(task_name, theirs, base or app.Task)
         read = read_options(task_name, ours)
         task = make(fun, name=name, base=base, bind=bind, **theirs)
@@ -139,7 +140,10 @@ class TaskRuns:
 
     def _hold(self, task: Any, options: TaskOptions, given: set[str]) -> None:
         if options.durable:
-            check_base(task.name, task)
+            check_durable(task.name, task)
+        with suppress(AttributeError, TypeError):
+            # Celery makes it on every app of the process; on one without a Flows it is a plain task.
+            task._decorated_fun.is_held = True
         self._face(task).hold(durable=options.durable, early="acks_late" in given)
         self._options[task.name] = options
         self._declare(task.name, task)
@@ -203,7 +207,7 @@ class TaskRuns:
         app: Any = self._app
         face = self._faces.get(name)
         if face is None or not face.holds or HEADER in (options.get("headers") or ()):
-            return type(app).send_task(app, name, *rest, **options)
+            return celerys(app, "send_task")(name, *rest, **options)
         call = SEND_TASK.bind(app, name, *rest, **options)
         given = {**call.arguments, **call.arguments.get("options", {})}
         return self._start(face, given)
@@ -215,11 +219,11 @@ class TaskRuns:
         args, kwargs = tuple(given.get("args") or ()), given.get("kwargs") or {}
         event = face.event_of(args, kwargs)
         defaults = {**task._get_exec_options(), "ignore_result": task.ignore_result}
-        chosen = {key: value for key, value in given.items() if defaults.get(key, _NONE) != value}
+        chosen = {key: value for key, value in given.items() if defaults.get(key, _NONE) != value or key == "expires"}
         parent = app.current_worker_task
         if parent is not None and parent.request.id:
-            chosen.setdefault("root_id", parent.request.root_id or parent.request.id)
-            chosen.setdefault("parent_id", parent.request.id)
+            chosen["root_id"] = chosen.get("root_id") or parent.request.root_id or parent.request.id
+            chosen["parent_id"] = chosen.get("parent_id") or parent.request.id
         call = read_call(runtime, task.name, event, given.get("task_id"), chosen)
         result = RunResult(start(runtime, call), self._host.cancel, backend=task.backend, task_name=task.name, app=app)
         result.ignored = given.get("ignore_result", task.ignore_result)
@@ -234,10 +238,3 @@ _NONE = object()
 def event_of(name: str, signature: inspect.Signature) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Event]:
     """What the arguments of a call of the task mean."""
     return lambda args, kwargs: Event(FLOW_INVOKED, call_data(signature, args, kwargs, f"task {name!r}"))
-
-
-def take_off(task: Any, ours: Mapping[str, Any]) -> None:
-    """Celery's worker does not boot with a RateLimit left on a task, and sends no Priority."""
-    for key in ours:
-        delattr(type(task), key)
-    task.bind(task.app)

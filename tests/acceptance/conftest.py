@@ -1,6 +1,7 @@
 """Worlds with real workers, and a terminal, for the tests of this folder."""
 
 from tests.acceptance.terminal import terminal
+from tests.acceptance.witness import counter
 from tests.worlds import make_world
 
-__all__ = ["make_world", "terminal"]
+__all__ = ["counter", "make_world", "terminal"]

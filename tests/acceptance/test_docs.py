@@ -14,6 +14,7 @@ import celeryflows
 from celeryflows.cli import flows as group
 from celeryflows.durations import parse_duration
 from celeryflows.engine.settings import Settings
+from celeryflows.testing import FlowsTester
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -131,3 +132,22 @@ def test_the_flows_of_a_page_pass_the_test_of_the_page(monkeypatch, name):
 
     [test] = [made for name, made in page.items() if name.startswith("test_")]
     test()  # type: ignore[operator]
+
+
+def test_the_tasks_of_the_page_run_as_it_tells():
+    page = ModuleType("tasks_page")
+    [source] = blocks(ROOT / "docs" / "existing-tasks.md", "python")
+    exec(compile(source, "tasks_page.py", "exec"), page.__dict__)
+    with FlowsTester(page.flows) as tester:
+        tester.send("user/signed.up", {"email": "ann@example.com"})
+        tester.start(page.sync_account, account_id=7)
+        run = tester.start(page.process_order, order_id=9)
+        tester.advance("7 days")
+
+        assert run.output == "9 paid by ch-9"
+        found = {one.flow.rpartition(".")[2]: one.output for one in tester.runs()}
+        assert (found["send_email"], found["sync_account"], found["report"]) == (
+            "welcome to ann@example.com",
+            7,
+            "today",
+        )

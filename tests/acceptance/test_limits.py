@@ -10,12 +10,12 @@ from redis import Redis
 
 from celeryflows import Event
 from tests.acceptance.crew import Crew
+from tests.acceptance.witness import counter_url, kill
 from tests.celery.apps import limited
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
 
 USERS = 10
-COUNTER_DATABASE = 13
 
 
 @pytest.fixture
@@ -24,15 +24,8 @@ def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> W
 
 
 @pytest.fixture
-def counter(world: World) -> Iterator[Redis]:
-    with Redis.from_url(f"{world.broker.rpartition('/')[0]}/{COUNTER_DATABASE}", decode_responses=True) as client:
-        client.flushdb()
-        yield client
-
-
-@pytest.fixture
 def crew(world: World, counter: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
-    monkeypatch.setenv("COUNTER", f"{world.broker.rpartition('/')[0]}/{COUNTER_DATABASE}")
+    monkeypatch.setenv("COUNTER", counter_url(world))
     with ExitStack() as stack:
         yield Crew(world, stack, "tests.celery.apps.limited")
 
@@ -40,17 +33,6 @@ def crew(world: World, counter: Redis, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.fixture
 def app(world: World) -> Celery:
     return world.app(limited.sheet)
-
-
-def kill(crew: Crew, counter: Redis) -> None:
-    """kill -9 of a worker in the midst of it; its dead are not counted as inside any more."""
-    worker = crew.living[0]
-    pids = {worker.pid, *worker.children}
-    crew.kill(worker)
-    for name in counter.scan_iter("*", _type="zset"):
-        for member in counter.zrange(name, 0, -1):
-            if member.partition(":")[0] in {str(pid) for pid in pids}:
-                counter.zrem(name, member)
 
 
 def send(app: Celery, count: int) -> None:

@@ -312,6 +312,10 @@ def test_a_durable_task_in_a_chain_and_a_chord(tasks: Any) -> None:
     body.get(timeout=SOON)
 
 
+def test_limited_and_durable_tasks_are_steps_of_a_flow(tasks: Any) -> None:
+    assert tasks["adopted.asking"].delay().get(timeout=SOON) == [3, 30]
+
+
 def test_replace_is_refused_by_name(tasks: Any) -> None:
     with pytest.raises(Exception, match=r"self\.replace"):
         tasks["adopted.replaced"].delay().get(timeout=SOON)

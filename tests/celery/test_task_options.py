@@ -137,6 +137,7 @@ def test_other_attributes_of_a_task_are_its_own(app: Celery) -> None:
         ({"batch": Batch(3, "1s")}, "durable=True"),
         ({"durable": "yes"}, "True"),
         ({"durable": True, "retries": 99}, "retries"),
+        ({"durable": True}, "bind=True"),
         ({"timeouts": 3}, "Timeouts"),
     ],
 )
@@ -186,9 +187,11 @@ def test_a_class_that_somebody_wrote_keeps_its_attributes_but_for_our_types(app:
 
 
 def test_tasks_with_our_options_in_an_app_without_flows_are_refused(make: Callable[..., Celery]) -> None:
+    def nobody(account_id: int) -> None: ...
+
     app = make()
-    task(app, rate_limit=RateLimit(1, "1s"), timeouts=Timeouts(start="1h"))
-    with pytest.raises(ConfigurationError, match=r"options.sync: rate_limit, timeouts.*Flows\(app\)"):
+    task(app, nobody, rate_limit=RateLimit(1, "1s"), timeouts=Timeouts(start="1h"))
+    with pytest.raises(ConfigurationError, match=r"options.nobody: rate_limit, timeouts.*Flows\(app\)"):
         app.finalize()
 
 
@@ -198,6 +201,18 @@ def unshared() -> Iterator[None]:
     before = set(_state._on_app_finalizers)
     yield
     _state._on_app_finalizers = before
+
+
+@pytest.mark.usefixtures("unshared")
+def test_a_task_of_an_app_with_flows_is_a_plain_one_on_the_others(make: Callable[..., Celery]) -> None:
+    ours, early, late = make(), make(), make()
+    Flows(ours)
+    ours.task(name="options.sync", concurrency=Concurrency(2), rate_limit=RateLimit(1, "1s"))(sync)
+    early.finalize()
+    ours.finalize()
+    late.finalize()
+    assert [app.tasks["options.sync"].rate_limit for app in (ours, early, late)] == [None] * 3
+    assert [hasattr(app.tasks["options.sync"], "concurrency") for app in (early, late)] == [False] * 2
 
 
 @pytest.mark.usefixtures("unshared")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from celery import Task, current_task
+from celery import Task, current_task, signature
 from celery.exceptions import Ignore, Reject
 
 from celeryflows import Concurrency, OnCron, RateLimit, Singleton, Throttle
@@ -170,6 +170,13 @@ def note_error(request: Any, exc: Any, traceback: Any) -> None:
 @sheet.task()
 def total(values: list[int]) -> int:
     return sum(values)
+
+
+@sheet.flow()
+def asking(ctx: Any) -> list[Any]:
+    """Steps that are limited and durable tasks."""
+    added = ctx.step.task("add", signature("adopted.add", args=(1, 2)))
+    return [added, ctx.step.task("process", signature("adopted.process", args=(added,)))[0]]
 
 
 app = sheet.worker_app()

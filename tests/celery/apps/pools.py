@@ -5,7 +5,7 @@ import time
 from functools import partial
 from typing import Any
 
-from celeryflows import StepTimeout
+from celeryflows import Concurrency, StepTimeout
 from tests.celery.apps.sheet import Sheet, pass_gate, witness
 
 sheet = Sheet("pools")
@@ -72,6 +72,24 @@ async def timed_at_once(ctx: Any) -> list[str]:
     stuck = brief.run("stuck", pass_gate, "never"), brief.run("sleeping", asyncio.sleep, 60)
     found = await asyncio.gather(*stuck, ctx.step.run("c", number, 5), return_exceptions=True)
     return [type(one).__name__ for one in found]
+
+
+@sheet.task(bind=True, durable=True, max_retries=1, default_retry_delay=0)
+def process(self: Any, order: int) -> list[int]:
+    """A durable task: turns of it run side by side, each with steps and a request of its own."""
+    first = self.step.run("first", lambda: time.sleep(0.05) or number(order))
+    self.step.sleep("between", "50ms")
+    if self.request.retries == 0:
+        raise self.retry()
+    assert self.ctx.event.data["order"] == order
+    return [first, self.step.run("second", lambda: time.sleep(0.05) or number(order + 1)), self.request.kwargs["order"]]
+
+
+@sheet.on("pools/number", kwargs="{'i': event.data.n}")
+@sheet.task(concurrency=Concurrency(1, key="kwargs.i"))
+def limited(i: int) -> int:
+    """A plain task under a limit."""
+    return number(i)
 
 
 app = sheet.worker_app()
