@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request, url_for
 from celeryflows.console.failures import FailureGroup, failures
 from celeryflows.console.flows import flow_names
 from flask_dashboard.desk import runtime
-from flask_dashboard.pages.runs import RANGES
+from flask_dashboard.pages.runs import CUSTOM, RANGES
 from flask_dashboard.pages.showing import LIVE, show
 from flask_dashboard.presenters.links import here, with_questions
 
@@ -31,7 +31,7 @@ def list_failures() -> Response:
         flow=flow,
         flow_names=flow_names(runtime()),
         range=range,
-        ranges=[(key, label) for key, (label, _) in RANGES.items()],
+        ranges=[(key, label) for key, (label, _) in RANGES.items() if key != CUSTOM],
         live_url=here(part=LIVE),
     )
 

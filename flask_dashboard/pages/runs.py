@@ -16,6 +16,8 @@ from flask_dashboard.pages.showing import LIVE, show
 from flask_dashboard.presenters.links import asked, here, with_questions
 
 A_PAGE = 50
+# From and to are asked for by themselves.
+CUSTOM = "custom"
 RANGES = {
     "": ("Any time", None),
     "15m": ("Last 15 minutes", timedelta(minutes=15)),
@@ -23,6 +25,7 @@ RANGES = {
     "24h": ("Last 24 hours", timedelta(days=1)),
     "7d": ("Last 7 days", timedelta(days=7)),
     "30d": ("Last 30 days", timedelta(days=30)),
+    CUSTOM: ("From … to …", None),
 }
 OPEN = ("running", "queued", "suspended", "scheduled")
 TABS = (None, *map(Status, (*OPEN, "completed", "failed", "cancelled", "skipped")))
@@ -44,7 +47,8 @@ class Query:
     @property
     def filtered(self) -> bool:
         """True when something is left out."""
-        return any((self.status, self.flow, self.range, self.event, self.condition, self.after, self.before))
+        span = self.range if self.range != CUSTOM else ""
+        return any((self.status, self.flow, span, self.event, self.condition, self.after, self.before))
 
     def wanted(self) -> dict[str, Any]:
         """For `wanted_runs`."""

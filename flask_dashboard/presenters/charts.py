@@ -56,7 +56,7 @@ class Chart:
 def runs_chart(series: Series) -> Chart:
     """How many runs were made, by what became of them."""
     looks = (
-        ("completed", "completed"),
+        ("completed", "done"),
         ("failed", "failed"),
         ("other", "other"),
         ("open", "open"),

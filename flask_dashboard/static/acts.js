@@ -39,7 +39,15 @@ for (const field of document.querySelectorAll("input[data-moment]")) {
 }
 
 for (const form of document.querySelectorAll("form[data-filters]")) {
-  form.addEventListener("change", (event) => event.target.matches("select") && form.requestSubmit());
+  form.addEventListener("change", (event) => {
+    const moments = form.querySelector(".moments");
+    if (moments && event.target.name === "range") {
+      moments.hidden = event.target.value !== "custom";
+      if (!moments.hidden) return moments.querySelector("input").focus();
+      form.elements.after.value = form.elements.before.value = "";
+    }
+    if (event.target.matches("select")) form.requestSubmit();
+  });
   form.addEventListener("submit", () => {
     for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
   });

@@ -120,6 +120,20 @@ def test_a_run_is_found_by_filters_and_opened_with_its_steps_on_one_axis(reader,
     expect(detail).to_contain_text("raise CardDeclined")
 
 
+def test_runs_are_found_between_two_moments_in_the_readers_own_zone(reader, started):
+    run = started("user/signed.up", {"user_id": "u0", "name": "Fay", "email": "fay@example.com"})
+    page = reader.open("/runs")
+    page.get_by_label("Time").select_option("custom")
+    page.locator("[data-moment=after]").fill("2020-01-01T00:00:00")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_url("**after=2020-01-01T00*")
+    expect(page.locator(f"#run-{run}")).to_be_visible()
+    expect(page.locator("[data-moment=after]")).to_have_value(re.compile("2020-01-01T00:00"))
+    page.locator("[data-moment=before]").fill("2020-01-02T00:00:00")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator(".empty")).to_be_visible()
+
+
 def test_a_filter_that_cannot_be_read_says_what_is_wrong(reader):
     page = reader.open("/runs?if=event.data.total+%3E")
     expect(page.locator(".wrong").first).to_be_visible()
