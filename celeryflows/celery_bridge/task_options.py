@@ -106,10 +106,7 @@ class OfTurn(property):
 
 
 def check_durable(name: str, task: Any) -> None:
-    """A durable task needs its `self`, and a base without a `step` or `ctx` of its own. Raises DeclarationError."""
-    run = vars(type(task)).get("run")
-    if isinstance(run, staticmethod):
-        raise DeclarationError(f"task {name!r}: durable=True needs bind=True: its steps are self.step")
+    """A durable task is a plain function, and its base has no `step` or `ctx` of its own. Raises DeclarationError."""
     if inspect.iscoroutinefunction(inspect.unwrap(task.run)):
         raise DeclarationError(
             f"task {name!r}: durable=True is for plain functions, as Celery's tasks are. Declare an async def as a "

@@ -137,7 +137,6 @@ def test_other_attributes_of_a_task_are_its_own(app: Celery) -> None:
         ({"batch": Batch(3, "1s")}, "durable=True"),
         ({"durable": "yes"}, "True"),
         ({"durable": True, "retries": 99}, "retries"),
-        ({"durable": True}, "bind=True"),
         ({"timeouts": 3}, "Timeouts"),
     ],
 )
