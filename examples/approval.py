@@ -8,7 +8,7 @@ celery -A examples.approval flows signal expense/e7 '{"approved": true, "by": "b
 from celery import Celery
 from flask import Flask, request
 
-from celeryflows import Flows
+from celeryflows import Flows, Singleton
 
 app = Celery("approval", broker="redis://localhost:6379/0")
 flows = Flows(app)
@@ -30,7 +30,7 @@ def send_mail(to, subject):
     print(f"mail to {to}: {subject}")
 
 
-@flows.flow(name="approve_expense", trigger="expense/submitted", idempotency="event.data.expense")
+@flows.flow(name="approve_expense", trigger="expense/submitted", singleton=Singleton("skip", key="event.data.expense"))
 def approve_expense(ctx):
     """Small sums pass; for others two days, a reminder, and one day more."""
     expense = ctx.event.data

@@ -1,5 +1,5 @@
 """A content pipeline of tasks on their own queues: read the text in three ways at once, typeset, publish.
-From the folder above; `media` may be consumed by other machines, which need not have celeryflows:
+From the folder above; other machines may consume `media`:
 
 celery -A examples.content_pipeline flows dev -- -Q celery,media
 celery -A examples.content_pipeline flows send article/saved '{"slug": "tea", "text": "Green tea. Black tea. Rain."}'"""

@@ -1,15 +1,18 @@
-"""An order: stock taken exactly once, a payment, a wait for the parcel, and all undone when one fails.
-From the folder above:
+"""An order: stock taken exactly once, a payment, a wait for the parcel, and all undone when one fails or the customer
+changes their mind. From the folder above:
 
 celery -A examples.order flows dev
 celery -A examples.order flows send goods/received '{"item": "teapot", "count": 5}'
 celery -A examples.order flows send order/placed '{"order": "o1", "item": "teapot", "card": "4242424242424242"}'
-celery -A examples.order flows send parcel/sent '{"order": "o1", "carrier": "DHL"}'"""
+celery -A examples.order flows send parcel/sent '{"order": "o1", "carrier": "DHL"}'
+celery -A examples.order flows send order/cancelled '{"order": "o1"}'"""
+
+from functools import partial
 
 from celery import Celery
 from sqlalchemy import CheckConstraint, Column, Integer, MetaData, String, Table, insert, update
 
-from celeryflows import CancelOn, Flows, NonRetriableError, StepError
+from celeryflows import Flows, NonRetriableError, StepError
 
 app = Celery("order", broker="redis://localhost:6379/0")
 flows = Flows(app)
@@ -53,7 +56,12 @@ def restock(ctx):
     ctx.step.transaction("put", put, ctx.event.data["item"], ctx.event.data["count"])
 
 
-@flows.flow(name="fulfil", trigger="order/placed", cancel_on=CancelOn("order/cancelled", match="data.order"))
+def wait(ctx, name):
+    """A branch that ends with the order's event of this name; one that came while we charged counts too."""
+    return partial(ctx.step.wait_for_event, name, event=name, match="data.order", timeout="5 days", lookback="run")
+
+
+@flows.flow(name="fulfil", trigger="order/placed")
 def fulfil(ctx):
     """Reserve, charge, wait for the parcel."""
     order, undo = ctx.event.data, []
@@ -65,10 +73,13 @@ def fulfil(ctx):
         paid = ctx.step.run("charge", charge_card, order["card"], order["order"], key=ctx.run_id)
         undo.append(lambda: ctx.step.run("refund", refund, paid["charge"]))
 
-        parcel = ctx.step.wait_for_event("parcel", event="parcel/sent", match="data.order", timeout="5 days")
-        if parcel is not None:
-            return {"state": "sent", "carrier": parcel.data["carrier"]}
-        reason = "no parcel in five days"
+        first, event = ctx.group.race(wait(ctx, "parcel/sent"), wait(ctx, "order/cancelled"))
+        if event is None:
+            reason = "no parcel in five days"
+        elif first == 0:
+            return {"state": "sent", "carrier": event.data["carrier"]}
+        else:
+            reason = "cancelled by the customer"
     except StepError as error:
         reason = error.message
     for step in reversed(undo):

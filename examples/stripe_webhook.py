@@ -11,7 +11,7 @@ import stripe
 from celery import Celery
 from flask import Flask, request
 
-from celeryflows import CancelOn, Flows, StoreUnavailable
+from celeryflows import CancelOn, Flows, Singleton, StoreUnavailable
 
 app = Celery("stripe_webhook", broker="redis://localhost:6379/0")
 flows = Flows(app)
@@ -50,8 +50,8 @@ def close_account(customer):
 @flows.flow(
     name="dunning",
     trigger="stripe/invoice.payment_failed",
-    # The first failed attempt starts it, those that follow find it at work; the payment ends it.
-    idempotency="event.data.id",
+    # Stripe tries for weeks: the first failed attempt starts it, later ones find it at work; the payment ends it.
+    singleton=Singleton("skip", key="event.data.id"),
     cancel_on=CancelOn("stripe/invoice.paid", match="data.id"),
 )
 def dunning(ctx):

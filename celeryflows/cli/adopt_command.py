@@ -23,11 +23,13 @@ def adopt(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> None
     The modules that the app loads are read, and each PATH, a file or a folder. The app needs no Flows yet.
     """
     app = any_app_of(ctx)
-    gains = gains_of(app, paths)
+    gains, unread = gains_of(app, paths)
     imports = sorted({name for gain in gains for name in gain.imports})
     if as_json:
-        return print_json({"gains": gains, "imports": imports})
+        return print_json({"gains": gains, "imports": imports, "unread": unread})
     console = console_for(ctx)
+    for file in unread:
+        console.print(Text("not read: ").append_text(plain(file, 400)), soft_wrap=True)
     said = set[str]()
     for gain in gains:
         _print(gain, console, why=gain.why not in said)

@@ -151,6 +151,17 @@ def add(path: Path, change: dict[str, Any]) -> None:
     path.write_text(path.read_text() + "\n" + change["after"].splitlines()[0] + "\n")
 
 
+def test_a_named_file_is_read_too_and_one_that_cannot_be_is_told(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "views.py").write_text("from old_shop.tasks import pack\n\npack.apply_async(([1],), countdown=5)\n")
+    (tmp_path / "old.py").write_text('print "two"\n')
+    done = json.loads(celery(shop, "adopt", "--json", str(tmp_path)).stdout)
+
+    [gain] = [gain for gain in done["gains"] if gain["file"].startswith(str(tmp_path))]
+    assert (gain["kind"], gain["task"], gain["line"]) == ("eta", "old_shop.tasks.pack", 3)
+    assert gain["change"]["file"] == "old_shop/tasks.py"
+    assert [told.partition(": ")[0] for told in done["unread"]] == [str(tmp_path / "old.py")]
+
+
 def test_an_app_is_wanted_and_a_path_that_is_there(shop: Path) -> None:
     command = [sys.executable, "-m", "celery", "flows", "adopt"]
     nameless = subprocess.run(command, cwd=shop, capture_output=True, text=True, timeout=60)

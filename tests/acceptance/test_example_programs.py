@@ -139,6 +139,21 @@ def test_an_order_without_a_parcel_is_undone_in_reverse(play: Callable[..., Play
     assert on_the_shelf(order) == 5
 
 
+def test_a_customer_may_change_their_mind_while_the_card_is_charged(play: Callable[..., Play]) -> None:
+    order = play("order")
+    order.type("goods/received")
+
+    def charge(*_: Any, **__: Any) -> dict[str, str]:
+        order.example.flows.send("order/cancelled", {"order": "o1"})
+        return {"charge": "ch_o1"}
+
+    order.tester.stub("charge", charge)
+    order.type("order/placed")
+
+    assert order.run("fulfil").output == {"state": "given up", "reason": "cancelled by the customer"}
+    assert (order.tester.calls("refund"), on_the_shelf(order)) == (1, 5)
+
+
 def test_what_is_sold_out_is_not_charged(play: Callable[..., Play]) -> None:
     order = play("order")
     run = order.tester.start("fulfil", {"order": "o3", "item": "cup", "card": "4242424242424242"})
@@ -313,9 +328,13 @@ def model(pages: str) -> Callable[[str, Any], Any]:
     def call(id: str, name: str, **arguments: str) -> dict[str, Any]:
         return {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
+    fetched = set()
+
     def answer(path: str, body: Any) -> Any:
         if path != "/v1/chat/completions":
-            return b"x" * len(path)
+            fetched.add(path)
+            # No page is given before both are asked for.
+            return eventually(lambda: b"x" * len(path) if len(fetched) == 2 else b"")
         results = [json.loads(message["content"]) for message in body["messages"] if message["role"] == "tool"]
         if results:
             longest = max(result["length"] for result in results if "length" in result)

@@ -13,9 +13,12 @@ from celeryflows.cli.adopting.sources import Source, code_of, project_sources
 from celeryflows.cli.adopting.written_tasks import written_tasks
 
 
-def gains_of(app: Any, named: Iterable[Path] = ()) -> list[Gain]:
-    """Read the app's tasks, schedule and source. Tasks that are flows, limited or durable have gained already."""
-    sources = project_sources(app, named)
+def gains_of(app: Any, named: Iterable[Path] = ()) -> tuple[list[Gain], list[str]]:
+    """Read the app's tasks, schedule and source; the gains, and the files that could not be read.
+
+    Tasks that are flows, limited or durable have gained already.
+    """
+    sources, unread = project_sources(app, named)
     binding = getattr(app, "flows_binding", None)
     gained = {name for name in app.tasks if binding is not None and binding.makes_runs(name)}
     written = written_tasks(app, sources)
@@ -24,7 +27,8 @@ def gains_of(app: Any, named: Iterable[Path] = ()) -> list[Gain]:
     found = [gain for one in tasks for gain in option_gains(one)]
     found += _of_classes(app, sources, gained | {one.name for one in written})
     found += [gain for source in sources for gain in (*calls.gains(source), *canvas_gains(source))]
-    return sorted([*found, *beat_gains(app, sources)], key=lambda gain: (gain.file, gain.line, gain.kind))
+    found += beat_gains(app, sources)
+    return sorted(found, key=lambda gain: (gain.file, gain.line, gain.kind)), unread
 
 
 def _of_classes(app: Any, sources: Sequence[Source], known: set[str]) -> Iterator[Gain]:

@@ -50,7 +50,8 @@ def beat_gains(app: Any, sources: Sequence[Source]) -> Iterator[Gain]:
 
 
 def _trigger(app: Any, entry: Mapping[str, Any], cron: str) -> str:
-    zone = str(app.timezone)
+    # A local time without a name is none that a trigger could say.
+    zone = getattr(app.timezone, "key", "UTC")
     when = f'OnCron("{cron}")' if zone == "UTC" else f'OnCron("{cron}", tz="{zone}")'
     given = _kwargs(app, entry)
     kwargs = f", kwargs={_mapping(given)}" if given else ""

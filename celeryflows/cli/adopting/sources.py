@@ -37,8 +37,9 @@ class Source:
         return ast.get_source_segment(self.text, node) or ast.unparse(node)
 
 
-def project_sources(app: Any, named: Iterable[Path]) -> list[Source]:
-    """The files of the app, sorted: those loaded below this folder, those of its tasks, and those that were named.
+def project_sources(app: Any, named: Iterable[Path]) -> tuple[list[Source], list[str]]:
+    """The files of the app, sorted: those loaded below this folder, those of its tasks, and those that were named; and
+    which could not be read.
 
     What is installed is nobody's to change, and is left out.
     """
@@ -48,7 +49,13 @@ def project_sources(app: Any, named: Iterable[Path]) -> list[Source]:
     wanted = {path for path in files if not set(INSTALLED) & set(path.parts) and path.is_file()}
     wanted -= {path for path in wanted if _is_ours(path)}
     wanted |= {path.resolve() for one in named for path in (one.rglob("*.py") if one.is_dir() else [one])}
-    return [found for path in sorted(wanted) if (found := _read(path, here)) is not None]
+    read, unread = list[Source](), list[str]()
+    for path in sorted(wanted):
+        try:
+            read.append(_read(path, here))
+        except (OSError, SyntaxError, ValueError) as error:
+            unread.append(f"{path}: {error}")
+    return read, unread
 
 
 def code_of(task: Any) -> Any:
@@ -70,11 +77,7 @@ def _is_ours(path: Path) -> bool:
     return Path(__file__).resolve().parents[2] in path.parents
 
 
-def _read(path: Path, here: Path) -> Source | None:
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree = ast.parse(text, str(path))
-    except (OSError, SyntaxError, ValueError):
-        return None
+def _read(path: Path, here: Path) -> Source:
+    text = path.read_text(encoding="utf-8")
     shown = path.relative_to(here) if path.is_relative_to(here) else path
-    return Source(path, str(shown), text, tree)
+    return Source(path, str(shown), text, ast.parse(text, str(path)))
