@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from celeryflows.cli.adopting.gains import Change, Gain
 from celeryflows.cli.adopting.sources import Source
@@ -24,11 +24,21 @@ def canvas_gains(source: Source) -> Iterator[Gain]:
         if function is not None and function.name in built:
             continue
         name = f"{function.name}_flow" if function is not None else f"canvas_{node.lineno}"
-        canvas, asked = _with_data(source, node, _locals(function))
-        call = f"{name}.delay({', '.join(f'{key}={value}' for key, value in asked.items())})"
-        after = f'{name} = flows.from_canvas(lambda data: {canvas}, name="{name}")\n{call}'
-        change = Change(source.shown, node.lineno, source.of(node), after)
+        change = _as_flow(source, node, name, _locals(function))
         yield Gain("canvas", source.shown, node.lineno, source.of(node).splitlines()[0], None, WHY, change)
+
+
+def _as_flow(source: Source, node: ast.expr, name: str, around: set[str]) -> Change | None:
+    """None for a canvas that is given signatures: these are no data."""
+    inside = _stored(node)
+    taken = list(_taken(node, around - inside))
+    values = _values(node)
+    if any(id(one) not in values or inside & _read(one) for one in taken):
+        return None
+    canvas, asked = _with_data(source, node, taken)
+    call = f"{name}.delay({', '.join(f'{key}={value}' for key, value in asked.items())})"
+    after = f'{name} = flows.from_canvas(lambda data: {canvas}, name="{name}")\n{call}'
+    return Change(source.shown, node.lineno, source.of(node), after)
 
 
 def _names(tree: ast.Module) -> dict[str, str]:
@@ -103,11 +113,26 @@ def _stored(node: ast.AST) -> set[str]:
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
 
 
-def _with_data(source: Source, canvas: ast.expr, outside: set[str]) -> tuple[str, dict[str, str]]:
+def _read(node: ast.AST) -> set[str]:
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+
+
+def _values(canvas: ast.expr) -> set[int]:
+    """All that stands in the arguments of signatures, and what comprehensions go over."""
+    places: list[ast.AST] = []
+    for node in ast.walk(canvas):
+        if isinstance(node, ast.comprehension):
+            places.append(node.iter)
+        elif isinstance(node, ast.Call) and _is_signature(node):
+            places += [*node.args, *node.keywords]
+    return {id(one) for place in places for one in ast.walk(place)}
+
+
+def _with_data(source: Source, canvas: ast.expr, taken: Sequence[ast.expr]) -> tuple[str, dict[str, str]]:
     """The canvas with `data["..."]` for what it takes from around it, and what the call gives under these names."""
     (at, end), asked = source.span(canvas), dict[str, str]()
     instead = dict(_joined(source, canvas))
-    for node in _taken(canvas, outside - _stored(canvas)):
+    for node in taken:
         key = "_".join(re.findall(r"\w+", source.of(node)))
         asked[key] = source.of(node)
         instead[source.span(node)] = f'data["{key}"]'
@@ -126,11 +151,13 @@ def _joined(source: Source, canvas: ast.expr) -> Iterator[tuple[tuple[int, int],
 
 
 def _taken(node: ast.expr, outside: set[str]) -> Iterator[ast.expr]:
-    """The longest expressions that hang on a name from outside: `order`, `order.id`, `orders.of(day)`."""
+    """The longest expressions that hang on a name from outside: `order`, `order.id`, `orders.of(day)`, f"{order}"."""
     todo: list[ast.AST] = [node]
     while todo:
         one = todo.pop()
-        if isinstance(one, ast.expr) and _root(one) in outside and not isinstance(one, ast.Starred):
+        if isinstance(one, ast.expr) and (
+            _root(one) in outside or (isinstance(one, ast.JoinedStr) and outside & _read(one))
+        ):
             yield one
         else:
             todo += ast.iter_child_nodes(one)

@@ -25,3 +25,11 @@ def translate_all(texts):
 
 def locate(address):
     return (geocode.s(address) | translate.s())()
+
+
+def locate_in(address, country):
+    return chain(geocode.s(f"{address}, {country}"), translate.s())()
+
+
+def after(first):
+    return chain(first, pack.s())()
