@@ -12,7 +12,7 @@ from celeryflows.console.run_pages import run_page, step_page, with_errors
 from flask_dashboard.auth import acting
 from flask_dashboard.desk import runtime
 from flask_dashboard.pages.showing import LIVE, show
-from flask_dashboard.presenters.links import here
+from flask_dashboard.presenters.links import asked, here, with_questions
 from flask_dashboard.presenters.timeline import KINDS, timeline
 
 BY_HAND = "cancelled on the dashboard"
@@ -44,7 +44,14 @@ def show_run(run_id: str) -> Response:
         child=next((child for child in page.children if step and child.run_id == step.child), None),
         ended=page.run.ended_at is not None,
         live_url=here(part=LIVE),
+        step_url=_step_url(run_id),
     )
+
+
+def _step_url(run_id: str) -> str:
+    """The page with another step, whose name is to follow: a run may have a thousand of them."""
+    url = with_questions(url_for(".show_run", run_id=run_id), asked("step"))
+    return f"{url}{'&' if '?' in url else '?'}step="
 
 
 @acting

@@ -15,9 +15,8 @@ async function copy(button) {
   const source = document.getElementById(button.dataset.copy);
   try {
     await navigator.clipboard.writeText(source ? source.textContent : button.dataset.text || "");
-    button.dataset.said = button.textContent;
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = button.dataset.said), 1200);
+    button.classList.add("copied");
+    setTimeout(() => button.classList.remove("copied"), 1200);
   } catch {
     const range = document.createRange();
     if (source) {

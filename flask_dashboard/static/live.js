@@ -50,7 +50,6 @@ class Part {
     this.failed = 0;
     this.plan();
     document.addEventListener("visibilitychange", () => document.hidden || this.look());
-    document.addEventListener("flows:look", () => this.look());
   }
 
   // Part of the page itself, so that what ended says so by taking it away.
