@@ -38,7 +38,7 @@ def cancel(runtime: Runtime, run_id: str, reason: str, *, terminate: bool = Fals
     """Cancel a run, or the one that goes on for it; False when it had ended. Raises UnknownRun.
 
     At once for what sleeps, waits or is queued; a running turn stops at its next boundary, or now with `terminate`:
-    then the Celery tasks at work on it are ended too, also that of a run which was cancelled before.
+    then the Celery tasks at work on it, and those that it sent, are ended too, also of a run that was cancelled before.
     """
     cancelled = cancel_line(runtime, run_id, reason)
     if cancelled is None:
@@ -49,8 +49,10 @@ def cancel(runtime: Runtime, run_id: str, reason: str, *, terminate: bool = Fals
     if terminate:
         with runtime.store.connection() as connection:
             carriers = connection.repeat(lambda: connection.branches.cut_off(last))
-        for branch in [*([""] if at_work else []), *carriers]:
-            runtime.dispatcher.terminate(task_id(last, branch))
+            sent = connection.repeat(lambda: connection.tasks.closed(last))
+        ids = [task_id(last, branch) for branch in [*([""] if at_work else []), *carriers]]
+        for one in [*ids, *sent]:
+            runtime.dispatcher.terminate(one)
     return cancelled is not None
 
 

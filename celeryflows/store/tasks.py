@@ -121,6 +121,14 @@ class Tasks(Verbs):
         )
         return [row[0] for row in rows]
 
+    def closed(self, run_id: str) -> list[str]:
+        """The tasks of a run that it waited for when it ended."""
+        rows = self._execute(
+            "SELECT name FROM flows_waits WHERE run_id = :run AND kind = 'task' AND state = 'closed' ORDER BY key",
+            run=run_id,
+        )
+        return [row[0] for row in rows]
+
     def forget(self, task_ids: Sequence[str]) -> None:
         """Nobody looks after them any more."""
         self._execute(

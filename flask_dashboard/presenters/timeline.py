@@ -9,7 +9,7 @@ from celeryflows.console.runs import StepSummary
 from flask_dashboard.presenters.axis import Axis, Mark, Span, axis_of
 from flask_dashboard.presenters.moments import length
 
-RESTING = ("sleep", "wait", "signal", "invoke")
+RESTING = ("sleep", "wait", "signal", "invoke", "task")
 GROUPS = ("parallel", "race")
 KINDS = {
     "run": "step",
@@ -17,6 +17,7 @@ KINDS = {
     "wait": "wait for event",
     "signal": "wait for signal",
     "invoke": "invoke",
+    "task": "task",
     "send": "send event",
     "transaction": "transaction",
     "parallel": "parallel",
@@ -159,7 +160,7 @@ def _delay(ready: datetime, began: datetime, look: str) -> Iterator[_Piece]:
 
 
 def _resting(step: StepSummary, page: RunPage, end: datetime) -> Iterator[_Piece]:
-    looks = {"sleep": "sleep", "invoke": "invoke", **dict.fromkeys(GROUPS, "group")}
+    looks = {"sleep": "sleep", "invoke": "invoke", "task": "invoke", **dict.fromkeys(GROUPS, "group")}
     look = looks.get(step.kind, "wait")
     yield _Piece(
         f"{look} {step.standing.replace(' ', '-')}", step.began, end, f"{step.standing}, {length(end - step.began)}"

@@ -103,6 +103,14 @@ def test_the_task_of_a_cancelled_run_is_revoked(app: Celery, world: World) -> No
     assert world.counts()["pack never packed"] == 0
 
 
+def test_a_run_that_is_terminated_has_its_task_ended_too(app: Celery, world: World, depot: Worker) -> None:
+    held = app.tasks["remote.sends"].delay(task="hold", args=["ended", "never"])
+    world.told("hold ended")
+    assert app.flows.run(held.id).cancel(terminate=True)  # type: ignore[attr-defined]
+    # Its only process is free again.
+    assert value_of(app, "pack", "behind the ended") is not None
+
+
 def test_a_task_that_does_not_answer_in_time_is_revoked(app: Celery, world: World) -> None:
     held = app.tasks["remote.sends"].delay(task="hold", args=["o8", "open three"])
     world.told("hold o8")

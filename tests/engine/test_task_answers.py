@@ -182,12 +182,15 @@ def test_a_failed_header_tells_the_bodys_errbacks_once_and_sends_no_body(world: 
     assert {step.id: step.state for step in run.steps}["all/body"] == "failed"
 
 
-def test_a_value_past_the_bound_fails_its_step(store_url: str) -> None:
+def test_a_value_or_arguments_past_the_bound_fail_their_step(store_url: str) -> None:
     world = World(store_at(store_url), max_value_bytes=100)
     post = world.runtime.tasks = Post(world)
     run = started(world, lambda ctx: ctx.step.task("t", sig()))
     post.ends("t", f'"{"x" * 200}"')
     assert (run.error.name, "flows_max_value_bytes" in run.error.message) == ("BoundExceeded", True)
+    run = started(world, lambda ctx: ctx.step.task("t", sig("far.away", "x" * 200)))
+    assert "bytes of arguments: at most 100" in run.error.message
+    assert len(post.sent) == 1
     world.close()
 
 

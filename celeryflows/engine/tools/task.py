@@ -6,13 +6,14 @@ from functools import partial
 
 from celeryflows.codec import dumps, loads
 from celeryflows.durations import Duration, format_duration, parse_bounded
+from celeryflows.engine.budget import size_of
 from celeryflows.engine.canvas_walk import CanvasWalk
 from celeryflows.engine.failures import failure_of, failure_text, step_error
 from celeryflows.engine.journal import JournalBase
 from celeryflows.engine.remote_tasks import recall, remote_id
 from celeryflows.engine.slots import Slot
 from celeryflows.engine.waiting import Pending
-from celeryflows.errors import InvalidOutput, NotStorable, StepError, StepTimeout
+from celeryflows.errors import BoundExceeded, InvalidOutput, NotStorable, StepError, StepTimeout
 from celeryflows.model.canvases import Node
 from celeryflows.model.remote_tasks import OVER, NewTask, TaskCall
 from celeryflows.model.step_options import PLAIN, StepOptions
@@ -101,6 +102,10 @@ class TaskTool(JournalBase):
             parcel = self.runtime.tasks.pack(call)
         except (NotStorable, TypeError) as error:
             return self.fail(slot, error)
+        most = self.runtime.settings.max_value_bytes
+        if (size := size_of(parcel.text)) > most:
+            remedy = "Pass a key instead, or raise flows_max_value_bytes."
+            return self.fail(slot, BoundExceeded(f"step {slot.key!r}: bytes of arguments", most, size, remedy))
         task_id = remote_id(self.recorder.claim.run_id, slot.key, slot.began)
         task = NewTask(task_id, slot.key, parcel, slot.began, place)
         return self.park_step(slot, Pending(slot.row(State.WAITING, 0, None, due), task=task))

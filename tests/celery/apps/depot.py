@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from typing import Any
 
 from celery import Celery
@@ -39,6 +40,17 @@ def hold(order: str, gate: str) -> str:
     witness("hold", order)
     pass_gate(gate)
     return f"{order} held"
+
+
+@app.task(name="depot.weigh", shared=False)
+def weigh(n: int) -> int:
+    time.sleep(0.05)
+    return n
+
+
+@app.task(name="depot.total", shared=False)
+def total(values: list[int]) -> int:
+    return sum(values)
 
 
 @app.task(name="depot.replaced", bind=True, shared=False)

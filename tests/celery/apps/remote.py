@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from celery import signature
+from celery import chord, signature
 
 from celeryflows import StepError, StepTimeout
 from tests.celery.apps.sheet import Sheet, pass_gate, witness
@@ -63,6 +63,14 @@ def later(ctx: Any) -> Any:
     """A task to a queue that the caller names."""
     order, queue = ctx.event.data["order"], ctx.event.data["queue"]
     return ctx.step.task("sent", depot("pack", order, queue=queue))["order"]
+
+
+@sheet.flow()
+def sums(ctx: Any) -> Any:
+    """A chord in the depot between two steps."""
+    n = ctx.step.run("before", lambda: ctx.event.data["n"])
+    total = ctx.step.task("sum", chord([depot("weigh", n + i) for i in range(5)], depot("total")))
+    return ctx.step.run("after", lambda: total)
 
 
 @sheet.flow()
