@@ -40,5 +40,5 @@ def test_every_run_ends_rightly_whichever_workers_are_killed(make_world: Callabl
     assert len(runs) == RUNS
     assert {n: app.flows.run(run_id).output for n, run_id in runs.items()} == {n: 5 * n + 10 for n in runs}
     [(sent, again)] = world.rows("SELECT count(*), sum(sends) - count(*) FROM flows_tasks")
-    print(f"{kind}: {sent} tasks, {again} of them sent again")
+    print(f"{kind}: {sent} tasks, {again} of them sent again")  # noqa: T201
     assert sent == RUNS * 6
