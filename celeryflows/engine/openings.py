@@ -56,9 +56,7 @@ class Openings:
         if self._children:
             self._admitted = add_children(tx, claim.run_id, self._children, self._judged)
         if self._tasks:
-            for one in self._pending:
-                if one.task is not None:
-                    tx.tasks.arm(claim, one.task, one.row.due)
+            tx.tasks.arm(claim, [(one.task, one.row.due) for one in self._pending if one.task is not None])
         if not self._signals:
             return False
         armed = arm_signals(tx, claim, self._pending, again=again)

@@ -51,19 +51,27 @@ class Waiting:
 class Tasks(Verbs):
     """The verbs of tasks. Who answers holds the waiting run's row."""
 
-    def arm(self, claim: Claim, task: NewTask, due: int | None) -> None:
-        """Write a task of a locked run, and the wait for it; left as they stand when the run has them already."""
-        own = {"id": task.id, "run": claim.run_id, "key": task.key}
-        self._execute(ADD, **own, queue=task.parcel.queue, input=task.parcel.text, first_look=FIRST_LOOK)
-        self._execute(
-            ARM,
-            **own,
-            wait=derived_id("wait", claim.run_id, task.key),
-            place=task.place,
-            began=task.began,
-            due=due,
-            branch=claim.path,
-        )
+    def arm(self, claim: Claim, tasks: Sequence[tuple[NewTask, int | None]]) -> None:
+        """Write tasks of a locked run and the waits for them, each with its timeout; left as they stand when the run
+        has them already."""
+        own = [{"id": task.id, "run": claim.run_id, "key": task.key} for task, _ in tasks]
+        sent = [
+            {**ids, "queue": task.parcel.queue, "input": task.parcel.text, "first_look": FIRST_LOOK}
+            for ids, (task, _) in zip(own, tasks, strict=True)
+        ]
+        waits = [
+            {
+                **ids,
+                "wait": derived_id("wait", claim.run_id, task.key),
+                "place": task.place,
+                "began": task.began,
+                "due": due,
+                "branch": claim.path,
+            }
+            for ids, (task, due) in zip(own, tasks, strict=True)
+        ]
+        self._insert(ADD, sent, frozenset({"first_look"}))
+        self._insert(ARM, waits, frozenset({"began", "due"}))
 
     def waiting(self, task_id: str) -> Waiting | None:
         """Who waits for the task, None when nobody does any more."""
