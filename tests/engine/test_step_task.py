@@ -207,6 +207,33 @@ def test_each_member_of_a_canvas_is_a_step_below_its_id(
     assert states(run) == dict.fromkeys(["sum/add", "sum/add:1", "sum/add:2", "sum/total"], "done")
 
 
+def test_canvases_of_an_async_flow_are_out_at_once(
+    add: Any, total: Any, flows: Flows, flows_tester: FlowsTester
+) -> None:
+    @flows.flow(name="f")
+    async def handler(ctx: Any) -> Any:
+        one = ctx.step.task("one", chord([add.s(1, 1), add.s(2, 2)], total.s()))
+        two = ctx.step.task("two", chain(add.s(1, 1), add.s(5)))
+        return await asyncio.gather(one, two)
+
+    assert flows_tester.start(handler).output == [6, 7]
+
+
+def test_a_canvas_in_a_branch_stands_below_the_branch(add: Any, flows: Flows, flows_tester: FlowsTester) -> None:
+    def handler(ctx: Any) -> Any:
+        return ctx.group.parallel(partial(ctx.step.task, "pair", group(add.s(n, 1), add.s(n, 2))) for n in range(2))
+
+    run = flows_tester.start(flows.flow(name="f")(handler))
+    assert run.output == [[1, 2], [2, 3]]
+    assert {"group[0]/pair/add", "group[1]/pair/add:1"} < set(states(run))
+
+
+def test_a_flow_in_a_canvas_is_called_in_place_too(add: Any, flows: Flows, flows_tester: FlowsTester) -> None:
+    doubled = flows.flow(name="doubled")(lambda ctx: ctx.event.data["value"] * 2)
+    flow = flows.from_canvas(chain(add.s(1, 1), doubled.s(), add.s(1)), name="f")
+    assert flows_tester.start(flow).output == 5
+
+
 def test_a_canvas_used_twice_counts_as_a_step_does(add: Any, flows: Flows, flows_tester: FlowsTester) -> None:
     def handler(ctx: Any) -> Any:
         return [ctx.step.task("pair", group(add.s(n, 1), add.s(n, 2))) for n in range(2)]
