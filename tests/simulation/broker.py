@@ -1,5 +1,8 @@
-"""A broker that keeps its messages in a list: they are taken in any order, doubled, lost one by one or all at once."""
+"""A broker that keeps its messages in a list: they are taken in any order, doubled, lost one by one or all at once.
 
+Beside it the queue of tasks of elsewhere, and their result backend."""
+
+from celeryflows.model.remote_tasks import Outcome, SentTask
 from celeryflows.model.runs import Delivery
 
 
@@ -8,6 +11,8 @@ class SimulatedBroker:
 
     def __init__(self) -> None:
         self.messages: list[Delivery] = []
+        self.tasks: list[SentTask] = []
+        self.results: dict[str, Outcome] = {}
         self._lives = 1
 
     def put(self, delivery: Delivery) -> None:
@@ -19,13 +24,21 @@ class SimulatedBroker:
         return self.messages.pop(pick % len(self.messages)) if self.messages else None
 
     def double(self, pick: int) -> None:
-        """Some message stands in the queue twice."""
+        """Some message stands in the queue twice, and some task."""
         if self.messages:
             self.messages.append(self.messages[pick % len(self.messages)])
+        if self.tasks:
+            self.tasks.append(self.tasks[pick % len(self.tasks)])
+
+    def take_task(self, pick: int) -> SentTask | None:
+        """Any task, None when there is none."""
+        return self.tasks.pop(pick % len(self.tasks)) if self.tasks else None
 
     def flush(self) -> None:
         """Everything is lost, and the broker does not know itself again."""
         self.messages.clear()
+        self.tasks.clear()
+        self.results.clear()
         self._lives += 1
 
     # -- what the sweeper asks

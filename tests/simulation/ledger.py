@@ -19,6 +19,7 @@ class Ledger:
         self.disturbed: Counter[str] = Counter()
         self._kept: dict[tuple[str, str], list[Any]] = {}
         self.tripped: list[str] = []
+        self._executed: Counter[str] = Counter()
 
     def reach(self, run: str, key: str, before: tuple[str, ...], now: int) -> None:
         """The handler comes to a step, after another one, none, or those of its branches."""
@@ -31,6 +32,11 @@ class Ledger:
         self.bodies[run, key] += 1
         self.began[run, key] = now
         return number
+
+    def execute(self, task_id: str) -> int:
+        """A task of elsewhere is done; how often it was before."""
+        self._executed[task_id] += 1
+        return self._executed[task_id] - 1
 
     def see(self, run: str, key: str, seen: Seen, now: int) -> None:
         """The handler is given what a step ended with; the same in every turn."""

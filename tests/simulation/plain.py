@@ -20,6 +20,7 @@ from tests.simulation.programs import (
     Send,
     Sleep,
     Step,
+    Task,
     Try,
     Wait,
     boom,
@@ -78,8 +79,9 @@ class _Reading:
 
     def _op(self, op: Op, path: str, out: list[Any]) -> None:
         match op:
-            case Step():
-                out.append(self._step(op, self._key(path, op.id)))
+            case Step() | Task():
+                key = self._key(path, op.id)
+                out.append(self._step(op, key) if isinstance(op, Step) else self._task(op, key))
             case Sleep():
                 self._key(path, op.id)
                 out.append(None)
@@ -117,6 +119,13 @@ class _Reading:
         if op.end == "fatal":
             raise PlainStepError(key, "NonRetriableError", boom(key))
         return ["did", key]
+
+    def _task(self, op: Task, key: str) -> Any:
+        """The task that fails, else the one that gives the value."""
+        if op.fails:
+            failed = {"one": key, "line": f"{key}/t", "chord": f"{key}/t:1"}[op.shape]
+            raise PlainStepError(failed, "ValueError", boom(failed))
+        return ["did", {"one": key, "line": f"{key}/t:1", "chord": f"{key}/t:2"}[op.shape]]
 
     def _wait(self, key: str) -> Any:
         if key not in self._seen:

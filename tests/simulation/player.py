@@ -21,6 +21,7 @@ from tests.simulation.programs import (
     Send,
     Sleep,
     Step,
+    Task,
     Try,
     Wait,
     boom,
@@ -126,6 +127,8 @@ class _Teller:
                 words: dict[str, Any] = {"event": op.name, "timeout": f"{op.seconds}s", "lookback": op.lookback}
                 words |= {"own": {"match": "data.of"}, "even": {"if_exp": "async.data.n % 2 == 0"}, "any": {}}[op.only]
                 return self.reach(path, op.id), lambda: step.wait_for_event(id_of(path, op), **words)
+            case Task():
+                return self.reach(path, op.id), lambda: step.task(id_of(path, op), op)
         raise AssertionError(f"{op} is no step")
 
     def outcome(self, op: Op, key: str, value: Any) -> Any:
@@ -137,7 +140,7 @@ class _Teller:
         self.given(key, ("value", value))
         if isinstance(op, Send):
             return len(value)
-        return plain_value(value) if isinstance(op, Step) else value
+        return plain_value(value) if isinstance(op, Step | Task) else value
 
     def own_error(self, op: Fail | Flaky) -> None:
         if isinstance(op, Fail):
@@ -146,7 +149,7 @@ class _Teller:
             raise ValueError(f"flaky {op.times}")
 
 
-def id_of(path: str, op: Step | Sleep | Send | Wait) -> str:
+def id_of(path: str, op: Step | Sleep | Send | Wait | Task) -> str:
     """The id that the handler gives: what stands before a group's branch is the engine's."""
     return (path + op.id).rpartition("]/")[2]
 
@@ -160,7 +163,7 @@ class _Player(_Teller):
     def block(self, block: Block, path: str, out: list[Any]) -> None:
         for op in block:
             match op:
-                case Step() | Sleep() | Wait() | Send():
+                case Step() | Sleep() | Wait() | Send() | Task():
                     out.append(self._step(op, path))
                 case Fail() | Flaky():
                     self.own_error(op)
@@ -226,7 +229,7 @@ class _AsyncPlayer(_Teller):
     async def block(self, block: Block, path: str, out: list[Any]) -> None:
         for op in block:
             match op:
-                case Step() | Sleep() | Wait() | Send():
+                case Step() | Sleep() | Wait() | Send() | Task():
                     out.append(await self._step(op, path))
                 case Fail() | Flaky():
                     self.own_error(op)

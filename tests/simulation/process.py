@@ -25,6 +25,7 @@ from celeryflows.store.runs import Claim
 from celeryflows.store.workers import WorkerRow
 from tests.simulation.activity import Activity, Faults
 from tests.simulation.broker import SimulatedBroker
+from tests.simulation.elsewhere import Elsewhere, Watch
 from tests.simulation.ledger import Ledger
 from tests.simulation.link import LinkedStore
 from tests.simulation.player import handler_of
@@ -93,11 +94,13 @@ class Process:
             Catalog(0),
             self,
         )
+        self.runtime.tasks = Elsewhere(self, broker)
         # Every other one leaves each branch to its message.
         self.runtime.carries = name[-1] in "02468"
         release = release_of([flow.definition for flow in flows.values()])
         row = WorkerRow(name, "simulation", release, "host", 1, "prefork", "celery")
         self.scheduler = Scheduler(self.runtime, broker, row, self._active)
+        self.scheduler._tasks = Watch(self.runtime)  # type: ignore[assignment]
 
     # -- doing
 
@@ -197,6 +200,10 @@ class Process:
         if rows:
             self.ledger.trip(f"step {key} of {claim.run_id} runs again though it is {rows[0][0]}")
         return fn
+
+    def has_stub(self, claim: Claim, key: str) -> bool:
+        """Nothing stands in the place of a step."""
+        return False
 
     def committed(self, claim: Claim, key: str) -> None:
         """A step's record is committed."""

@@ -52,6 +52,16 @@ class Send:
 
 
 @dataclass(frozen=True)
+class Task:
+    """An existing task of elsewhere, or a canvas of them: a line of two, or a chord whose header has two. The last one
+    to be sent gives the value; of those that are sent at first the last one fails (`fails`)."""
+
+    id: str
+    shape: Literal["one", "line", "chord"] = "one"
+    fails: bool = False
+
+
+@dataclass(frozen=True)
 class Fail:
     """The handler's own error, each time."""
 
@@ -98,7 +108,7 @@ class Group:
     branches: tuple[Block, ...]
 
 
-Op = Step | Sleep | Wait | Send | Fail | Flaky | Try | Loop | Gather | Group
+Op = Step | Sleep | Wait | Send | Task | Fail | Flaky | Try | Loop | Gather | Group
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from celeryflows import Event, ids
 from celeryflows.clock import TurnedClock
 from celeryflows.durations import SECOND
 from celeryflows.engine.finish import cancel
+from celeryflows.engine.remote_tasks import answer
 from celeryflows.store.connection import Connection
 from tests.engine.world import NEW_YEAR
 from tests.simulation.activity import Faults
 from tests.simulation.broker import SimulatedBroker
+from tests.simulation.elsewhere import worked_on
 from tests.simulation.ledger import Ledger
 from tests.simulation.process import Process, trigger_name
 from tests.simulation.programs import Program
@@ -22,6 +24,7 @@ from tests.simulation.stores import new_store
 Verb = Literal[
     "start",
     "deliver",
+    "work",
     "tick",
     "advance",
     "silence",
@@ -39,9 +42,9 @@ RECORDED = "SELECT run_id, key, state, value FROM flows_steps WHERE state IN ('d
 ENDED = "SELECT id, 'run', status, output FROM flows_runs WHERE ended_at IS NOT NULL"
 ASLEEP = """
 SELECT r.id, w.key FROM flows_runs r JOIN flows_waits w ON w.run_id = r.id AND w.branch = ''
-WHERE r.status = 'suspended' AND w.state = 'answered'
+WHERE r.status = 'suspended' AND w.state = 'answered' AND (w.kind <> 'task' OR w.path = '')
 UNION ALL SELECT b.run_id, w.key FROM flows_branches b JOIN flows_waits w ON w.run_id = b.run_id AND w.branch = b.path
-WHERE b.status = 'suspended' AND w.state = 'answered'
+WHERE b.status = 'suspended' AND w.state = 'answered' AND (w.kind <> 'task' OR w.path = '')
 """
 INSIDE = (
     "SELECT id, '' FROM flows_runs WHERE status = 'running' AND g1 IS NOT NULL "
@@ -132,6 +135,17 @@ class World:
         if delivery is not None:
             self.workers[pick % WORKERS].take(delivery, faults)
 
+    def _work(self, pick: int, faults: Faults) -> None:
+        """A task of elsewhere is done. Its answer is given by any process, which may die of it; odd ones are kept in a
+        result backend too."""
+        task = self.broker.take_task(pick // WORKERS)
+        if task is not None:
+            outcome = worked_on(task, self.ledger)
+            if pick % 2:
+                self.broker.results[task.id] = outcome
+            worker = self.workers[pick % WORKERS]
+            worker.do(lambda: answer(worker.runtime, task.id, outcome), faults)
+
     def _tick(self, pick: int, faults: Faults) -> None:
         worker = self.workers[pick % WORKERS]
         worker.do(worker.scheduler.tick, faults)
@@ -155,6 +169,7 @@ class World:
 
     def _lose(self, pick: int, faults: Faults) -> None:
         self.broker.take(pick)
+        self.broker.take_task(pick)
 
     def _double(self, pick: int, faults: Faults) -> None:
         self.broker.double(pick)
@@ -203,13 +218,16 @@ class World:
             worker.do(worker.scheduler.tick)
         while (delivery := self.broker.take(0)) is not None:
             self.workers[len(self.broker.messages) % WORKERS].take(delivery)
+        while self.broker.tasks:
+            self._work(len(self.broker.tasks), ())
 
     def _is_over(self) -> bool:
         (left,) = self.look(
             "SELECT (SELECT count(*) FROM flows_runs WHERE ended_at IS NULL), "
-            "(SELECT count(*) FROM flows_events WHERE arrived_at IS NULL OR piece IS NOT NULL)"
+            "(SELECT count(*) FROM flows_events WHERE arrived_at IS NULL OR piece IS NOT NULL), "
+            "(SELECT count(*) FROM flows_tasks WHERE next_at IS NOT NULL)"
         )
-        return left == (0, 0) and len(self._started) == len(self.programs)
+        return left == (0, 0, 0) and len(self._started) == len(self.programs)
 
     def _pass_time(self) -> None:
         ((awake, due),) = self.look(
