@@ -5,22 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.simulation.activity import Fault
-from tests.simulation.programs import (
-    Block,
-    Fail,
-    Flaky,
-    Gather,
-    Group,
-    Loop,
-    Op,
-    Program,
-    Send,
-    Sleep,
-    Step,
-    Task,
-    Try,
-    Wait,
-)
+from tests.simulation.programs import Block, Fail, Flaky, Gather, Group, Loop, Op, Program, Send, Sleep, Step, Try, Wait
 from tests.simulation.world import Action
 
 IDS = st.sampled_from("abc")
@@ -46,9 +31,6 @@ waits = st.builds(
     only=st.sampled_from(["own", "own", "even", "any"]),
     lookback=st.sampled_from(["step", "step", "run", "wait"]),
 ).map(lambda wait: Wait(f"w{wait.name[-1]}{wait.only}{wait.lookback}{wait.seconds}", *_words(wait)))
-tasks = st.builds(
-    Task, id=IDS, shape=st.sampled_from(["one", "one", "line", "chord"]), fails=st.sampled_from([False, False, True])
-)
 fails = st.just(Fail("own"))
 
 
@@ -74,7 +56,7 @@ def _compound(inner: st.SearchStrategy[Op]) -> st.SearchStrategy[Op]:
     )
 
 
-leaves = st.one_of(steps, steps, waits, sleeps, sends, tasks)
+leaves = st.one_of(steps, steps, waits, sleeps, sends)
 simple = st.one_of(leaves, leaves, leaves, fails)
 nested = st.one_of(leaves, leaves, leaves, _compound(st.one_of(simple, _compound(simple))))
 flakies = st.builds(Flaky, times=st.integers(1, 2))
@@ -124,7 +106,6 @@ actions = st.builds(
         + ["resume"] * 4
         + ["tick"] * 4
         + ["advance"] * 2
-        + ["work"] * 3
         + ["silence"] * 2
         + ["start", "double", "lose", "flush", "kill", "restart", "cancel"]
     ),
