@@ -47,7 +47,7 @@ def _op(op: Op) -> Op:
 
 @pytest.mark.timeout(900)
 def test_every_run_ends_as_its_plain_reading_whatever_becomes_of_its_tasks() -> None:
-    simulations(EXAMPLES // 5, SEED, of=worlds.map(_tasked))()
+    simulations(EXAMPLES // 10, SEED, of=worlds.map(_tasked))()
 
 
 def lost_tasks_are_not_sent_again() -> AbstractContextManager[object]:
@@ -58,13 +58,7 @@ def a_groups_last_answer_wakes_nobody() -> AbstractContextManager[object]:
     return patch.object(Tasks, "waits_beside", lambda _, waiting: ".p" in waiting.place)
 
 
-def what_is_left_over_is_not_looked_for() -> AbstractContextManager[object]:
-    return patch.object(LostTasks, "_drop", lambda *_: None)
-
-
-@pytest.mark.parametrize(
-    "bug", [lost_tasks_are_not_sent_again, a_groups_last_answer_wakes_nobody, what_is_left_over_is_not_looked_for]
-)
+@pytest.mark.parametrize("bug", [lost_tasks_are_not_sent_again, a_groups_last_answer_wakes_nobody])
 def test_the_simulation_of_tasks_finds_that(bug: Callable[[], AbstractContextManager[object]]) -> None:
     with bug(), pytest.raises(AssertionError):
         simulations(WITHIN, 5, Phase.generate, of=worlds.map(_tasked))()
