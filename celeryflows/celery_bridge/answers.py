@@ -90,7 +90,7 @@ def install_answers(host: Host) -> None:
         if isinstance(task, str):
             _take_or_return(host, task, host.outcome_of(task) or Outcome(error=_unknown(task)))
         else:
-            _take_here(host, task.id, Outcome(error=error_text(error, trace)))
+            _take_failure(host, task.id, error_text(error, trace))
 
     def in_place(self: Any, args: Any = None, kwargs: Any = None, **more: Any) -> Any:
         value, task_id = (args or (None,))[0], (kwargs or {}).get("task_id", "")
@@ -107,8 +107,7 @@ def _revoked(host: Host, sender: Any = None, request: Any = None, expired: bool 
     """No callback is called then."""
     ours = getattr(sender, "app", None) is host.app and getattr(request, "errbacks", None)
     if ours and any(maybe_signature(one, app=host.app).task == FAILED for one in ours):
-        error = TaskRevokedError("expired" if expired else "revoked")
-        _take_here(host, request.id, Outcome(error=error_text(error)))
+        _take_failure(host, request.id, error_text(TaskRevokedError("expired" if expired else "revoked")))
 
 
 def _outcome(value: Any, task_id: str) -> Outcome:
@@ -118,11 +117,16 @@ def _outcome(value: Any, task_id: str) -> Outcome:
         return Outcome(error=error_text(error))
 
 
+def _take_failure(host: Host, task_id: str, error: str) -> None:
+    """Of a process that is killed the pool's parent tells, which may fork another meanwhile."""
+    with GATE:
+        _take_here(host, task_id, Outcome(error=error))
+
+
 def _take_here(host: Host, task_id: str, outcome: Outcome) -> bool:
     """In the worker of the task; True when it needs no message."""
     try:
-        with GATE:
-            host.answered(task_id, outcome)
+        host.answered(task_id, outcome)
     except Exception as error:
         logger.warning("the answer of task %s was not taken here, it is sent or asked for later: %s", task_id, error)
         return False
