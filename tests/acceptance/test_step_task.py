@@ -40,6 +40,11 @@ def value_of(app: Celery, task: str, *args: Any, **more: Any) -> Any:
     return app.tasks["remote.sends"].delay(task=task, args=list(args), **more).get(timeout=SOON)
 
 
+def heard_a_revoke(depot: Worker, before: int) -> None:
+    """Wait until the depot's worker has heard of one more: a revoke is no message that anybody waits for."""
+    eventually(lambda: depot.log.count("flagged as revoked") > before, within=SOON)
+
+
 def test_a_task_of_another_app_gives_its_value_once(app: Celery, world: World) -> None:
     assert value_of(app, "pack", "o1") == {"order": "o1", "weight": 1, "sizes": [1, 2]}
     assert world.counts()["pack o1"] == 1
@@ -81,7 +86,9 @@ def test_tasks_of_an_async_flow_are_out_at_once(app: Celery) -> None:
 def test_branches_send_tasks_and_the_loser_of_a_race_is_revoked(app: Celery, world: World, depot: Worker) -> None:
     held = app.tasks["remote.sends"].delay(task="hold", args=["o6", "open"])
     world.told("hold o6")
+    before = depot.log.count("flagged as revoked")
     assert app.tasks["remote.branches"].delay(order="o6").get(timeout=SOON) == [[3, 3, 3], [1, 2]]
+    heard_a_revoke(depot, before)
     world.open_gate("open")
 
     assert held.get(timeout=SOON) == "o6 held"
@@ -90,12 +97,14 @@ def test_branches_send_tasks_and_the_loser_of_a_race_is_revoked(app: Celery, wor
     assert "Discarding revoked task: depot.hold" in depot.log
 
 
-def test_the_task_of_a_cancelled_run_is_revoked(app: Celery, world: World) -> None:
+def test_the_task_of_a_cancelled_run_is_revoked(app: Celery, world: World, depot: Worker) -> None:
     held = app.tasks["remote.sends"].delay(task="hold", args=["o7", "open too"])
     world.told("hold o7")
     waiting = app.tasks["remote.sends"].delay(task="pack", args=["never packed"])
     eventually(lambda: world.status(waiting.id) == "suspended", within=SOON)
+    before = depot.log.count("flagged as revoked")
     assert app.flows.run(waiting.id).cancel()  # type: ignore[attr-defined]
+    heard_a_revoke(depot, before)
     world.open_gate("open too")
 
     assert held.get(timeout=SOON) == "o7 held"
@@ -111,10 +120,12 @@ def test_a_run_that_is_terminated_has_its_task_ended_too(app: Celery, world: Wor
     assert value_of(app, "pack", "behind the ended") is not None
 
 
-def test_a_task_that_does_not_answer_in_time_is_revoked(app: Celery, world: World) -> None:
+def test_a_task_that_does_not_answer_in_time_is_revoked(app: Celery, world: World, depot: Worker) -> None:
     held = app.tasks["remote.sends"].delay(task="hold", args=["o8", "open three"])
     world.told("hold o8")
+    before = depot.log.count("flagged as revoked")
     assert value_of(app, "pack", "too late", timeout="1s")[0] == "timeout"
+    heard_a_revoke(depot, before)
     world.open_gate("open three")
 
     assert held.get(timeout=SOON) == "o8 held"
