@@ -118,7 +118,7 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
     claim, connection, carrier = journal.recorder.claim, journal.recorder.connection, journal.recorder.carrier
     has_more = journal.has_branches or bool(journal.pending) or journal.has_open_waits
     following = carrier.following() if carrier is not None else Following()
-
+    asked = runtime.clock.monotonic()
     has_won = False
 
     def work(tx: Connection, passage: Passage | None) -> tuple[list[Delivery], Claim | None]:
@@ -138,13 +138,13 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
 
     alone = not has_more and not claim.gates
     if alone and (among := _end_among(journal, status, value, error, following)) is not None:
-        _go_on(runtime, journal, [], among if isinstance(among, Claim) else None)
+        _go_on(runtime, journal, [], among if isinstance(among, Claim) else None, asked)
         return
     try:
         deliveries, taken = go_out(runtime, connection, claim, work)
     except EndedBefore:
         deliveries, taken = _after_own_end(connection, claim, following)
-    _go_on(runtime, journal, deliveries, taken)
+    _go_on(runtime, journal, deliveries, taken, asked)
     if has_won:
         recall(runtime, [claim.run_id])
     if claim.gates and (has_more or deliveries):
@@ -158,15 +158,17 @@ def _end_among(
     return connection.repeat(lambda: connection.branches.end_among(claim, status, value, error, following))
 
 
-def _go_on(runtime: Runtime, journal: BranchJournal, deliveries: list[Delivery], taken: Claim | None) -> None:
+def _go_on(
+    runtime: Runtime, journal: BranchJournal, deliveries: list[Delivery], taken: Claim | None, asked: float
+) -> None:
     """After the commit: by this delivery, or by a message to who opened the group."""
     carrier = journal.recorder.carrier
     if carrier is None:
         send_off(runtime, deliveries)
     elif deliveries:
-        carrier.resume(deliveries[0], taken, after=group_of(journal.recorder.claim.path))
+        carrier.resume(deliveries[0], taken, asked, after=group_of(journal.recorder.claim.path))
     elif taken is not None:
-        carrier.follow(taken)
+        carrier.follow(taken, asked)
 
 
 def _take_on(

@@ -25,13 +25,15 @@ class Carrier:
     """One delivery, of the run itself (`path` is '') or of a branch. All that is to do has a message that waits, or is
     claimed already; what is claimed is always the next.
 
-    `facts` is a claim of the run; `owes_word` that nobody was told yet that the run waits for its branches. A branch's
+    `facts` is a claim of the run; `heard_at`: when the store was asked for the clock that a carried claim has, by this
+    process's monotonic clock; `owes_word` that nobody was told yet that the run waits for its branches. A branch's
     delivery never carries the run itself: its value belongs to the run's.
     """
 
     def __init__(self, runtime: Runtime, path: str, may_go_on: Callable[[], bool]) -> None:
         self.path = path
         self.facts: Claim | None = None
+        self.heard_at = 0.0
         self.owes_word = False
         self._runtime = runtime
         self._may_go_on = may_go_on
@@ -70,11 +72,13 @@ class Carrier:
             self.facts, self.owes_word = claim, False
         elif claim.lost and claim.path == self.path:
             left = connection.repeat(lambda: connection.branches.unclaimed(claim.run_id, group_of(claim.path)))
-            self.open([replace(claim.delivery, branch=path) for path in left], None)
+            self.open([replace(claim.delivery, branch=path) for path in left], None, self.heard_at)
 
-    def open(self, deliveries: Sequence[Delivery], first: Claim | None) -> None:
-        """Take branches on, before all that is to do; the first may be claimed already."""
+    def open(self, deliveries: Sequence[Delivery], first: Claim | None, heard_at: float) -> None:
+        """Take branches on, before all that is to do; the first may be claimed already, by a turn that last heard the
+        store's clock at `heard_at`."""
         self._take_on()
+        self.heard_at = heard_at
         self._todo.extendleft(delivery.branch for delivery in reversed(deliveries))
         self._claim = first
         if waiting := deliveries if first is None else deliveries[1:]:
@@ -87,15 +91,15 @@ class Carrier:
         path = self._todo[0] if self._todo and self.may_go_on else ""
         return Following(path, random.getrandbits(62), self.path)
 
-    def follow(self, claim: Claim) -> None:
+    def follow(self, claim: Claim, heard_at: float) -> None:
         """It is claimed."""
-        self._claim = claim
+        self._claim, self.heard_at = claim, heard_at
 
     def takes(self, delivery: Delivery) -> bool:
         """True when this delivery may go on with a unit whose group is over."""
         return bool(delivery.branch or not self.path) and self.may_go_on
 
-    def resume(self, delivery: Delivery, claim: Claim | None, *, after: str) -> None:
+    def resume(self, delivery: Delivery, claim: Claim | None, heard_at: float, *, after: str) -> None:
         """The group `after` is over: go on with who opened it, when it is claimed for this; no branch is left to do."""
         self._drop(f"{after}[")
         if claim is None:
@@ -103,7 +107,7 @@ class Carrier:
         else:
             self._take_on()
             self._todo.appendleft(delivery.branch)
-            self._claim = claim
+            self._claim, self.heard_at = claim, heard_at
 
     def _take_on(self) -> None:
         if self._until is None:

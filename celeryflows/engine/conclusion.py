@@ -122,7 +122,7 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         if carrier is not None and carries and suspended:
             # They may be over in a moment, and the run with them.
             carrier.owes_word = first is not None and not claim.path
-            carrier.open(branches, first)
+            carrier.open(branches, first, recorder.heard_at)
         else:
             send_off(runtime, branches)
     return suspended

@@ -19,12 +19,21 @@ from celeryflows.store.steps import StepRow
 class Recorder:
     """Records steps of one claimed turn over one held connection.
 
-    `heard` is the store's clock in its last reply; `looked` that the turn found its wait answered and replays.
-    `must_yield` says when the turn has to go back to the queue; `tried`: failed attempts that its suspension commits;
-    `has_branches`: groups of the run may be open when it ends; `carrier`: the delivery that takes on what it opens.
+    `heard` is the store's clock in its last reply; `heard_at` when it was asked, by this process's monotonic clock:
+    counted from there nothing is due too early, however long the reply was on its way. `looked` that the turn found its
+    wait answered and replays. `must_yield` says when the turn has to go back to the queue; `tried`: failed attempts
+    that its suspension commits; `has_branches`: groups of the run may be open when it ends; `carrier`: the delivery
+    that takes on what it opens.
     """
 
-    def __init__(self, runtime: Runtime, connection: Connection, claim: Claim, must_yield: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        connection: Connection,
+        claim: Claim,
+        must_yield: Callable[[], bool],
+        heard_at: float | None = None,
+    ) -> None:
         self.runtime = runtime
         self.connection = connection
         self.claim = claim
@@ -34,33 +43,34 @@ class Recorder:
         self.has_branches = False
         self.carrier: Carrier | None = None
         self.heard = claim.at
-        self._heard_at = runtime.clock.monotonic()
+        self.heard_at = runtime.clock.monotonic() if heard_at is None else heard_at
 
     def now(self) -> int:
         """The store's clock, without asking it: its last word and the time since."""
-        return self.heard + int((self.runtime.clock.monotonic() - self._heard_at) * 1e6)
+        return self.heard + int((self.runtime.clock.monotonic() - self.heard_at) * 1e6)
 
     def record(self, row: StepRow) -> str | None:
         """Record a step: None when it was taken, else the value that was there first.
 
         Raises LostTurn for a zombie, TurnCancelled when the run was cancelled.
         """
+        asked = self.runtime.clock.monotonic()
         at = self.connection.repeat(lambda: self.connection.steps.record(row))
         if at is None:
-            stored = self.connection.repeat(lambda: self._adopt(self.connection, row))
+            stored = self.connection.repeat(lambda: self._adopt(self.connection, row, asked))
             telling.recorded(self.claim, row)
             return stored
-        self.recorded(row, at)
+        self.recorded(row, at, asked)
         return None
 
-    def recorded(self, row: StepRow, at: int) -> None:
-        """The step was recorded then."""
-        self.hear(at)
+    def recorded(self, row: StepRow, at: int, asked: float) -> None:
+        """The step was recorded at `at`, which the store was asked for at `asked`."""
+        self.hear(at, asked)
         self._tell(row)
 
-    def adopt(self, row: StepRow) -> str | None:
+    def adopt(self, row: StepRow, asked: float) -> str | None:
         """The value that was there before a transaction which the fence refused. Raises as `record` does."""
-        stored = self.connection.repeat(lambda: self._adopt(self.connection, row, keeps_late=False))
+        stored = self.connection.repeat(lambda: self._adopt(self.connection, row, asked, keeps_late=False))
         telling.recorded(self.claim, row)
         return stored
 
@@ -70,21 +80,23 @@ class Recorder:
         Raises LostTurn for a zombie, TurnCancelled when the run was cancelled, by one of these events too.
         """
 
+        asked = self.runtime.clock.monotonic()
+
         def fence(tx: Connection) -> None:
             at = tx.steps.record(row)
             if at is None:
-                self._adopt(tx, row)
+                self._adopt(tx, row, asked)
             else:
-                self.hear(at)
+                self.hear(at, asked)
 
         goes_on = deliver(self.runtime, accept(self.runtime, events, ids), also=fence, sender=(row.run, row.branch))
         self._tell(row)
         if not goes_on:
             raise TurnCancelled
 
-    def hear(self, at: int) -> None:
+    def hear(self, at: int, asked: float) -> None:
         """Take the store's clock from a reply."""
-        self.heard, self._heard_at = at, self.runtime.clock.monotonic()
+        self.heard, self.heard_at = at, asked
 
     def tell_committed(self, keys: Sequence[str]) -> None:
         """A test kit may let the worker die here."""
@@ -102,7 +114,7 @@ class Recorder:
         self.tell_committed((row.key,))
         telling.recorded(self.claim, row)
 
-    def _adopt(self, connection: Connection, row: StepRow, *, keeps_late: bool = True) -> str | None:
+    def _adopt(self, connection: Connection, row: StepRow, asked: float, *, keeps_late: bool = True) -> str | None:
         """A write that took no row: our own commit whose reply was lost, a cancelled run, or a lost turn."""
         found = connection.steps.read_back(row.run, row.key, row.branch)
         if found is None:
@@ -110,7 +122,7 @@ class Recorder:
         mine = (found.turn, found.token) == (row.turn, row.token)
         if mine and found.status == Status.RUNNING and found.state in (State.DONE, State.FAILED):
             if found.ended_at is not None:
-                self.hear(found.ended_at)
+                self.hear(found.ended_at, asked)
             return found.value
         if found.status == Status.CANCELLED:
             if mine and keeps_late and row.state == State.DONE:

@@ -102,10 +102,11 @@ def _take(
 ) -> TurnEnd:
     token = claim.token if claim is not None else random.getrandbits(62)
     try:
+        heard_at = carrier.heard_at if claim is not None else runtime.clock.monotonic()
         claim = claim or _claim(runtime, connection, unit, token, carrier)
         if claim is None:
             return NOT_CLAIMED
-        return _run_claimed(runtime, connection, claim, carrier, must_yield)
+        return _run_claimed(runtime, connection, claim, carrier, must_yield, heard_at)
     except PayloadLocked as locked:
         # Another worker may have the key, or this one soon: the run must not fail for it.
         logger.error("run %s goes back to the queue: %s", unit[0], locked)
@@ -130,7 +131,12 @@ def _claim(runtime: Runtime, connection: Connection, unit: Unit, token: int, car
 
 
 def _run_claimed(
-    runtime: Runtime, connection: Connection, claim: Claim, carrier: Carrier, must_yield: Callable[[], bool]
+    runtime: Runtime,
+    connection: Connection,
+    claim: Claim,
+    carrier: Carrier,
+    must_yield: Callable[[], bool],
+    heard_at: float,
 ) -> TurnEnd:
     flow = runtime.flows.get(claim.flow)
     if flow is None:
@@ -140,7 +146,7 @@ def _run_claimed(
     if not claim.path:
         _first_words(flow, connection, claim)
     claim = _with_events(connection, claim)
-    recorder = Recorder(runtime, connection, claim, must_yield)
+    recorder = Recorder(runtime, connection, claim, must_yield, heard_at)
     # Each branch of a limited run asks at its gates: none is taken on in passing.
     if runtime.carries and not claim.gates:
         recorder.carrier = carrier

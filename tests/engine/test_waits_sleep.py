@@ -2,12 +2,15 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
 
 from celeryflows import Event
 from celeryflows.durations import to_datetime
+from celeryflows.store.runs import Runs
+from celeryflows.store.steps import Steps
 from tests.engine.world import NEW_YEAR, World, error_of, us
 
 SECOND = 1_000_000
@@ -45,6 +48,49 @@ def test_a_sleep_ends_not_before_its_time_and_no_second_after(world: World, dura
     world.turn_to(due + SECOND)
     assert len(woke) == 1
     assert due <= woke[0] < due + SECOND
+
+
+@pytest.mark.parametrize("verb", ["runs.claim", "steps.record"])
+def test_a_reply_that_is_long_on_its_way_makes_no_sleep_end_too_early(
+    world: World, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    owner, name = {"runs.claim": (Runs, "claim"), "steps.record": (Steps, "record")}[verb]
+    ask = getattr(owner, name)
+
+    def late(*args: Any, **options: Any) -> Any:
+        answer = ask(*args, **options)
+        world.clock.turn(5 * SECOND)
+        return answer
+
+    reached: list[int] = []
+
+    @world.flow(name="sleeper", trigger="a/b")
+    def handler(ctx: Any) -> None:
+        ctx.step.run("a step", lambda: 1)
+        reached.append(world.clock.now())
+        ctx.step.sleep("nap", "10s")
+
+    monkeypatch.setattr(owner, name, late)
+    world.send("a/b")
+    assert world.only_run().wake_at == reached[0] + 10 * SECOND
+
+
+def test_branches_that_are_carried_sleep_from_when_they_begin(world: World) -> None:
+    reached: list[int] = []
+
+    def branch(ctx: Any) -> None:
+        reached.append(world.clock.now())
+        ctx.step.sleep("nap", "10s")
+
+    @world.flow(name="group", trigger="a/b")
+    def handler(ctx: Any) -> None:
+        world.clock.turn(5 * SECOND)
+        ctx.group.parallel([partial(branch, ctx)] * 2)
+
+    world.send("a/b")
+    with world.store.connection() as connection:
+        (first, second) = connection.execute("SELECT wake_at FROM flows_branches ORDER BY path")
+    assert [first[0], second[0]] == [reached[0] + 10 * SECOND] * 2
 
 
 @pytest.mark.parametrize(

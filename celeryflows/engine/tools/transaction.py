@@ -25,10 +25,12 @@ from celeryflows.store.user_transaction import Transaction, UserTransaction, use
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A transaction's value, and the store's clock when it was recorded; None when the fence refused it."""
+    """A transaction's value, and the store's clock when it was recorded; None when the fence refused it. `asked`: when
+    the store was told of it, by this process's monotonic clock."""
 
     text: str
     at: int | None
+    asked: float
 
 
 class TransactionTool(RunTool):
@@ -51,9 +53,9 @@ class TransactionTool(RunTool):
         text: str | None = done.text
         with self.at_the_store():
             if done.at is None:
-                text = self.recorder.adopt(row)
+                text = self.recorder.adopt(row, done.asked)
             else:
-                self.recorder.recorded(row, done.at)
+                self.recorder.recorded(row, done.at, done.asked)
         self.budget.add(text or "")
         return self.value(slot, text)
 
@@ -65,7 +67,7 @@ class TransactionTool(RunTool):
                 found = self.recorder.connection.transact(partial(_settled, (claim.run_id, claim.path), slot.key))
             is_ours = found is not None and (found.turn, found.token) == (claim.turn, claim.token)
             if found is not None and is_ours and found.state == State.DONE:
-                return self.transacted(slot, Committed(found.value or "", found.ended_at))
+                return self.transacted(slot, Committed(found.value or "", found.ended_at, slot.started))
         return super().failed(slot, error)
 
     def _transact(
@@ -73,19 +75,21 @@ class TransactionTool(RunTool):
     ) -> Committed:
         """One attempt, on a connection of its own: in async flows this runs in another thread than the turn."""
         seen: list[ReadBack] = []
+        asked = self.runtime.clock.monotonic()
         try:
             with user_transaction(self.runtime.store, partial(self._look, slot, seen), self._begin) as transaction:
                 if seen and seen[0].state == State.DONE:
                     # An attempt that the handler itself cancelled went on and committed.
-                    return Committed(seen[0].value or "", seen[0].ended_at)
+                    return Committed(seen[0].value or "", seen[0].ended_at, asked)
                 with transaction.handed_to(fn) as given:
                     raw = body(given, *args, **kwargs)
                     text, _ = self.stored(slot, raw)
                 transaction.check_whole(slot.key)
+                asked = self.runtime.clock.monotonic()
                 at = transaction.record(slot.row(State.DONE, slot.attempts + 1, text))
                 if at is not None:
                     transaction.commit()
-                return Committed(text, at)
+                return Committed(text, at, asked)
         except (LostTurn, TurnCancelled) as signal:
             self.give_up(signal)
             raise
