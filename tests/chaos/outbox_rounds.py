@@ -27,7 +27,8 @@ NUMBER = struct.Struct("i")
 # Where it dies by itself in every sixth transaction that is to be committed, in turn: before its commit, or between
 # that and what follows it. In every sixth that is to be rolled back it dies before that.
 POINTS = ("before the commit", "behind the commit")
-STRIKES = (0.01, 0.4)
+# The parent strikes so many seconds after so many transactions were begun, at most.
+STRUCK_BEHIND, STRUCK_WITHIN = 8, 0.02
 
 
 class TakeBack(Exception):
@@ -131,8 +132,7 @@ class Rounds:
         if child == 0:
             self.be_sender(first, sends, told)
         os.close(told)
-        self.strike(child)
-        begun = b""
+        begun = self.strike(child, heard)
         while more := os.read(heard, 4096):
             begun += more
         os.close(heard)
@@ -140,11 +140,15 @@ class Rounds:
         self.seen["killed" if os.WIFSIGNALED(status) else f"ended with {os.waitstatus_to_exitcode(status)}"] += 1
         return first + len(begun) // NUMBER.size
 
-    def strike(self, child: int) -> None:
-        """Kill it some time after its first transaction, if it is not dead by then."""
-        time.sleep(self.dice.uniform(*STRIKES))
+    def strike(self, child: int, heard: int) -> bytes:
+        """Kill it in one of its transactions, if it is not dead by then; what it has told."""
+        begun, enough = b"", self.dice.randint(1, STRUCK_BEHIND) * NUMBER.size
+        while len(begun) < enough and (more := os.read(heard, enough - len(begun))):
+            begun += more
+        time.sleep(self.dice.uniform(0, STRUCK_WITHIN))
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
+        return begun
 
     def be_sender(self, first: int, sends: int, told: int) -> NoReturn:
         """Never comes back."""
