@@ -79,6 +79,13 @@ def found(shop: Path) -> list[dict[str, Any]]:
     return gains(shop)
 
 
+@pytest.fixture(scope="module")
+def told(shop: Path) -> str:
+    done = celery(shop, "adopt")
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 def test_every_place_is_found_and_nothing_else(shop: Path, found: list[dict[str, Any]]) -> None:
     left = set(PLACES)
     for gain in found:
@@ -93,16 +100,21 @@ def test_every_place_is_found_and_nothing_else(shop: Path, found: list[dict[str,
     assert left == set()
 
 
-def test_what_it_tells_a_person_is_the_same(shop: Path, found: list[dict[str, Any]]) -> None:
-    done = celery(shop, "adopt")
-
-    assert done.returncode == 0
-    assert f"{len(found)} places would gain: 4 beat, 6 canvas, 2 eta, 4 lock, 3 rate_limit, 3 retry" in done.stdout
-    assert "from celeryflows import Concurrency, Flows, OnCron, Singleton, Throttle\n" in done.stdout
+def test_what_it_tells_a_person_is_the_same(told: str, found: list[dict[str, Any]]) -> None:
+    assert f"{len(found)} places would gain: 4 beat, 6 canvas, 2 eta, 4 lock, 3 rate_limit, 3 retry" in told
+    assert "from celeryflows import Concurrency, Flows, OnCron, Singleton, Throttle\n" in told
     for gain in found:
-        assert f"{gain['file']}:{gain['line']} {gain['kind']}" in done.stdout
+        assert f"{gain['file']}:{gain['line']} {gain['kind']}" in told
         for line in (gain["change"] or {"after": ""})["after"].splitlines():
-            assert f"  + {line}" in done.stdout
+            assert f"  + {line}" in told
+
+
+def test_the_page_shows_what_it_prints(told: str) -> None:
+    page = (SHOP.parents[2] / "docs" / "migrating.md").read_text()
+    shown = page.partition("$ celery -A old_shop.app flows adopt\n...\n")[2].partition("...\n```")[0]
+
+    assert len(shown.splitlines()) == 5
+    assert shown in told
 
 
 def test_the_lines_that_it_proposes_run(tmp_path: Path, shop: Path, found: list[dict[str, Any]]) -> None:
