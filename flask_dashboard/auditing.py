@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g, request
 
-from celeryflows import Flows, StoreError
+from celeryflows import StoreError
 from celeryflows.console import audit
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -17,27 +17,28 @@ TOLD = (
 LONGEST = 80
 
 
-def audit_acts(blueprint: Blueprint, flows: Flows, who: Callable[[], str], *, via: str) -> None:
+def audit_acts(blueprint: Blueprint, runtime: Callable[[], Any], who: Callable[[], str], *, via: str) -> None:
     """Audit every request of this blueprint that is no look. Whoever may not act is refused before."""
 
     @blueprint.before_request
     def begin() -> None:
-        if request.method not in SAFE:
+        # Who comes and goes is written down by the login itself, within its own bound.
+        if request.method not in SAFE and not (request.endpoint or "").endswith((".login_with", ".logout")):
             action = (request.endpoint or "").rpartition(".")[2]
-            g.audit = audit.begin(flows.runtime, who=who(), via=via, action=action, subject=_subject())
+            g.audit = audit.begin(runtime(), who=who(), via=via, action=action, subject=_subject())
 
     @blueprint.after_request
     def end(response: Response) -> Response:
         entry = g.pop("audit", None)
         if entry is not None:
-            _end(flows, entry, response.status_code)
+            _end(runtime(), entry, response.status_code)
         return response
 
 
-def _end(flows: Flows, entry: str, status: int) -> None:
+def _end(runtime: Any, entry: str, status: int) -> None:
     outcome = audit.DONE if status < 400 else f"refused: {status}"
     try:
-        audit.end(flows.runtime, entry, outcome)
+        audit.end(runtime, entry, outcome)
     except StoreError:
         # It stays as begun; what was done is done, and the client has to hear of it.
         return

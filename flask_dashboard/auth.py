@@ -1,22 +1,29 @@
 """Who may do what. Roles: `look` sees, `act` changes.
 
-A server around the dashboard that knows its users says which in the environ, where no client can write; without one,
-who comes from this host itself, by its loopback, has both."""
+Who it is tells, in this order: a server around the dashboard, a trusted proxy's header, a login. When nobody has said
+who may come in, whoever is on this host itself, by its loopback, has both roles, and all others none."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
 from ipaddress import ip_address
 from typing import ParamSpec, TypeVar
 
-from flask import abort, request
+from flask import abort, g, request
+from flask_login import current_user
+
+from celeryflows.console.doors import DoorSettings, ProxyLogin
+from flask_dashboard.here import from_here
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # In the environ: the roles as words, such as ["look"]; a name that begins with HTTP_ alone comes from a client.
-GRANTED = "celeryflows.roles"
-FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+GRANTED, NAMED = "celeryflows.roles", "celeryflows.user"
+NOBODY_YET = (
+    "This dashboard is open to its own host alone. Who else may come in, flows_users or flows_proxy_login has to say."
+)
 
 
 class Role(StrEnum):
@@ -26,12 +33,29 @@ class Role(StrEnum):
     ACT = "act"
 
 
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Whose request it is. `can_leave`: by a login of ours, which can be ended."""
+
+    name: str
+    roles: frozenset[Role]
+    can_leave: bool = False
+
+
+STRANGER = Visitor("", frozenset())
+
+
+def visitor() -> Visitor:
+    """Whoever made the request at hand."""
+    found: Visitor | None = g.get("visitor")
+    if found is None:
+        found = g.visitor = _visitor(g.door.settings)
+    return found
+
+
 def roles() -> frozenset[Role]:
     """What whoever made the request at hand may do."""
-    granted = request.environ.get(GRANTED)
-    if granted is not None:
-        return frozenset(Role(word) for word in granted)
-    return frozenset(Role) if _from_here() else frozenset()
+    return visitor().roles
 
 
 def may(role: str) -> bool:
@@ -40,9 +64,13 @@ def may(role: str) -> bool:
 
 
 def check(role: Role) -> None:
-    """End the request with 403 when it comes without the role."""
-    if role not in roles():
-        abort(403)
+    """End the request when it comes without the role: 401 for a stranger who could log in, else 403."""
+    if role in roles():
+        return
+    settings: DoorSettings = g.door.settings
+    if visitor() is STRANGER and settings.users:
+        abort(401)
+    abort(403, None if settings.needs_login else NOBODY_YET)
 
 
 def needs(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -63,18 +91,36 @@ def needs(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
 acting = needs(Role.ACT)
 
 
-def _from_here() -> bool:
-    """By loopback, under a name of this host, and through no proxy: a name that somebody else chose may lead here."""
-    named = request.host.rpartition(":")[0] if ":" in request.host.rpartition("]")[2] else request.host
-    return (
-        _is_loopback(request.remote_addr or "")
-        and (named == "localhost" or _is_loopback(named.strip("[]")))
-        and not any(header in request.headers for header in FORWARDED)
-    )
+def up_to(role: str) -> frozenset[Role]:
+    """The roles of somebody whose highest it is."""
+    return frozenset(Role) if role == Role.ACT else frozenset({Role.LOOK})
 
 
-def _is_loopback(text: str) -> bool:
+def _visitor(settings: DoorSettings) -> Visitor:
+    granted = request.environ.get(GRANTED)
+    if granted is not None:
+        return Visitor(str(request.environ.get(NAMED, "the app")), frozenset(Role(word) for word in granted))
+    if settings.proxy_login is not None and (found := _by_proxy(settings.proxy_login)) is not None:
+        return found
+    if settings.users and current_user.is_authenticated:
+        return Visitor(current_user.name, up_to(current_user.role), can_leave=True)
+    if not settings.needs_login and from_here(request):
+        return Visitor("this host", frozenset(Role))
+    return STRANGER
+
+
+def _by_proxy(login: ProxyLogin) -> Visitor | None:
+    """Its word counts when it comes from its address; a word that is no role is none."""
+    name = request.headers.get(login.user, "").strip()
+    if not name or not _is_within(request.remote_addr or "", login):
+        return None
+    role = login.default if login.role is None else request.headers.get(login.role, login.default).strip().lower()
+    return Visitor(name, up_to(role) if role in tuple(Role) else frozenset())
+
+
+def _is_within(address: str, login: ProxyLogin) -> bool:
     try:
-        return ip_address(text).is_loopback
+        at = ip_address(address)
     except ValueError:
         return False
+    return any(at in network for network in login.networks)

@@ -6,6 +6,7 @@ from werkzeug.exceptions import NotFound
 from flask_dashboard.door import Door
 from flask_dashboard.event_api import create_event_api
 from flask_dashboard.hooks import create_hooks
+from flask_dashboard.probes import create_probes
 from flask_dashboard.rest_api import create_rest_api
 from flask_dashboard.rest_forms import refusal
 
@@ -18,6 +19,7 @@ def create_doors(door: Door) -> Blueprint:
     doors.register_blueprint(create_event_api(door))
     doors.register_blueprint(create_rest_api(door))
     doors.register_blueprint(create_hooks(door))
+    doors.register_blueprint(create_probes(door))
     return doors
 
 

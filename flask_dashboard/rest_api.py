@@ -43,7 +43,7 @@ def create_rest_api(door: Door) -> Blueprint:
                 raise Forbidden("This key may look only.")
             g.json = read_json(door.body(request))
 
-    audit_acts(api, door.flows, lambda: str(g.who), via="rest")
+    audit_acts(api, lambda: door.flows.runtime, lambda: str(g.who), via="rest")
     _look(api, door)
     _act(api, door)
 

@@ -16,6 +16,8 @@ COMMANDS = {
     "doctor": "doctor_command:see_doctor",
     "events": "event_commands:list_events",
     "export": "history_commands:export_runs",
+    "hash-password": "key_commands:hash_password",
+    "keys": "key_commands:keys_group",
     "limits": "limit_command:list_limits",
     "list": "flow_commands:list_flows",
     "pause": "flow_commands:pause_flow",

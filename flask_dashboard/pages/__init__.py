@@ -4,14 +4,16 @@ from flask import Blueprint
 from werkzeug.exceptions import HTTPException
 
 from celeryflows import FlowsError
-from flask_dashboard.auth import may
-from flask_dashboard.desk import app_name
+from flask_dashboard.auditing import audit_acts
+from flask_dashboard.auth import may, visitor
+from flask_dashboard.desk import app_name, runtime
 from flask_dashboard.pages import (
     bulk,
     events,
     failures,
     flow,
     flows,
+    login,
     metrics,
     run,
     run_as_test,
@@ -25,13 +27,14 @@ from flask_dashboard.presenters.filters import FILTERS
 from flask_dashboard.presenters.links import asset, here
 from flask_dashboard.presenters.navigation import navigation
 
-ROOMS = (runs, bulk, run, run_as_test, events, send_event, flows, flow, failures, metrics, standing)
+ROOMS = (runs, bulk, run, run_as_test, events, send_event, flows, flow, failures, metrics, standing, login)
 
 
 def create_pages() -> Blueprint:
     """All pages as a blueprint, to be registered in another."""
     pages = Blueprint("pages", "flask_dashboard", template_folder="templates", static_folder="static")
     pages.before_request(guard)
+    audit_acts(pages, runtime, lambda: visitor().name, via="page")
     pages.register_error_handler(FlowsError, tell)
     pages.register_error_handler(HTTPException, tell_http)
     for room in ROOMS:
@@ -43,6 +46,7 @@ def create_pages() -> Blueprint:
     def words() -> dict[str, object]:
         return {
             "may": may,
+            "visitor": visitor,
             "token": token,
             "asset": asset,
             "here": here,

@@ -2,10 +2,13 @@
 
 import logging
 
-from flask import render_template
+from flask import Response, redirect, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as Answer
 
 from celeryflows import FlowsError, StoreError, UnknownEvent, UnknownFlow, UnknownRun
+from flask_dashboard.auth import roles
+from flask_dashboard.bounds import headers_of
 
 logger = logging.getLogger("celeryflows.dashboard")
 
@@ -23,12 +26,19 @@ def tell(error: FlowsError) -> tuple[str, int]:
     return _page(400, str(error))
 
 
-def tell_http(error: HTTPException) -> tuple[str, int]:
-    """The page of an error of HTTP."""
-    return _page(error.code or 500, error.description or "")
+def tell_http(error: HTTPException) -> Answer:
+    """The page of an error of HTTP; a stranger who could log in is asked to."""
+    if error.code == 401 and request.method == "GET":
+        following = request.full_path.rstrip("?")
+        return redirect(url_for(".login", next=following))
+    words, code = _page(error.code or 500, error.description or "")
+    return Response(words, code, headers_of(error))
 
 
 def _page(code: int, words: str) -> tuple[str, int]:
+    # A page would tell a stranger what there is.
+    if not roles():
+        return render_template("flows/refused.html", code=code, words=words), code
     return render_template("flows/error.html", code=code, words=words), code
 
 

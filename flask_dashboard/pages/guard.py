@@ -1,6 +1,6 @@
 """What stands before every page: who may look, and the token that every POST has to bring."""
 
-from flask import abort, current_app, request
+from flask import abort, current_app, g, request
 from flask_wtf.csrf import generate_csrf, validate_csrf
 from wtforms import ValidationError
 
@@ -18,9 +18,16 @@ def guard() -> None:
         return
     if not current_app.secret_key:
         raise RuntimeError(WITHOUT_KEY)
-    check(Role.LOOK)
+    g.door.bounds.pass_one("pages", request)
+    if not at_login():
+        check(Role.LOOK)
     if request.method == "POST":
         _check_token()
+
+
+def at_login() -> bool:
+    """True at the page that asks who it is."""
+    return (request.endpoint or "").endswith((".login", ".login_with"))
 
 
 def token() -> str:

@@ -54,7 +54,7 @@ def running_browser() -> Iterator[Browser]:
 @contextmanager
 def served(flows: Any) -> Iterator[str]:
     """The dashboard of these flows on a port of this host; its address."""
-    server = create_server(create_app(flows), host="127.0.0.1", port=0, threads=4)
+    server = create_server(create_app(flows), host="127.0.0.1", port=0, server_name="127.0.0.1", threads=4)
     thread = threading.Thread(target=server.run, name="dashboard", daemon=True)
     thread.start()
     try:

@@ -2,9 +2,12 @@
 
 import hmac
 import json
+import os
+import re
 import time
 from base64 import b64encode
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from celeryflows.console.doors import Hook
 from celeryflows.settings.doors import read_doors
 from flask_dashboard import create_app
 from flask_dashboard.signatures import is_signed
+from tests.workers import ROOT
 
 SECRET = "whsec-of-the-source"
 HOOKS: dict[str, dict[str, Any]] = {
@@ -266,3 +270,20 @@ def test_a_hook_that_cannot_work_is_refused_at_the_start_and_no_secret_is_told(e
 
 def test_a_hook_never_shows_its_secrets():
     assert SECRET not in repr(read_doors({"hooks": HOOKS}))
+
+
+def test_the_settings_on_the_page_can_be_read(monkeypatch):
+    page = (ROOT / "docs" / "http.md").read_text()
+    app = SimpleNamespace(conf=SimpleNamespace())
+    for name in ("STRIPE_SECRET", "GITHUB_SECRET", "SHOP_SECRET"):
+        monkeypatch.setenv(name, SECRET)
+    for block in re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE):
+        exec(
+            compile(block.replace("scrypt:32768:8:1$...", f"scrypt:32768:8:1$s${'0' * 128}"), "http.md", "exec"),
+            {"app": app, "os": os},
+        )
+    found = read_doors({name.removeprefix("flows_"): value for name, value in vars(app.conf).items()})
+
+    assert set(found.hooks) == {"stripe", "github", "shop"}
+    assert {user.role for user in found.users.values()} == {"look", "act"}
+    assert found.proxy_login is not None
