@@ -149,7 +149,7 @@ def test_slots_that_are_handed_on_without_a_look_at_the_limit_stay_too_many(
     store: Store, migrated_url: str, tmp_path: Path
 ) -> None:
     with pytest.raises(AssertionError, match="was not true"):
-        lowered_and_raised(store, migrated_url, tmp_path, 45, sound=False)
+        lowered_and_raised(store, migrated_url, tmp_path, 70, sound=False)
 
 
 @pytest.mark.slow
