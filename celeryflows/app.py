@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
+from celeryflows.alerts import install_alerts
 from celeryflows.celery_bridge.canvas import canvas_handler
 from celeryflows.celery_bridge.celery_class import Celery
 from celeryflows.celery_bridge.declaration import Declaration
@@ -27,6 +28,7 @@ from celeryflows.model.events import Event
 from celeryflows.model.flows import flow_name
 from celeryflows.model.replays import read_pace
 from celeryflows.schemas import SchemaRegistry
+from celeryflows.settings.alerts import AlertRule
 from celeryflows.settings.doors import DoorSettings
 from celeryflows.store.database import Store
 from celeryflows.store.reports.replays import list_replays
@@ -49,7 +51,9 @@ class Flows:
 
     def init_app(self, app: Any) -> None:
         """Serve an app; again for each app that a factory makes."""
-        self._wiring.bind(app)
+        binding = self._wiring.bind(app)
+        if binding is not None:
+            install_alerts(binding)
 
     # -- declaring
 
@@ -254,6 +258,11 @@ class Flows:
     def sender(self) -> Runtime:
         """The engine of this process for sending: the store knows the flows that are declared here."""
         return self._wiring.current.sender()
+
+    @property
+    def alert_rules(self) -> tuple[AlertRule, ...]:
+        """The rules of alerts. Raises ConfigurationError."""
+        return self._wiring.current.alert_rules
 
     @property
     def door_settings(self) -> DoorSettings:

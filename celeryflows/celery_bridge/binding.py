@@ -18,6 +18,7 @@ from celeryflows.celery_bridge.flow_task import make_task
 from celeryflows.celery_bridge.fork_gate import GATE
 from celeryflows.celery_bridge.remote_step import CeleryTasks, TasksInPlace
 from celeryflows.celery_bridge.settings import (
+    alert_rules,
     app_name,
     database_alias,
     door_settings,
@@ -39,6 +40,7 @@ from celeryflows.engine.turn import TurnEnd
 from celeryflows.errors import DeclarationError, FlowsError
 from celeryflows.middleware import Middleware
 from celeryflows.model.remote_tasks import Outcome
+from celeryflows.settings.alerts import AlertRule
 from celeryflows.settings.doors import DoorSettings
 from celeryflows.store.database import Store
 
@@ -126,6 +128,11 @@ class Binding:
             with self._lock:
                 runtime = self._runtime = self._runtime or self._make_runtime()
         return runtime
+
+    @property
+    def alert_rules(self) -> tuple[AlertRule, ...]:
+        """Who is told of what. Raises ConfigurationError."""
+        return alert_rules(self.app)
 
     @property
     def door_settings(self) -> DoorSettings:

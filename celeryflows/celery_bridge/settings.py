@@ -15,13 +15,14 @@ from celeryflows.celery_bridge.surroundings import surroundings
 from celeryflows.durations import MINUTE, SECOND, parse_duration
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError, InvalidDuration
+from celeryflows.settings.alerts import AlertRule, read_alerts
 from celeryflows.settings.doors import NAMES as OF_DOORS
 from celeryflows.settings.doors import DoorSettings, read_doors
 from celeryflows.store.keyring import Keyring
 
 DURATIONS = {"max_wait", "dedupe", "retention", "beat_every", "dead_after", "leader_lease"}
 DJANGO = "django:"
-PLAIN = {"store_url", "encryption_keys", *OF_DOORS}
+PLAIN = {"store_url", "encryption_keys", "alerts", *OF_DOORS}
 LEAST = {"beat_every": SECOND, "dead_after": 4 * SECOND, "leader_lease": 4 * SECOND, "retention": MINUTE}
 
 
@@ -94,6 +95,12 @@ def sealer_of(app: Celery) -> Keyring | None:
 def door_settings(app: Celery) -> DoorSettings:
     """Who may come in by HTTP, and how. Raises ConfigurationError, which names the entry and shows no secret."""
     return read_doors(_given(app))
+
+
+def alert_rules(app: Celery) -> tuple[AlertRule, ...]:
+    """The rules of alerts. Raises ConfigurationError, which names the entry and shows no address."""
+    given = _given(app).get("alerts")
+    return () if given is None else read_alerts(given)
 
 
 def app_name(app: Celery) -> str:

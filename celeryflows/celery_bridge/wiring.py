@@ -29,11 +29,12 @@ class Wiring:
         self._triggered: list[Triggered] = []
         self._tasks: dict[tuple[int, int], Any] = {}
 
-    def bind(self, x: Any) -> None:
-        """Serve a Celery app, or a Flask app with one in `extensions["celery"]`. The same app twice is once."""
+    def bind(self, x: Any) -> Binding | None:
+        """Serve a Celery app, or a Flask app with one in `extensions["celery"]`; the binding, None for an app that was
+        bound before."""
         app = _celery_app(x)
         if any(binding.app is app for binding in self._bindings):
-            return
+            return None
         if getattr(app, "flows", None) is not None:
             raise ConfigurationError(f"The app {app.main!r} has a Flows already; use app.flows, one Flows an app.")
         binding = Binding(app, self._schemas, self._middleware)
@@ -46,6 +47,7 @@ class Wiring:
             self._declare_on(binding, declaration)
         for one in self._triggered:
             binding.tasks.on(one)
+        return binding
 
     def declare(self, declaration: Declaration) -> Any:
         """Declare on every app that is known, and on those to come; the task of the app at hand."""

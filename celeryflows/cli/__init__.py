@@ -7,6 +7,7 @@ from celeryflows.cli.opening import FlowsGroup
 # By its room and function: Celery loads this file at each start, and only the command that is asked for is loaded.
 COMMANDS = {
     "adopt": "adopt_command:adopt",
+    "alerts": "alert_command:list_alerts",
     "cancel": "cancel_command:cancel_runs",
     "check-history": "history_commands:check_history",
     "cron": "flow_commands:list_crons",

@@ -20,6 +20,7 @@ from flask_dashboard.pages import (
     runs,
     send_event,
     standing,
+    watching,
 )
 from flask_dashboard.pages.errors import tell, tell_http
 from flask_dashboard.pages.guard import guard, token
@@ -27,7 +28,7 @@ from flask_dashboard.presenters.filters import FILTERS
 from flask_dashboard.presenters.links import asset, here
 from flask_dashboard.presenters.navigation import navigation
 
-ROOMS = (runs, bulk, run, run_as_test, events, send_event, flows, flow, failures, metrics, standing, login)
+ROOMS = (runs, bulk, run, run_as_test, events, send_event, flows, flow, failures, metrics, standing, watching, login)
 
 
 def create_pages() -> Blueprint:

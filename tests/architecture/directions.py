@@ -62,6 +62,7 @@ WEB = frozenset(("flask", "werkzeug", "jinja2", DASHBOARD))
 # What may not be installed is imported where it is needed.
 OPTIONAL = WEB | frozenset(
     (
+        "apprise",
         "pydantic",
         "cryptography",
         "django",
