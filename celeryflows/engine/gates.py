@@ -40,7 +40,8 @@ def enter(runtime: Runtime, tx: Connection, starts: Sequence[Start], passage: Pa
     """
     catalog = runtime.catalog.read(tx)
     book = catalog.gates
-    passage = passage or Passage(tx, book)
+    # A raised limit may have room beside a line: those who wait there are the leader's to let in.
+    passage = passage or Passage(tx, book, calls=0)
     askers = _askers(catalog, starts)
     delayed, values = ask(tx, askers), {one.unit: one.value for one in askers}
     gates = [book.gates(one.run.flow, one.scope) if one.is_under_way else () for one in starts]

@@ -256,8 +256,10 @@ def free_stray(runtime: Runtime, gate: str, no: int, unit: Unit) -> bool:
         tx.gates.vacate(gate, no, unit)
         passage.fill(gate, AT_ONCE)
         passage.go()
-        passage.lock()
+        passage.lock(unit)
         deliveries[:] = passage.write()
+        # Who was called, and never heard of it.
+        tx.standings.lost_its_place(unit, gate)
         return True
 
     freed = runtime.store.transact(work)

@@ -47,12 +47,14 @@ class Stop:
 class Passage:
     """Of one transaction. `moved` are the units that entered or were let in, and how they stand.
 
-    Who leaves must ask its own fence too: what it does not hold any more is left as it is.
+    Who leaves must ask its own fence too: what it does not hold any more is left as it is. `calls`: how many who wait
+    it may let in beside those that it is for; 0 where nobody would `write` them.
     """
 
-    def __init__(self, tx: Connection, book: GateBook) -> None:
+    def __init__(self, tx: Connection, book: GateBook, calls: int = CALLED_AT_ONCE) -> None:
         self._tx = tx
         self._book = book
+        self._calls = calls
         self._stops: dict[str, Stop] = {}
         self._held: set[str] = set()
         self._known: dict[str, Gate] = {}
@@ -176,7 +178,7 @@ class Passage:
         waiting = arriving[len(entering) :]
         self._stand_in_line(gate, waiting)
         if has_line and space:
-            entering = self._call(gate, min(space, stop.fill or CALLED_AT_ONCE))
+            entering = self._call(gate, min(space, stop.fill or self._calls))
         if entering:
             numbers = gates.give(gate, [one.unit for one in entering], number, highest)
             for traveller, no in zip(entering, numbers, strict=True):
@@ -188,7 +190,7 @@ class Passage:
 
     def _open(self, gate: str, stop: Stop) -> None:
         """No flow declares the limit any more: all go in, and hold nothing."""
-        for traveller in [*stop.arriving, *self._call(gate, stop.fill or CALLED_AT_ONCE)]:
+        for traveller in [*stop.arriving, *self._call(gate, stop.fill or self._calls)]:
             self._let_in(traveller, None)
 
     def _let_in(self, traveller: Traveller, no: int | None) -> None:

@@ -94,6 +94,22 @@ class Standings(Verbs):
             second=second,
         )
 
+    def lost_its_place(self, unit: Unit, gate: str) -> bool:
+        """A unit that is held at a gate and stands in no line there asks at the door again; False for any other."""
+        of, by = ("branches", "run_id = :run AND path = :path") if unit[1] else ("runs", "id = :run")
+        words = {"path": unit[1]} if unit[1] else {}
+        line = "SELECT 1 FROM flows_queue q WHERE q.gate = :gate AND q.run_id = :run AND q.branch = :branch"
+        return bool(
+            self._execute(
+                f"UPDATE flows_{of} SET held_at = '{DOOR}', n1 = NULL, n2 = NULL "
+                f"WHERE {by} AND status = 'queued' AND held_at = :gate AND NOT EXISTS ({line}) RETURNING 1",
+                run=unit[0],
+                branch=unit[1],
+                gate=gate,
+                **words,
+            )
+        )
+
     def left_behind(self, run_ids: Sequence[str]) -> list[Standing]:
         """Of these runs and their branches what has ended and holds something yet, no turn being at work on it."""
         return [

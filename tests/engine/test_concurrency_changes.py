@@ -69,6 +69,32 @@ def test_a_raised_limit_fills_all_its_room(crowd: Crowd) -> None:
     crowd.drain()
 
 
+def test_who_comes_while_a_raised_limit_is_not_filled_yet_leaves_nobody_without_a_place(crowd: Crowd) -> None:
+    declare(crowd, concurrency=1)
+    send(crowd, 3)
+    newer = crowd.process()
+    declare(newer, concurrency=3)
+    newer.flows.send("shop/ordered", {"no": 4, "user": "a"})
+    crowd.check()
+    crowd.run_due()
+    crowd.drain()
+    assert statuses(crowd.runs()) == ["completed"] * 4
+
+
+def test_who_was_given_a_slot_and_never_heard_of_it_asks_again(crowd: Crowd) -> None:
+    declare(crowd, concurrency=1)
+    send(crowd, 3)
+    (waits,) = crowd.store_rows("SELECT run_id, rank FROM flows_queue ORDER BY rank LIMIT 1")
+    crowd.store_rows("DELETE FROM flows_queue WHERE run_id = :id", id=waits[0])
+    crowd.store_rows("UPDATE flows_slots SET run_id = :id, branch = ''", id=waits[0])
+    crowd.store_rows("UPDATE flows_runs SET status = 'completed', ended_at = 1, n1 = NULL WHERE held_at IS NULL")
+    crowd.broker.waiting.clear()
+    assert audit(crowd.runtime) >= 1
+    assert let_in(crowd.runtime) == 1
+    crowd.drain()
+    assert statuses(crowd.runs()) == ["completed"] * 3
+
+
 def test_a_lowered_limit_lets_nobody_in_before_enough_have_left(crowd: Crowd) -> None:
     declare(crowd, concurrency=5)
     send(crowd, 9)

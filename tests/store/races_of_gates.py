@@ -61,6 +61,10 @@ class Race:
         """A file that is there while the limits are lowered to the number in it, and nobody above it is inside."""
         return Path(self.folder) / "lowered"
 
+    def declared(self, worker: str) -> Path:
+        """A file that is there once the worker has declared its flows: who does so later changes the limits back."""
+        return Path(self.folder) / f"declared-{worker}"
+
 
 def names_of(flow: str, event: dict[str, Any], race: Race) -> list[tuple[str, int]]:
     """Where the witness counts a turn of the flow, and how many may be there."""
@@ -127,6 +131,7 @@ def work(race: Race, worker: str) -> None:
     dice = random.Random(worker)
     store = Store(race.url)
     runtime = runtime_of(store, worker, race)
+    race.declared(worker).touch()
     _break_unless_sound(race)
 
     def hesitate(sql: str) -> None:

@@ -129,6 +129,7 @@ def lowered_and_raised(store: Store, url: str, tmp_path: Path, runs: int, *, sou
     with ThreadPoolExecutor(1) as pool:
         racing = pool.submit(play, race, store, 3)
         try:
+            eventually(lambda: all(race.declared(f"w{n}").exists() for n in range(3)), within=20)
             eventually(lambda: held(store) > 1, within=20, every=0.005)
             runtime_of(store, "lower", race, number=1)
             eventually(lambda: held(store) <= 1, within=5 if sound else 1.5, every=0.005)
@@ -144,7 +145,6 @@ def lowered_and_raised(store: Store, url: str, tmp_path: Path, runs: int, *, sou
     nothing_is_wrong(store, race)
 
 
-@pytest.mark.slow
 def test_a_limit_that_is_lowered_and_raised_under_load_holds(store: Store, migrated_url: str, tmp_path: Path) -> None:
     lowered_and_raised(store, migrated_url, tmp_path, 45)
 
@@ -153,8 +153,8 @@ def test_a_limit_that_is_lowered_and_raised_under_load_holds(store: Store, migra
 def test_slots_that_are_handed_on_without_a_look_at_the_limit_stay_too_many(
     store: Store, migrated_url: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(AssertionError, match="was not true"):
-        lowered_and_raised(store, migrated_url, tmp_path, 70, sound=False)
+    with pytest.raises(AssertionError, match=r"was not true|<= 1"):
+        lowered_and_raised(store, migrated_url, tmp_path, 300, sound=False)
 
 
 @pytest.mark.slow
