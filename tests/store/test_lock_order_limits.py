@@ -62,10 +62,11 @@ def asked(runtime: Runtime, *keys: str) -> Callable[[], object]:
     return lambda: send(runtime, [Event("shop/limited", {"key": key}) for key in keys])
 
 
-def lists_that_cross(store: Store, limits: Limits, word: str) -> None:
-    """Two senders, each with the keys of the other the other way round."""
+def lists_that_cross(store: Store, limits: Limits, word: str, times: int = 1) -> None:
+    """Two senders, each with the keys of the other the other way round; they may miss each other once."""
     runtime = limited(store, limits)
-    crossing(store, word, asked(runtime, "a", "b"), asked(runtime, "b", "a"))
+    for _ in range(times):
+        crossing(store, word, asked(runtime, "a", "b"), asked(runtime, "b", "a"))
 
 
 @pytest.mark.parametrize("limit", ORDERED)
@@ -86,9 +87,7 @@ def test_without_the_order_they_would(postgres: Store, limit: str, monkeypatch: 
     monkeypatch.setattr(where, "sorted", as_they_come, raising=False)
     monkeypatch.setattr(where, "min", lambda ones: next(iter(ones)), raising=False)
     with pytest.raises(TransientError, match="deadlock"):
-        # They may miss each other once.
-        for _ in range(8):
-            lists_that_cross(postgres, limits, word)
+        lists_that_cross(postgres, limits, word, times=8)
 
 
 def test_windows_close_while_events_come_to_them(postgres: Store) -> None:
