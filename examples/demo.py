@@ -155,7 +155,7 @@ def stage() -> Iterator[Demo]:
 
 
 GO_ON = """
-To go on, edit examples/quickstart.py while this runs (it reloads):
+To keep the dashboard up, at http://127.0.0.1:8288, and edit examples/quickstart.py while this runs (it reloads):
 
     .venv/bin/celery -A examples.quickstart flows dev
 
@@ -164,7 +164,7 @@ and in another terminal:
     .venv/bin/celery -A examples.quickstart flows send user/signed.up '{"user_id": "u1", "email": "ann@example.com"}'
     .venv/bin/celery -A examples.quickstart flows runs
 
-docs/quickstart.md has the rest. There is no dashboard yet."""
+docs/quickstart.md has the rest."""
 
 
 def main() -> int:

@@ -78,7 +78,7 @@ def test_the_demo_leaves_no_file_and_no_process(demo):
 def test_the_demo_claims_no_dashboard_and_names_commands_that_are_there(demo):
     printed = demo[0].stdout
 
-    assert "There is no dashboard yet." in printed
+    assert "http://127.0.0.1:8288" in printed
     commands = re.findall(r"celery -A examples\.quickstart flows (\w+)", printed)
     assert set(commands) == {"dev", "send", "runs"}
 
