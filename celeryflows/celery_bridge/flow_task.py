@@ -198,7 +198,9 @@ def _adopt(runtime: Runtime, task: Any, event: Event) -> None:
     try:
         adopt(runtime, Call(task.name, event, request.id, message=json.dumps(kept) if kept else None))
     except StoreUnavailable as away:
-        # The call stands nowhere else yet.
+        # The call stands nowhere else yet; one that was acknowledged before cannot go back, and has to fail aloud.
+        if not task.acks_late:
+            raise
         logger.error("the call %s goes back to its queue: %s", request.id, away)
         raise Reject(str(away), requeue=True) from None
 

@@ -4,9 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.exceptions import Reject
 
+from celeryflows.celery_bridge.flow_task import _adopt
 from celeryflows.clock import TurnedClock
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.starting import call_event
 from celeryflows.engine.turn import take_turn
 from celeryflows.errors import StoreUnavailable
 from celeryflows.model.events import Event
@@ -74,6 +78,20 @@ def test_an_outage_within_a_tool_is_no_error_of_the_handler(lossy: LossyStore, t
     finish(runtime, run_id)
     assert outcome(lossy, run_id).status == Status.COMPLETED
     assert caught == []
+
+
+@pytest.mark.parametrize(("acks_late", "end"), [(True, Reject), (False, StoreUnavailable)])
+def test_a_foreign_call_goes_back_to_its_queue_or_fails_aloud(
+    lossy: LossyStore, acks_late: bool, end: type[Exception]
+) -> None:
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    task = app.task(name=FLOW, acks_late=acks_late)(run_step)
+    task.push_request(id="call", delivery_info={})
+    runtime = a_runtime(lossy, {FLOW: lambda ctx: 1})
+    break_link_for_good(lossy)
+    with pytest.raises(end):
+        _adopt(runtime, task, call_event((), {}))
+    mend_link(lossy)
 
 
 def break_link_for_good(lossy: LossyStore) -> None:
