@@ -16,6 +16,7 @@ from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
 from celeryflows.celery_bridge.eager import EagerWorld
 from celeryflows.celery_bridge.flow_task import make_task
 from celeryflows.celery_bridge.fork_gate import GATE
+from celeryflows.celery_bridge.queues import CeleryQueues
 from celeryflows.celery_bridge.remote_step import CeleryTasks, TasksInPlace
 from celeryflows.celery_bridge.settings import (
     alert_rules,
@@ -205,6 +206,7 @@ class Binding:
             middleware=self.middleware,
             callers=callers,
             tasks=CeleryTasks(self, dispatcher.producer),
+            queues=CeleryQueues(self.app),
         )
 
     # -- what a flow's task asks

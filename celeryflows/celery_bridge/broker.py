@@ -17,7 +17,8 @@ logger = logging.getLogger("celeryflows")
 
 
 def queue_of(app: Celery, delivery: Delivery) -> str:
-    """The queue of the call's own or the flow's, else the one that Celery's routes choose for the flow."""
+    """The queue of the call's own or the flow's, else the one that Celery's routes choose for the flow: by its name, or
+    by the routing key that a declared queue is bound by."""
     binding = getattr(app, "flows_binding", None)
     options = dict(binding.sent_with(delivery.flow)) if binding is not None else {}
     if delivery.message and not is_sealed(delivery.message):
@@ -25,9 +26,24 @@ def queue_of(app: Celery, delivery: Delivery) -> str:
     if options.get("queue"):
         return str(options["queue"])
     name = binding.task_of(delivery.flow) if binding is not None else delivery.flow
-    route = app.amqp.router.route({}, name, task_type=app.tasks.get(name))
-    queue = route.get("queue")
-    return str(getattr(queue, "name", queue) or app.conf.task_default_queue)
+    route = app.amqp.router.route(options, name, task_type=app.tasks.get(name))
+    usual = str(app.conf.task_default_queue)
+    queue = getattr(route.get("queue"), "name", route.get("queue")) or usual
+    # Celery names the default queue also where a routing key leads elsewhere.
+    return str((_bound_by(app, route.get("routing_key")) if queue == usual else None) or queue)
+
+
+def kept_word(channel: Any, key: str) -> str | None:
+    """A word of ours in Redis. Under a key prefix kombu writes with the prefix, and reads without."""
+    prefix = getattr(channel, "global_keyprefix", None) or ""
+    kept = channel.client.get(f"{prefix}{key}")
+    if kept is None and prefix:
+        kept = channel.client.get(key)
+    return kept.decode() if isinstance(kept, bytes) else kept
+
+
+def _bound_by(app: Celery, key: Any) -> str | None:
+    return next((name for name, queue in app.amqp.queues.items() if key and queue.routing_key == key), None)
 
 
 class CeleryBroker:
@@ -81,12 +97,17 @@ class CeleryBroker:
         try:
             return int(channel.queue_declare(queue, passive=True).message_count)
         except ChannelError:
-            # A queue that is not there is empty; Redis makes it with the first message.
-            return 0 if self._client() is not None else None
+            # A queue that is not there is empty; Redis makes it with the first message. Under a key prefix kombu looks
+            # for it without the prefix, and counts it with.
+            return int(channel._size(queue)) if self._client() is not None else None
         except Exception as error:
             logger.debug("the broker does not answer: %s", error)
             self._connection = None
             return None
+
+    def answers(self) -> bool:
+        """True when the broker can be asked."""
+        return self._channel() is not None
 
     def close(self) -> None:
         """Drop the connection; the next question opens another."""
@@ -100,12 +121,11 @@ class CeleryBroker:
             return None
         try:
             client.set(key, word, nx=True)
-            kept = client.get(key)
+            return kept_word(self._channel(), key)
         except Exception as error:
             logger.debug("the broker does not answer: %s", error)
             self._connection = None
             return None
-        return kept.decode() if isinstance(kept, bytes) else kept
 
     def _client(self) -> Any:
         client = getattr(self._channel(), "client", None)

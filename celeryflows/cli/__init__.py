@@ -8,6 +8,7 @@ from celeryflows.cli.opening import FlowsGroup
 COMMANDS = {
     "adopt": "adopt_command:adopt",
     "alerts": "alert_command:list_alerts",
+    "audit": "audit_command:list_audit",
     "cancel": "cancel_command:cancel_runs",
     "check-history": "history_commands:check_history",
     "cron": "flow_commands:list_crons",
@@ -18,6 +19,7 @@ COMMANDS = {
     "events": "event_commands:list_events",
     "export": "history_commands:export_runs",
     "hash-password": "key_commands:hash_password",
+    "invoke": "invoke_command:invoke_flow",
     "keys": "key_commands:keys_group",
     "limits": "limit_command:list_limits",
     "list": "flow_commands:list_flows",

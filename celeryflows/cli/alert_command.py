@@ -2,10 +2,10 @@
 
 import click
 
+from celeryflows.cli.acting import written_down
 from celeryflows.cli.opening import Refused, binding_of, runtime_of
 from celeryflows.cli.output import console_for, json_option, local, plain, print_json, table
 from celeryflows.console.alerting import standings, try_places
-from celeryflows.console.audit import audited
 
 
 @click.command("alerts")
@@ -33,7 +33,7 @@ def _test(ctx: click.Context) -> None:
     rules, runtime = binding_of(ctx).alert_rules, runtime_of(ctx)
     if not rules:
         raise Refused("There are no rules: flows_alerts declares them.")
-    with audited(runtime, who="a terminal", via="cli", action="test alerts", subject="flows_alerts"):
+    with written_down(runtime, "try_alerts", "flows_alerts"):
         refused = try_places(runtime, rules)
     if refused:
         raise Refused("; ".join(refused))

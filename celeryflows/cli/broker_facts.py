@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import Celery
 
-from celeryflows.celery_bridge.broker import CeleryBroker
+from celeryflows.celery_bridge.broker import CeleryBroker, kept_word
 from celeryflows.celery_bridge.quick_connection import quick_connection
 from celeryflows.celery_bridge.settings import app_name
 from celeryflows.console.doctor_broker import BrokerFacts
@@ -36,13 +36,12 @@ def _ask(app: Celery, flows: Sequence[str], connection: Any, url: str, transport
     name = app_name(app)
     key = f"celeryflows:store:{name}"
     client: Any = connection.default_channel.client if transport == "redis" else None
-    kept = client.get(key) if client is not None else None
     return BrokerFacts(
         url=url,
         transport=transport,
         version=str(client.info("server").get("redis_version", "")) if client is not None else "",
         keeps_words=client is not None,
-        kept_store=kept.decode() if isinstance(kept, bytes) else kept,
+        kept_store=kept_word(connection.default_channel, key) if client is not None else None,
         kept_key=key,
         queues=_queues(app, name, flows),
         visibility_timeout=_visibility(app) if transport in ("redis", "SQS") else None,

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from celeryflows.cli.acting import written_down
 from celeryflows.cli.opening import Refused, WrongUsage, runtime_of
 from celeryflows.cli.output import json_option, print_json
 from celeryflows.console import actions
@@ -41,9 +42,11 @@ def cancel_runs(ctx: click.Context, /, run_id: str | None, **options: Any) -> No
 
 
 def _cancel_one(runtime: Runtime, run_id: str, options: dict[str, Any]) -> None:
-    if not actions.cancel(runtime, run_id, because=options["because"], terminate=options["terminate"]):
-        status = desk.run(runtime, run_id).run.status
-        raise Refused(f"Run {run_id} has ended already: {status}. Nothing was changed.")
+    because, terminate = options["because"], options["terminate"]
+    with written_down(runtime, "cancel_run", run_id, because=because, terminate=terminate):
+        if not actions.cancel(runtime, run_id, because=because, terminate=terminate):
+            status = desk.run(runtime, run_id).run.status
+            raise Refused(f"Run {run_id} has ended already: {status}. Nothing was changed.")
     if options["as_json"]:
         return print_json({"cancelled": 1, "run": run_id})
     return click.echo(f"cancelled {run_id}")
@@ -51,15 +54,15 @@ def _cancel_one(runtime: Runtime, run_id: str, options: dict[str, Any]) -> None:
 
 def _cancel_many(ctx: click.Context, options: dict[str, Any]) -> None:
     runtime, flow = runtime_of(ctx), options["flow"]
-    chosen = actions.select_open(
-        runtime, flow, **{name: options[name] for name in ("after", "before", "if_exp", "status")}
-    )
+    asked = {name: options[name] for name in ("after", "before", "if_exp", "status")}
+    chosen = actions.select_open(runtime, flow, **asked)
     if options["dry_run"] or not options["yes"]:
         found = actions.count_open(runtime, chosen)
         if options["dry_run"]:
             return print_json({"found": found}) if options["as_json"] else click.echo(f"{found} runs of {flow}")
         click.confirm(f"Cancel {found} runs of {flow}?", abort=True, err=True)
-    cancelled = actions.cancel_many(runtime, chosen, because=options["because"])
+    with written_down(runtime, "cancel_runs", flow, **asked, because=options["because"]):
+        cancelled = actions.cancel_many(runtime, chosen, because=options["because"])
     if options["as_json"]:
         return print_json({"cancelled": cancelled})
     return click.echo(f"cancelled {cancelled} runs of {flow}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from celeryflows.cli.acting import written_down
 from celeryflows.cli.opening import Refused, runtime_of
 from celeryflows.cli.output import console_for, json_option, local, one_line_json, plain, print_json, table
 from celeryflows.cli.run_commands import cursor_option, limit_option
@@ -30,9 +31,10 @@ def send_event(
     ctx: click.Context, name: str, data: str, event_id: str | None, ts: str | None, *, as_json: bool
 ) -> None:
     """Send the event NAME with a JSON object as its data; - reads it from stdin."""
-    event = Event(name, _data(data), id=event_id, ts=_moment(ts))
+    event = Event(name, read_object(data), id=event_id, ts=_moment(ts))
     runtime = runtime_of(ctx)
-    sent = actions.send(runtime, event)
+    with written_down(runtime, "send_event", name, id=event_id):
+        sent = actions.send(runtime, event)
     if as_json:
         return print_json(sent)
     return _tell(runtime, name, sent)
@@ -45,13 +47,16 @@ def send_event(
 @click.pass_context
 def send_signal(ctx: click.Context, name: str, data: str, *, as_json: bool) -> None:
     """Wake the run that waits for the signal NAME, with any JSON as its data; - reads it from stdin."""
-    run_id = actions.signal(runtime_of(ctx), name, _read(data))
-    if run_id is None:
-        raise Refused(f"No run waits for the signal {name!r}. Signals are not kept: send it when one does.")
+    value, runtime = _read(data), runtime_of(ctx)
+    with written_down(runtime, "send_signal", name):
+        run_id = actions.signal(runtime, name, value)
+        if run_id is None:
+            raise Refused(f"No run waits for the signal {name!r}. Signals are not kept: send it when one does.")
     return print_json({"run_id": run_id}) if as_json else click.echo(f"woke {run_id}")
 
 
-def _data(text: str) -> Any:
+def read_object(text: str) -> Any:
+    """A JSON object given as a word, or on stdin for `-`."""
     data = _read(text)
     if not isinstance(data, dict):
         raise click.BadParameter(f"an object is wanted, such as '{{\"id\": 1}}', got {text[:40]}", param_hint="JSON")

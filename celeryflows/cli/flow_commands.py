@@ -2,6 +2,7 @@
 
 import click
 
+from celeryflows.cli.acting import written_down
 from celeryflows.cli.opening import runtime_of
 from celeryflows.cli.output import console_for, json_option, local, plain, print_json, table
 from celeryflows.console import actions
@@ -38,7 +39,9 @@ def list_flows(ctx: click.Context, *, as_json: bool) -> None:
 @click.pass_context
 def pause_flow(ctx: click.Context, flow: str, *, cancel_running: bool, as_json: bool) -> None:
     """Pause FLOW: what would start it makes skipped runs, until it is resumed."""
-    done = actions.pause(runtime_of(ctx), flow, cancel_running=cancel_running)
+    runtime = runtime_of(ctx)
+    with written_down(runtime, "pause_flow", flow, cancel_running=cancel_running):
+        done = actions.pause(runtime, flow, cancel_running=cancel_running)
     if as_json:
         return print_json(done)
     cancelled = f", {done.cancelled} runs cancelled" if cancel_running else ""
@@ -51,7 +54,9 @@ def pause_flow(ctx: click.Context, flow: str, *, cancel_running: bool, as_json: 
 @click.pass_context
 def resume_flow(ctx: click.Context, flow: str, *, as_json: bool) -> None:
     """Let FLOW start again; what was skipped meanwhile stays skipped."""
-    changed = actions.resume(runtime_of(ctx), flow)
+    runtime = runtime_of(ctx)
+    with written_down(runtime, "resume_flow", flow):
+        changed = actions.resume(runtime, flow)
     if as_json:
         return print_json({"flow": flow, "changed": changed})
     return click.echo(f"{'resumed' if changed else 'was not paused:'} {flow}")

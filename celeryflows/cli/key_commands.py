@@ -1,10 +1,10 @@
 """`flows keys` and `flows hash-password`: who may come in by HTTP."""
 
-import getpass
 from typing import Any
 
 import click
 
+from celeryflows.cli.acting import who
 from celeryflows.cli.opening import WrongUsage, runtime_of
 from celeryflows.cli.output import console_for, json_option, local, plain, print_json, table
 from celeryflows.console import keys as desk
@@ -48,7 +48,7 @@ def create_key(ctx: click.Context, *, name: str, kind: str, role: str | None, as
     """Make a key under a NAME that tells whose it is, and print it: it is shown this once."""
     if role is not None and kind != "api":
         raise WrongUsage("--role is of api keys; an event key sends, and no more")
-    made = desk.create_key(runtime_of(ctx), name, kind=kind, role=role, who=_who())
+    made = desk.create_key(runtime_of(ctx), name, kind=kind, role=role, who=who())
     return _tell(made, as_json=as_json)
 
 
@@ -60,7 +60,7 @@ def create_key(ctx: click.Context, *, name: str, kind: str, role: str | None, as
 def rotate_key(ctx: click.Context, *, key_id: str, overlap: str, as_json: bool) -> None:
     """Make a key like the one with this ID, which ends after the overlap."""
     try:
-        made = desk.rotate_key(runtime_of(ctx), key_id, overlap=overlap, who=_who())
+        made = desk.rotate_key(runtime_of(ctx), key_id, overlap=overlap, who=who())
     except InvalidDuration as error:
         raise WrongUsage(str(error)) from error
     return _tell(made, as_json=as_json)
@@ -72,7 +72,7 @@ def rotate_key(ctx: click.Context, *, key_id: str, overlap: str, as_json: bool) 
 @click.pass_context
 def revoke_key(ctx: click.Context, *, key_id: str, as_json: bool) -> None:
     """End the key with this ID; every process knows within two seconds."""
-    changed = desk.revoke_key(runtime_of(ctx), key_id, who=_who())
+    changed = desk.revoke_key(runtime_of(ctx), key_id, who=who())
     if as_json:
         return print_json({"id": key_id, "changed": changed})
     return click.echo(f"{'revoked' if changed else 'was over already:'} {key_id}")
@@ -94,10 +94,3 @@ def _tell(made: NewKey, *, as_json: bool) -> None:
         return print_json({"id": made.id, "key": made.secret})
     click.echo(made.secret)
     return click.echo(f"key {made.id}: it is not shown again", err=True)
-
-
-def _who() -> str:
-    try:
-        return f"{getpass.getuser()} at a terminal"
-    except (KeyError, OSError):
-        return "a terminal"

@@ -2,6 +2,7 @@
 
 import click
 
+from celeryflows.cli.acting import written_down
 from celeryflows.cli.opening import WrongUsage, runtime_of
 from celeryflows.durations import format_duration, parse_duration, parse_moment
 from celeryflows.engine.runtime import Runtime
@@ -22,12 +23,21 @@ def prune(ctx: click.Context, before: str | None, older_than: str | None, flow: 
     """
     runtime = runtime_of(ctx)
     old = _old(runtime, before, older_than, flow, dry_run=dry_run)
+    if dry_run:
+        runs, _ = _forget(runtime, old)
+        return click.echo(f"would prune {runs:,} runs")
+    with written_down(runtime, "prune", flow or "all flows", before=before, older_than=older_than):
+        runs, events = _forget(runtime, old)
+    return click.echo(f"pruned {runs:,} runs and {events:,} events")
+
+
+def _forget(runtime: Runtime, old: Old) -> tuple[int, int]:
     runs = events = 0
     for piece in forget(runtime.store, old):
         runs, events = runs + piece.runs, events + piece.events
         if piece.runs or piece.events:
             click.echo(f"{runs:,} runs, {events:,} events so far", err=True)
-    click.echo(f"would prune {runs:,} runs" if dry_run else f"pruned {runs:,} runs and {events:,} events")
+    return runs, events
 
 
 def _old(runtime: Runtime, before: str | None, older_than: str | None, flow: str | None, *, dry_run: bool) -> Old:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from celeryflows.cli.acting import written_down
 from celeryflows.cli.opening import Refused, runtime_of
 from celeryflows.cli.output import console_for, json_option, local, plain, print_json, table
 from celeryflows.cli.run_commands import limit_option
@@ -30,11 +31,13 @@ OFFLINE = "no worker is alive: nothing goes on until one starts (celery -A <app>
 def rerun_run(ctx: click.Context, run_id: str, from_step: str | None, text: str | None, *, as_json: bool) -> None:
     """Start an ended run again with the same event: whole, or from a step."""
     runtime = runtime_of(ctx)
-    new = actions.rerun(runtime, run_id, from_step=from_step, input=None if text is None else _input(text))
+    given = None if text is None else _input(text)
+    with written_down(runtime, "rerun_run", run_id, from_step=from_step):
+        new = actions.rerun(runtime, run_id, from_step=from_step, input=given)
     if as_json:
         return print_json({"id": new, "origin": run_id})
     click.echo(f"run {new}")
-    return _warn(runtime)
+    return warn_offline(runtime)
 
 
 def _input(text: str) -> Any:
@@ -71,10 +74,11 @@ def replay_runs(ctx: click.Context, /, flow: str, **asked: Any) -> None:
     if asked["dry_run"]:
         count = actions.count_replay(runtime, flow, **chosen)
         return print_json({"total": count}) if asked["as_json"] else click.echo(f"{count} runs would be started")
-    made = desk.replay(runtime, actions.replay(runtime, flow, pace=_pace(asked["pace"]), **chosen))
+    with written_down(runtime, "replay_runs", flow, **chosen, pace=asked["pace"]):
+        made = desk.replay(runtime, actions.replay(runtime, flow, pace=_pace(asked["pace"]), **chosen))
     if not asked["as_json"]:
         click.echo(f"replay {made.id} of {made.total} runs")
-        _warn(runtime)
+        warn_offline(runtime)
     if not asked["no_wait"]:
         made = _follow(runtime, made, console_for(ctx), quiet=asked["as_json"])
     return print_json(made) if asked["as_json"] else _tell_end(made)
@@ -85,11 +89,12 @@ def _pace(text: str) -> float | str:
 
 
 def _replay_event(runtime: Runtime, event_id: str, flow: str, *, as_json: bool) -> None:
-    new = actions.replay_event(runtime, event_id, flow)
+    with written_down(runtime, "replay_to_flow", flow, event=event_id):
+        new = actions.replay_event(runtime, event_id, flow)
     if as_json:
         return print_json({"id": new})
     click.echo(f"run {new}")
-    return _warn(runtime)
+    return warn_offline(runtime)
 
 
 def _follow(runtime: Runtime, made: ReplaySummary, console: Console, *, quiet: bool) -> ReplaySummary:
@@ -121,8 +126,9 @@ def list_replays(ctx: click.Context, cancelled: str | None, limit: int, *, as_js
     """List replays, the newest first; or cancel one."""
     runtime = runtime_of(ctx)
     if cancelled is not None:
-        if not actions.cancel_replay(runtime, cancelled, because="cancelled by hand"):
-            raise Refused(f"Replay {cancelled} has ended already. Nothing was changed.")
+        with written_down(runtime, "cancel_replay", cancelled):
+            if not actions.cancel_replay(runtime, cancelled, because="cancelled by hand"):
+                raise Refused(f"Replay {cancelled} has ended already. Nothing was changed.")
         return click.echo(f"cancelled {cancelled}; what it started goes on")
     found = desk.replays(runtime, limit)
     if as_json:
@@ -137,6 +143,7 @@ def list_replays(ctx: click.Context, cancelled: str | None, limit: int, *, as_js
     return console_for(ctx).print(rows)
 
 
-def _warn(runtime: Runtime) -> None:
+def warn_offline(runtime: Runtime) -> None:
+    """Say so when no worker is alive."""
     if not any(worker.alive for worker in workers(runtime)):
         click.echo(OFFLINE, err=True)

@@ -2,6 +2,7 @@
 
 import click
 
+from celeryflows.cli.acting import written_down
 from celeryflows.cli.opening import bare_store, runtime_of
 from celeryflows.cli.output import json_option, print_json
 from celeryflows.console.doctor_store import is_missing_file
@@ -49,8 +50,10 @@ def rotate_keys(ctx: click.Context) -> None:
     Every process must have that key by then. When this has ended the other keys may go. With "plain" as the first,
     payloads are stored as they are again.
     """
-    changed = rotate(
-        runtime_of(ctx).store,
-        lambda table, seen, changed: click.echo(f"{table}: {seen:,} rows, {changed:,} changed so far", err=True),
-    )
+    runtime = runtime_of(ctx)
+    with written_down(runtime, "rotate_keys", "flows_encryption_keys"):
+        changed = rotate(
+            runtime.store,
+            lambda table, seen, changed: click.echo(f"{table}: {seen:,} rows, {changed:,} changed so far", err=True),
+        )
     click.echo(f"{changed:,} payloads were brought under the first key; the others may go")

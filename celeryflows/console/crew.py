@@ -9,10 +9,10 @@ from celeryflows.console.pages import moment
 from celeryflows.console.workers import WorkerSummary, workers
 from celeryflows.durations import SECOND
 from celeryflows.engine.runtime import Runtime
+from celeryflows.model.runs import Delivery
 from celeryflows.store.reports.flows import list_flows
 from celeryflows.store.reports.work import InHand, WaitingFlow, in_hand, waiting
 
-DEFAULT_QUEUE = "celery"
 # A message that waits so long while a worker of its queue does nothing: that worker is not consuming.
 IDLE_AFTER = 30 * SECOND
 
@@ -30,13 +30,15 @@ class Hand:
 @dataclass(frozen=True, slots=True)
 class Queue:
     """A queue of the broker: the runs that wait for a worker there, the oldest since `oldest`, by flow; how many living
-    workers serve it. The store counts, so that a message that was lost counts too."""
+    workers serve it. The store counts, so that a message that was lost counts too. `messages`: what the broker has in
+    it, those of plain tasks too, None where it cannot be asked."""
 
     name: str
     waiting: int
     oldest: datetime | None
     flows: tuple[WaitingFlow, ...]
     workers: int
+    messages: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +64,38 @@ def crew(runtime: Runtime) -> Crew:
 
 
 def _queues(runtime: Runtime, found: Sequence[WorkerSummary]) -> list[Queue]:
-    by_flow = {one.flow: one for one in waiting(runtime.store)}
+    with runtime.store.connection() as connection:
+        # Of flows that this process does not declare, the store knows how they are sent.
+        runtime.catalog.read(connection)
     named: dict[str, list[WaitingFlow]] = defaultdict(list)
     for flow in list_flows(runtime.store):
-        queue = str(flow.definition.send.get("queue") or DEFAULT_QUEUE)
-        waits = by_flow.pop(flow.definition.name, None)
-        if flow.removed_at is None or waits is not None:
-            named[queue] += [waits] if waits is not None else []
-    for left in by_flow.values():
-        named[DEFAULT_QUEUE].append(left)
+        if flow.removed_at is None:
+            named[runtime.queues.queue_of(Delivery("", flow.definition.name))] += []
+    for waits in waiting(runtime.store):
+        named[runtime.queues.queue_of(Delivery("", waits.flow, waits.message))].append(waits)
     serving = {name: sum(one.alive and name in one.queues for one in found) for name in named}
+    messages = runtime.queues.lengths(named)
     return [
         Queue(
             name=name,
             waiting=sum(one.count for one in flows),
             oldest=moment(min((one.oldest for one in flows if one.oldest is not None), default=None)),
-            flows=tuple(sorted(flows, key=lambda one: -one.count)),
+            flows=_by_flow(flows),
             workers=serving[name],
+            messages=messages[name],
         )
         for name, flows in sorted(named.items())
     ]
+
+
+def _by_flow(found: Sequence[WaitingFlow]) -> tuple[WaitingFlow, ...]:
+    """Each flow once, the most first."""
+    together: dict[str, WaitingFlow] = {}
+    for one in found:
+        known = together.get(one.flow, WaitingFlow(one.flow, 0, None))
+        oldest = min((at for at in (known.oldest, one.oldest) if at is not None), default=None)
+        together[one.flow] = WaitingFlow(one.flow, known.count + one.count, oldest)
+    return tuple(sorted(together.values(), key=lambda one: -one.count))
 
 
 def _is_late(queue: Queue, now: int) -> bool:

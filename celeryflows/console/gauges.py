@@ -50,6 +50,9 @@ def _crew(runtime: Runtime, now: datetime) -> Iterator[Gauge]:
     for queue in found.queues:
         of = {"queue": queue.name}
         yield Gauge("celeryflows_queue_waiting_runs", "Runs that wait for a worker.", queue.waiting, of)
+        if queue.messages is not None:
+            told = "Messages in the broker's queue that no worker has taken, those of plain tasks too."
+            yield Gauge("celeryflows_queue_broker_messages", told, queue.messages, of)
         oldest = 0.0 if queue.oldest is None else max(0.0, (now - queue.oldest).total_seconds())
         yield Gauge("celeryflows_queue_oldest_seconds", "How long the oldest of them has waited.", oldest, of)
 

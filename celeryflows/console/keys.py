@@ -55,7 +55,7 @@ def keys(runtime: Runtime) -> list[KeySummary]:
 
 
 def create_key(
-    runtime: Runtime, name: str, *, kind: str = EVENT, role: str | None = None, who: str, via: str = "cli"
+    runtime: Runtime, name: str, *, kind: str = EVENT, role: str | None = None, who: str, via: str = "terminal"
 ) -> NewKey:
     """Make a key: `event` keys send, `api` keys look or act. Raises KeyRefused."""
     if kind not in KINDS:
@@ -70,7 +70,7 @@ def create_key(
 
 
 def rotate_key(
-    runtime: Runtime, key_id: str, *, overlap: str | timedelta = "1 day", who: str, via: str = "cli"
+    runtime: Runtime, key_id: str, *, overlap: str | timedelta = "1 day", who: str, via: str = "terminal"
 ) -> NewKey:
     """Make a key like this one, which ends after the overlap. Raises KeyRefused, or InvalidDuration."""
     after = parse_duration(overlap, "overlap")
@@ -82,7 +82,7 @@ def rotate_key(
         return made
 
 
-def revoke_key(runtime: Runtime, key_id: str, *, who: str, via: str = "cli") -> bool:
+def revoke_key(runtime: Runtime, key_id: str, *, who: str, via: str = "terminal") -> bool:
     """End a key; every process knows within two seconds. False when it was over. Raises KeyRefused."""
     old = _known(runtime, key_id)
     with (

@@ -1,7 +1,7 @@
 """What the engine is given: store, clock, settings, the declared flows, and the socket that Celery plugs into."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -115,6 +115,18 @@ class Tasks(Protocol):
         ...
 
 
+class Queues(Protocol):
+    """The broker's queues, for people who look: nothing of the engine hangs on the answers, and nothing here raises."""
+
+    def queue_of(self, delivery: Delivery) -> str:
+        """The queue that a run's message goes to."""
+        ...
+
+    def lengths(self, queues: Collection[str]) -> Mapping[str, int | None]:
+        """How many messages each has that no worker has taken; None where the broker cannot tell."""
+        ...
+
+
 class Schemas(Protocol):
     """Registered payload models."""
 
@@ -175,6 +187,18 @@ class NoTasks:
     read = pack = call = send = revoke = call_errbacks = outcome = missing = _refuse
 
 
+class NoQueues:
+    """An engine without a broker."""
+
+    def queue_of(self, delivery: Delivery) -> str:
+        """One for all."""
+        return "celery"
+
+    def lengths(self, queues: Collection[str]) -> Mapping[str, int | None]:
+        """Nobody can tell."""
+        return dict.fromkeys(queues)
+
+
 @dataclass(slots=True)
 class Runtime:
     """One process's engine. `app` names the Celery app; `worker` is new at each process start, never a host's name.
@@ -197,6 +221,7 @@ class Runtime:
     carries: bool = True
     middleware: Sequence[Middleware] = ()
     tasks: Tasks = field(default_factory=NoTasks)
+    queues: Queues = field(default_factory=NoQueues)
     callers: Callers | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, literal, select, text
 
 from celeryflows.model.runs import Status
 from celeryflows.store.columns import ALONG
@@ -29,11 +29,13 @@ class InHand:
 
 @dataclass(frozen=True, slots=True)
 class WaitingFlow:
-    """Runs of a flow that were sent and that nobody has taken, and when the oldest was sent (microseconds)."""
+    """Runs of a flow that were sent and that nobody has taken, and when the oldest was sent (microseconds). `message`:
+    they have sending options of their own, as JSON."""
 
     flow: str
     count: int
     oldest: int | None
+    message: str | None = None
 
 
 def in_hand(store: Store) -> list[InHand]:
@@ -53,13 +55,21 @@ def in_hand(store: Store) -> list[InHand]:
 
 
 def waiting(store: Store) -> list[WaitingFlow]:
-    """What was sent and nobody has taken, by flow; the oldest 50,000 are looked at."""
+    """What was sent and nobody has taken, by flow; the oldest 50,000 are looked at. Those with sending options of their
+    own, which may name another queue, come one by one; of them the oldest 1,000."""
+    sent = (standing(Status.QUEUED), runs.c.held_at.is_(None), runs.c.sent_at.is_not(None))
     oldest = (
         select(runs.c.flow, runs.c.sent_at)
-        .where(standing(Status.QUEUED), runs.c.held_at.is_(None), runs.c.sent_at.is_not(None))
+        .where(*sent, runs.c.message.is_(None))
         .order_by(runs.c.sent_at)
         .limit(MOST_WAITING)
         .subquery()
     )
-    query = select(oldest.c.flow, func.count(), func.min(oldest.c.sent_at)).group_by(oldest.c.flow)
-    return [WaitingFlow(*row) for row in read(store, query)]
+    by_flow = select(oldest.c.flow, func.count(), func.min(oldest.c.sent_at)).group_by(oldest.c.flow)
+    own = (
+        select(runs.c.flow, literal(1), runs.c.sent_at, runs.c.message)
+        .where(*sent, runs.c.message.is_not(None))
+        .order_by(runs.c.sent_at)
+        .limit(MOST)
+    )
+    return [WaitingFlow(*row) for query in (by_flow, own) for row in read(store, query)]
