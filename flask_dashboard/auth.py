@@ -14,7 +14,7 @@ from flask import abort, g, request
 from flask_login import current_user
 
 from celeryflows.console.doors import DoorSettings, ProxyLogin
-from flask_dashboard.here import from_here
+from flask_dashboard.here import from_here, is_near
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +23,11 @@ R = TypeVar("R")
 GRANTED, NAMED = "celeryflows.roles", "celeryflows.user"
 NOBODY_YET = (
     "This dashboard is open to its own host alone. Who else may come in, flows_users or flows_proxy_login has to say."
+)
+
+UNTOLD = (
+    "You are on this host, but the server does not tell that it listens at loopback alone (its SERVER_NAME is {!r}): "
+    "when it does, and no proxy stands before it, set flows_bound_to = '127.0.0.1', its address."
 )
 
 
@@ -70,7 +75,7 @@ def check(role: Role) -> None:
     settings: DoorSettings = g.door.settings
     if visitor() is STRANGER and settings.users:
         abort(401)
-    abort(403, None if settings.needs_login else NOBODY_YET)
+    abort(403, None if settings.needs_login else _why_not(settings))
 
 
 def needs(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -96,6 +101,13 @@ def up_to(role: str) -> frozenset[Role]:
     return frozenset(Role) if role == Role.ACT else frozenset({Role.LOOK})
 
 
+def _why_not(settings: DoorSettings) -> str:
+    """What would let in whoever is asking while nobody has said who may."""
+    if settings.bound_to is None and is_near(request):
+        return f"{NOBODY_YET} {UNTOLD.format(request.environ.get('SERVER_NAME', ''))}"
+    return NOBODY_YET
+
+
 def _visitor(settings: DoorSettings) -> Visitor:
     granted = request.environ.get(GRANTED)
     if granted is not None:
@@ -104,7 +116,7 @@ def _visitor(settings: DoorSettings) -> Visitor:
         return found
     if settings.users and current_user.is_authenticated:
         return Visitor(current_user.name, up_to(current_user.role), can_leave=True)
-    if not settings.needs_login and from_here(request):
+    if not settings.needs_login and from_here(request, settings.bound_to):
         return Visitor("this host", frozenset(Role))
     return STRANGER
 

@@ -61,7 +61,7 @@ def _check_key(door: Door, key: str) -> None:
     if door.keys.opens(EVENT, key) is not None:
         return
     # Without keys whoever is on this host may send, but no page that its browser happens to show.
-    if not door.keys.is_set(EVENT) and from_here(request):
+    if not door.keys.is_set(EVENT) and _is_here(door):
         origin = request.headers.get("Origin")
         if not is_foreign(request) or (origin is not None and _may_send_from(door, origin)):
             return
@@ -71,7 +71,11 @@ def _check_key(door: Door, key: str) -> None:
 
 def _may_send_from(door: Door, origin: str) -> bool:
     """Origins that are named may; on loopback pages of loopback may too."""
-    return origin in door.settings.cors_origins or (is_loopback(host_of(origin)) and from_here(request))
+    return origin in door.settings.cors_origins or (is_loopback(host_of(origin)) and _is_here(door))
+
+
+def _is_here(door: Door) -> bool:
+    return from_here(request, door.settings.bound_to)
 
 
 def _echo(response: Response, origin: str) -> None:

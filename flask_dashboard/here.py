@@ -10,16 +10,20 @@ from flask import Request
 PROXIED = ("HTTP_X_FORWARDED", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA")
 
 
-def from_here(request: Request) -> bool:
+def from_here(request: Request, bound_to: str | None) -> bool:
     """True for a client on loopback, of a server bound to loopback, under a name of loopback, through no proxy.
 
     The bind address counts, since a proxy on this host makes all clients look local; the name counts, since a page
-    elsewhere may let its own name lead here.
+    elsewhere may let its own name lead here. `bound_to`: what the settings say of a server that does not tell it.
     """
+    return is_near(request) and is_loopback(bound_to or request.environ.get("SERVER_NAME", ""))
+
+
+def is_near(request: Request) -> bool:
+    """True for a client on loopback, under a name of loopback, through no proxy: wherever the server is bound to."""
     environ = request.environ
     return (
         is_loopback(environ.get("REMOTE_ADDR", ""))
-        and is_loopback(environ.get("SERVER_NAME", ""))
         and is_loopback(host_of(f"//{environ.get('HTTP_HOST', '')}"))
         and not any(name.startswith(PROXIED) for name in environ)
     )

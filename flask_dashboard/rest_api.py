@@ -135,7 +135,7 @@ def _role(door: Door) -> str:
         g.who = f"key {opened.name}"
         return opened.role
     is_open = not door.settings.needs_login and not door.keys.is_set(API)
-    if is_open and from_here(request) and not is_foreign(request):
+    if is_open and from_here(request, door.settings.bound_to) and not is_foreign(request):
         g.who = "this host"
         return ACT
     door.bounds.pass_one("refused", request)

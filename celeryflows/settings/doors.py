@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from celeryflows.errors import ConfigurationError
@@ -36,6 +36,7 @@ NAMES = (
     "rate_storage",
     "max_body_bytes",
     "secret_key",
+    "bound_to",
 )
 
 
@@ -60,7 +61,7 @@ class ProxyLogin:
 
 @dataclass(frozen=True, slots=True)
 class DoorSettings:
-    """All of it. Keys are SHA-256 of what was given."""
+    """All of it. Keys are SHA-256 of what was given. `bound_to`: the address of a server that does not tell its own."""
 
     event_keys: tuple[str, ...] = field(default=(), repr=False)
     api_keys: tuple[str, ...] = field(default=(), repr=False)
@@ -72,6 +73,7 @@ class DoorSettings:
     rate_storage: str = field(default="memory://", repr=False)
     max_body_bytes: int = 16 * MIB
     secret_key: str | None = field(default=None, repr=False)
+    bound_to: str | None = None
 
     @property
     def needs_login(self) -> bool:
@@ -148,6 +150,16 @@ def _secret(value: Any) -> str:
     return secret
 
 
+def _bound_to(value: Any) -> str:
+    address = text_of(value, "flows_bound_to")
+    try:
+        return address if address == "localhost" else str(ip_address(address))
+    except ValueError:
+        raise ConfigurationError(
+            f"flows_bound_to={value!r:.60}: the address that the server listens at, such as '127.0.0.1', without a port"
+        ) from None
+
+
 _READERS = {
     "event_keys": lambda value: _keys("event_keys", value),
     "api_keys": lambda value: _keys("api_keys", value),
@@ -159,4 +171,5 @@ _READERS = {
     "rate_storage": lambda value: text_of(value, "flows_rate_storage"),
     "max_body_bytes": _bytes,
     "secret_key": _secret,
+    "bound_to": _bound_to,
 }
