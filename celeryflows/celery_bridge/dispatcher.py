@@ -12,7 +12,7 @@ from kombu.pools import ProducerPool
 from kombu.utils import json
 
 from celeryflows.celery_bridge.postman import Batch, Postman
-from celeryflows.celery_bridge.quick_connection import quick_connection
+from celeryflows.celery_bridge.quick_connection import QuickProducer, quick_connection
 from celeryflows.celery_bridge.result_writer import ResultWriter, request_of
 from celeryflows.codec import is_sealed
 from celeryflows.model.runs import FIRST, Delivery
@@ -23,6 +23,8 @@ HEADER = "flows"
 OF_THE_RUN = frozenset(
     {"link", "link_error", "chord", "group_id", "group_index", "chain", "reply_to", "correlation_id", "shadow"}
 )
+# What Celery would make of them for each message.
+NO_ARGUMENTS = {"argsrepr": "()", "kwargsrepr": "{}"}
 REST = 1.0
 POOL = 10
 
@@ -103,11 +105,12 @@ class CeleryDispatcher:
         if self._producers is None or self._pid != os.getpid():
             # A pool's child must not write into its parent's socket.
             self._pid = os.getpid()
-            self._producers = ProducerPool(quick_connection(self._app).Pool(limit=POOL), limit=POOL)
+            connections = quick_connection(self._app).Pool(limit=POOL)
+            self._producers = ProducerPool(connections, limit=POOL, Producer=QuickProducer)
         return self._producers.acquire(block=True, timeout=5)
 
     def _send(self, delivery: Delivery, producer: Any) -> None:
-        options = dict(self._sent_with(delivery.flow))
+        options = {**NO_ARGUMENTS, **self._sent_with(delivery.flow)}
         if is_sealed(delivery.message):
             logger.error("run %s is not sent from here: its options are encrypted under another key", delivery.run_id)
             return

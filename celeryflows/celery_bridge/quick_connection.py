@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
+from kombu.messaging import Producer
 from kombu.utils import json
 
 # Publishing must come back soon when the broker is down: what is not sent, recovery sends.
@@ -17,6 +18,17 @@ QUICK = {
     "interval_max": 0.1,
 }
 REDIS = ("redis", "rediss", "sentinel", "valkey")
+
+
+class QuickProducer(Producer):
+    """Declares each queue once a connection: kombu copies queue and exchange for each message to find that they are."""
+
+    def maybe_declare(self, entity: Any, retry: bool = False, **policy: Any) -> Any:
+        """Declare what this connection has not declared yet. A connection that is lost forgets what it has."""
+        known = getattr(self.connection, "declared_entities", None)
+        if known and entity and hash(entity) in known and entity.can_cache_declaration:
+            return False
+        return super().maybe_declare(entity, retry, **policy)
 
 
 def quick_connection(app: Celery) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from kombu.entity import Queue
 
 from celeryflows import ConfigurationError, Event, InvalidEvent
 from celeryflows.celery_bridge.broker import CeleryBroker
@@ -49,6 +50,7 @@ def test_a_message_names_its_run_and_carries_nothing_else(app: Celery, world: Wo
     [message] = messages(world)
     assert (message["headers"]["task"], message["headers"]["id"]) == ("shop.double", called.id)
     assert body(message) == [[], {}]
+    assert (message["headers"]["argsrepr"], message["headers"]["kwargsrepr"]) == ("()", "{}")
     assert "a secret" not in json.dumps(message)
     assert (message["headers"]["eta"], message["headers"]["expires"]) == (None, None)
 
@@ -57,6 +59,15 @@ def test_a_list_of_events_sends_one_message_a_run_in_their_order(app: Celery, wo
     app.flows.send([Event("shop/ordered", {"name": str(n)}) for n in range(25)])
     rows = world.rows("SELECT id FROM flows_runs WHERE flow = 'shop.ordered' ORDER BY id")
     assert [message["headers"]["id"] for message in messages(world)] == [row[0] for row in rows]
+
+
+def test_many_messages_look_after_their_queue_once(app: Celery, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[str] = []
+    bind = Queue.bind
+    monkeypatch.setattr(Queue, "bind", lambda queue, channel: bound.append(queue.name) or bind(queue, channel))
+    app.flows.send([Event("shop/ordered", {"name": str(n)}) for n in range(25)])
+    assert len(messages(world)) == 25
+    assert bound == ["celery"]
 
 
 def test_what_is_scheduled_sends_no_message(app: Celery, world: World) -> None:
