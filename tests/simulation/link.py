@@ -1,21 +1,17 @@
 """A store behind a link at which the simulation stands: before and after every commit, and before every read."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Engine
-
-from celeryflows.clock import Clock
+from celeryflows.clock import TurnedClock
 from celeryflows.errors import StoreUnavailable
 from celeryflows.store import connection as connections
 from celeryflows.store.connection import Connection
-from celeryflows.store.database import Store
 from celeryflows.store.executor import Row
+from tests.simulation.stores import KeptConnection, WorldStore
 
-# All processes of a simulation say the same statements.
-_COMPILED: dict[str, str] = {}
 WRITES = ("INSERT", "UPDATE", "DELETE", "WITH")
 
 
@@ -23,40 +19,23 @@ class Outage(StoreUnavailable):
     """What a process hears when its link breaks."""
 
 
-class LinkedStore(Store):
+class LinkedStore(WorldStore):
     """One process's store. `touch` is called at each point; what it raises is what the process meets there.
 
-    Processes of a store in memory share its one engine.
+    All processes share the world's one connection.
     """
 
-    def __init__(self, url: str, clock: Clock, touch: Callable[[str], None], engine: Engine | None = None) -> None:
-        super().__init__(url, clock=clock)
+    def __init__(self, clock: TurnedClock, shared: WorldStore, touch: Callable[[str], None]) -> None:
+        super().__init__(clock, shared)
         self.touch = touch
-        self.compiled = _COMPILED
-        self._engine = engine
-        # One thread runs at a time, and none is stopped within a transaction.
-        self.guard = nullcontext()
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection over the link."""
-        connection = LinkedConnection(self)
-        try:
-            yield connection
-        finally:
-            connection.close()
-
-    @contextmanager
-    def unlinked(self) -> Iterator[Connection]:
-        """A connection that nothing happens to, for who looks on."""
-        connection = Connection(self)
-        try:
-            yield connection
-        finally:
-            connection.close()
+        yield LinkedConnection(self)
 
 
-class LinkedConnection(Connection):
+class LinkedConnection(KeptConnection):
     """Within a transaction only its commit is a point: whatever happens before is rolled back the same."""
 
     store: LinkedStore
@@ -98,12 +77,9 @@ class LinkedConnection(Connection):
             super()._command("ROLLBACK")
 
     def _drop(self) -> None:
-        if not self.store.in_memory:
-            super()._drop()
-        else:
-            # The one connection is the database.
-            self._roll_back()
-            self._raw = self._cursor = None
+        # The one connection is the database.
+        self._roll_back()
+        self.close()
 
 
 @contextmanager

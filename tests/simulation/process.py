@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Engine
-
 from celeryflows import Event
 from celeryflows.clock import TurnedClock
 from celeryflows.engine.catalog import Catalog
@@ -30,6 +28,7 @@ from tests.simulation.ledger import Ledger
 from tests.simulation.link import LinkedStore
 from tests.simulation.player import handler_of
 from tests.simulation.programs import Program
+from tests.simulation.stores import WorldStore
 
 SETTINGS = Settings()
 ONE_AT_A_TIME = Concurrency(1, key="'all'", scope="app")
@@ -69,8 +68,7 @@ class Process:
         clock: TurnedClock,
         broker: SimulatedBroker,
         ledger: Ledger,
-        url: str,
-        engine: Engine | None,
+        shared: WorldStore,
     ) -> None:
         self.name = name
         self.ledger = ledger
@@ -79,7 +77,7 @@ class Process:
         self.stopped: list[Activity] = []
         self._kept: list[Kept] = []
         self._clock, self._broker = clock, broker
-        self.store = LinkedStore(url, clock, self.touch, engine)
+        self.store = LinkedStore(clock, shared, self.touch)
         flows = {flow_name(i): _flow(i, program, self) for i, program in enumerate(programs)}
         self.runtime = Runtime(
             "simulation",

@@ -16,7 +16,7 @@ from tests.simulation.link import hasty_retries
 from tests.simulation.programs import Program
 from tests.simulation.world import Action, World
 
-EXAMPLES = int(os.environ.get("FLOWS_SIMULATIONS", "1000"))
+EXAMPLES = int(os.environ.get("FLOWS_SIMULATIONS", "2000"))
 SEED = int(os.environ.get("FLOWS_SEED", "1"))
 
 RUNS = "SELECT id, status, turn, claim_tok, created_at, ended_at, output, error FROM flows_runs ORDER BY id"

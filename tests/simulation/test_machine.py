@@ -1,6 +1,5 @@
 """Random flows in a random world end as their plain reading does, and keep what they recorded."""
 
-import os
 import random
 from collections.abc import Sequence
 
@@ -10,8 +9,6 @@ from hypothesis import Phase
 from tests.simulation.programs import Program
 from tests.simulation.simulate import EXAMPLES, SEED, simulate, simulations
 from tests.simulation.world import Action
-
-ROUNDS_BY_HAND = 20
 
 
 @pytest.mark.timeout(900)
@@ -31,12 +28,3 @@ def test_a_world_is_the_same_each_time() -> None:
 def simulate_from(dice: int, programs: Sequence[Program], actions: Sequence[Action]) -> object:
     random.seed(dice)
     return simulate(programs, actions)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(4 * 3600)
-def test_twenty_rounds_of_as_many_worlds_from_new_seeds() -> None:
-    first = int(os.environ.get("FLOWS_SEED") or random.SystemRandom().randrange(1_000_000))
-    for number in range(first, first + ROUNDS_BY_HAND):
-        print(f"seed {number}, {EXAMPLES} examples; again: FLOWS_SEED={number} make simulate")  # noqa: T201
-        simulations(EXAMPLES, number)()

@@ -11,7 +11,6 @@ from celeryflows.clock import TurnedClock
 from celeryflows.durations import SECOND
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.remote_tasks import answer
-from celeryflows.store.connection import Connection
 from tests.engine.world import NEW_YEAR
 from tests.simulation.activity import Faults
 from tests.simulation.broker import SimulatedBroker
@@ -94,11 +93,8 @@ class World:
 
     def look(self, sql: str, **params: Any) -> list[tuple[Any, ...]]:
         """Read the store, seen by nobody."""
-        connection = Connection(self.store)
-        try:
+        with self.store.unlinked() as connection:
             return connection.execute(sql, **params)
-        finally:
-            connection.close()
 
     # -- actions
 
@@ -155,8 +151,8 @@ class World:
 
     def _silence(self, pick: int, faults: Faults) -> None:
         """A worker is not heard of for so long that the others take over what it holds."""
-        for _ in range(9):
-            self.clock.turn(3 * SECOND)
+        for _ in range(4):
+            self.clock.turn(7 * SECOND)
             for i, worker in enumerate(self.workers):
                 if i != pick % WORKERS:
                     worker.do(worker.scheduler.tick)
@@ -246,9 +242,8 @@ class World:
 
     def _process(self, kind: str) -> Process:
         self._made += 1
-        process = Process(
-            f"{kind} {self._made}", self.programs, self.clock, self.broker, self.ledger, "sqlite://", self.store.engine
-        )
+        name = f"{kind} {self._made}"
+        process = Process(name, self.programs, self.clock, self.broker, self.ledger, self.store)
         self._all.append(process)
         return process
 

@@ -1,0 +1,19 @@
+"""A portion of worlds of all kinds from one seed, as a process of its own plays it."""
+
+from hypothesis import Phase
+
+from tests.simulation.choices import worlds
+from tests.simulation.simulate import simulations
+from tests.simulation.variants import limited_worlds, tasked_worlds
+
+
+def play(seed: int, portion: int) -> tuple[int, str]:
+    """One portion, and a tenth of each kind beside it; what broke, in its smallest form, or ''."""
+    phases = (Phase.generate, Phase.shrink)
+    try:
+        simulations(portion, seed, *phases, of=worlds)()
+        simulations(portion // 10, seed, *phases, of=limited_worlds)()
+        simulations(portion // 10, seed, *phases, of=tasked_worlds)()
+    except BaseException as error:
+        return seed, "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    return seed, ""
