@@ -20,9 +20,10 @@ from celeryflows.scheduler.crons import fire_due
 from celeryflows.scheduler.doorkeeper import Doorkeeper, audit, fill_changed, prune, rejoin_unclaimed
 from celeryflows.scheduler.figures import Counter
 from celeryflows.scheduler.retention import Pruner
+from celeryflows.scheduler.sight import Sight
 from celeryflows.scheduler.sweeper import Broker, adopt_orphans, forget_old, resend_lost, route_left
 from celeryflows.scheduler.task_watch import TaskWatch
-from celeryflows.store.connection import Connection
+from celeryflows.store.connection import Connection, TransientError
 from celeryflows.store.runs import Held
 from celeryflows.store.workers import WorkerRow
 
@@ -77,7 +78,7 @@ class Scheduler:
     leads: bool = False
     _kills_expected: bool = False
     _missing: dict[str, Held] = field(default_factory=dict)
-    _seen_since: float | None = None
+    _sight: Sight = field(init=False)
     _beat: Every = field(default_factory=lambda: Every(0))
     _children: Every = field(default_factory=lambda: Every(SWEEP_EVERY))
     _lead: Every = field(default_factory=lambda: Every(SWEEP_EVERY))
@@ -95,6 +96,11 @@ class Scheduler:
     _throttles_at: float = float("inf")
     _tasks: TaskWatch | None = None
 
+    def __post_init__(self) -> None:
+        settings = self.runtime.settings
+        # Whoever was held up for so long with this worker looks dead when all go on.
+        self._sight = Sight(settings.dead_after / SECOND, gap=(settings.dead_after - settings.beat_every) / SECOND)
+
     def start(self) -> None:
         """Enter this worker and its flows."""
         with self.gate, self.runtime.store.connection() as connection:
@@ -106,20 +112,23 @@ class Scheduler:
     def tick(self) -> None:
         """Do what is due. An outage of the store is survived and logged once."""
         now = self.runtime.clock.monotonic()
+        self._sight.look(now)
         try:
             self._keep_alive(now)
             if self._lead_due(now):
                 self._take_lead(now)
             if self.leads:
                 self._lead_all(now)
+        except TransientError as error:
+            # The store is there: what met a conflict is done at the next tick.
+            logger.info("the scheduler met a conflict: %s", error)
         except StoreError as error:
-            if self._seen_since is not None:
+            if self._sight.lose():
                 logger.warning("the scheduler lost the store and tries on: %s", error)
-            self._seen_since, self.leads = None, False
+            self.leads = False
             self._missing.clear()
         else:
-            if self._seen_since is None:
-                self._seen_since = now
+            self._sight.seen()
 
     def beat(self) -> None:
         """Only the heartbeat: for a worker that drains."""
@@ -211,9 +220,9 @@ class Scheduler:
             self._batches(fill_changed)
             self._piece(lambda runtime: resend_lost(runtime, self.broker))
             self._look_after_tasks()
-            if self._has_seen_long(now):
+            if self._sees_long():
                 self._piece(adopt_orphans)
-        if self._audit.is_due(now) and self._has_seen_long(now):
+        if self._audit.is_due(now) and self._sees_long():
             self._piece(audit)
             self._piece(lambda runtime: rejoin_unclaimed(runtime, self.broker))
         if self._forget.is_due(now):
@@ -239,9 +248,8 @@ class Scheduler:
             due = connection.throttles.next_due()
             return float("inf") if due is None else now + max(0.0, (due - connection.now()) / SECOND)
 
-    def _has_seen_long(self, now: float) -> bool:
-        """After an outage of the store every heartbeat is old: declare nobody dead before it was seen for as long."""
-        return self._seen_since is not None and now - self._seen_since >= self.runtime.settings.dead_after / SECOND
+    def _sees_long(self) -> bool:
+        return self._sight.is_long(self.runtime.clock.monotonic())
 
     def _batches(self, work: Callable[[Runtime], int]) -> None:
         """A batch a piece, until nothing is due; bounded in number and time, so that the heartbeat gets its turn."""
