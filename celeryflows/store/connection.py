@@ -160,11 +160,11 @@ class Connection:
             self._begin()
             try:
                 yield
+                self._end("COMMIT")
             except BaseException:
-                with suppress(StoreError):
-                    self._end("ROLLBACK")
+                # Also a commit that was refused: SQLite leaves its transaction open then.
+                self._undo()
                 raise
-            self._end("COMMIT")
 
     def _begin(self) -> None:
         if self.dialect.has_one_writer:
@@ -190,6 +190,13 @@ class Connection:
         begun, self._begins = not self._begins, False
         if begun:
             self._command(word)
+
+    def _undo(self) -> None:
+        """What was begun; a link that is gone took it along."""
+        begun, self._begins = not self._begins, False
+        if begun and self._cursor is not None:
+            with suppress(StoreError):
+                self._command("ROLLBACK")
 
     def lock(self, sql: str) -> None:
         """Run a statement without parameters or rows, in one round trip with the transaction's begin if it is the

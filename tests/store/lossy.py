@@ -1,6 +1,7 @@
 """A store whose link breaks at a chosen commit: before it, right after it, or while the server is still at it;
-or before any one statement, a read as well."""
+or before any one statement, a read as well. Or in whose place the database finds a conflict there."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
 from celeryflows.store.executor import Row
 
-Break = Literal["before", "after", "during", "statement"]
+Break = Literal["before", "after", "during", "statement", "conflict"]
 # Long enough for the retry to meet the locks of the commit that is still under way.
 LATE = 0.08
+# The server itself is made to say so: it ends the transaction then.
+DEADLOCK = "DO $$ BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = 'deadlock_detected'; END $$"
 
 
 class LossyStore(Store):
@@ -87,13 +90,13 @@ class LossyConnection(Connection):
         self.store.statements.append(sql)
         since = len(self.store.statements) - self.store.at - 1
         is_next = self.store.again_every and since > 0 and since % self.store.again_every == 0
-        if self.store.link == "statement" and self.store.at >= 0 and (since == 0 or is_next):
-            self._break(sql)
+        if self.store.link in ("statement", "conflict") and self.store.at >= 0 and (since == 0 or is_next):
+            (self._break if self.store.link == "statement" else self._collide)(sql)
 
     @contextmanager
     def _broken(self, sql: str) -> Iterator[Break | None]:
         self.store.commits.append(sql)
-        chosen = self.store.link != "statement" and len(self.store.commits) == self.store.at + 1
+        chosen = self.store.link not in ("statement", "conflict") and len(self.store.commits) == self.store.at + 1
         yield self.store.link if chosen else None
         if chosen:
             self._break(sql)
@@ -101,6 +104,17 @@ class LossyConnection(Connection):
     def _break(self, sql: str) -> None:
         self._drop()
         raise StoreUnavailable(f"the link broke {self.store.link}: {sql.strip()[:60]}")
+
+    def _collide(self, sql: str) -> None:
+        if self.dialect.has_one_writer:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise self._translated(error) from error
+        try:
+            super()._command(DEADLOCK)
+        finally:
+            if sql == "COMMIT":
+                super()._command("ROLLBACK")
 
     def _commit_late(self) -> None:
         raw, cursor, self._raw, self._cursor = self._raw, self._cursor, None, None

@@ -18,6 +18,7 @@ from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.triggers import OnEvent
 from celeryflows.scheduler.sweeper import route_left
+from celeryflows.store.connection import TransientError
 from tests.store.lossy import LossyStore
 from tests.store.making import SECOND, a_runtime, rows_of
 
@@ -98,7 +99,7 @@ class Story:
         """As the scheduler, which tries again at its next tick."""
         try:
             return work(self.runtime)
-        except StoreUnavailable:
+        except (StoreUnavailable, TransientError):
             return work(self.runtime)
 
     def _recover(self) -> bool:
