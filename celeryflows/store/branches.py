@@ -91,7 +91,7 @@ class Branches(Verbs):
 
     def claim(self, facts: Claim, path: str, token: int, carrier: str) -> Claim | None:
         """Take a branch's next turn; None when there is nothing to claim. `facts` are the run's."""
-        rows = self._execute(CLAIM, id=facts.run_id, path=path, worker=facts.worker, token=token, carrier=carrier)
+        rows = self._execute_hot(CLAIM, id=facts.run_id, path=path, worker=facts.worker, token=token, carrier=carrier)
         return _claim(facts, path, token, rows)
 
     def claimed(self, facts: Claim, path: str, token: int) -> Claim | None:
@@ -107,7 +107,7 @@ class Branches(Verbs):
 
     def suspend(self, claim: Claim, wake: int | None, attempt: int) -> bool:
         """running -> suspended until `wake` or an answer; False when the turn is no longer ours."""
-        return bool(self._execute(SUSPEND, **_fence(claim), wake=wake, attempt=attempt))
+        return bool(self._execute_hot(SUSPEND, **_fence(claim), wake=wake, attempt=attempt))
 
     def resume_own(self, claim: Claim) -> None:
         """suspended -> running in the transaction that suspended it."""
@@ -131,7 +131,7 @@ class Branches(Verbs):
 
     def end(self, claim: Claim, status: str, value: str | None, error: str | None) -> bool:
         """running -> completed or failed; False when the turn is no longer ours."""
-        return bool(self._execute(END, **_fence(claim), status=status, value=value, error=error))
+        return bool(self._execute_hot(END, **_fence(claim), status=status, value=value, error=error))
 
     def end_among(
         self, claim: Claim, status: str, value: str | None, error: str | None, following: Following
@@ -140,7 +140,7 @@ class Branches(Verbs):
         is not free. None where it cannot be so."""
         if not self._connection.dialect.has_writing_ctes:
             return None
-        rows = self._execute(
+        rows = self._execute_hot(
             END_AMONG,
             **_fence(claim),
             group=group_of(claim.path),

@@ -134,7 +134,7 @@ class Runs(Verbs):
 
     def claim(self, run_id: str, worker: str, token: int, *, carried: bool = False) -> Claim | None:
         """Take the next turn; None when there is nothing to claim. `carried`: without a message of its own."""
-        rows = self._execute(CLAIM_CARRIED if carried else CLAIM, id=run_id, worker=worker, token=token)
+        rows = self._execute_hot(CLAIM_CARRIED if carried else CLAIM, id=run_id, worker=worker, token=token)
         return _claim(run_id, worker, token, rows)
 
     def claimed(self, run_id: str, worker: str, token: int) -> Claim | None:
@@ -152,7 +152,7 @@ class Runs(Verbs):
     def suspend(self, claim: Claim, wake: int | None, attempt: int) -> bool:
         """running -> suspended until `wake`; False when the turn is no longer ours."""
         return bool(
-            self._execute(SUSPEND, id=claim.run_id, turn=claim.turn, token=claim.token, wake=wake, attempt=attempt)
+            self._execute_hot(SUSPEND, id=claim.run_id, turn=claim.turn, token=claim.token, wake=wake, attempt=attempt)
         )
 
     def resume_own(self, claim: Claim) -> None:
@@ -174,7 +174,7 @@ class Runs(Verbs):
 
     def finish(self, claim: Claim, status: str, output: str | None, error: str | None) -> str | None:
         """running -> completed or failed, and what that owes; None when the turn is no longer ours."""
-        rows = self._execute(
+        rows = self._execute_hot(
             FINISH,
             id=claim.run_id,
             turn=claim.turn,
@@ -188,7 +188,7 @@ class Runs(Verbs):
     def finish_unheard(self, claim: Claim, output: str, version: str) -> str | None:
         """running -> completed where nobody listens, in one statement, and what that owes; None when the turn, or the
         version, is past."""
-        rows = self._execute(
+        rows = self._execute_hot(
             FINISH_UNHEARD, id=claim.run_id, turn=claim.turn, token=claim.token, output=output, version=version
         )
         return rows[0][0] if rows else None

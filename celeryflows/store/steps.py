@@ -115,7 +115,7 @@ class Steps(Verbs):
 
     def record(self, row: StepRow) -> int | None:
         """One statement, one commit: the store's clock when it is recorded, None when the fence or a memo refused."""
-        rows = self._execute(RECORD_IN_BRANCH if row.branch else RECORD, **row.params())
+        rows = self._execute_hot(RECORD_IN_BRANCH if row.branch else RECORD, **row.params())
         return rows[0][0] if rows else None
 
     def put(self, rows: list[StepRow]) -> None:
@@ -161,7 +161,7 @@ class Steps(Verbs):
         if branch:
             rows = self._execute(MEMOS_OF_BRANCH, run=run_id, lineage=self._array(lineage(branch)))
         else:
-            rows = self._execute(MEMOS, run=run_id)
+            rows = self._execute_hot(MEMOS, run=run_id)
         found = Memos((row[0], _memo(row)) for row in rows)
         if branch and rows:
             found.elsewhere = Amount(rows[0][18], int(rows[0][19]))
