@@ -6,6 +6,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -56,16 +57,21 @@ def step_cpu(runtime: Runtime) -> float:
 
 def bare_cpu(runtime: Runtime, execute: Callable[[str, dict[str, Any]], Any]) -> float:
     """CPU milliseconds of the bare statement, with a run claimed for it."""
+    sql, row = statement(runtime)
+    rows = [row(i) for i in range(STEPS)]
+    began = time.process_time()
+    for parameters in rows:
+        execute(sql, parameters)
+    return (time.process_time() - began) * 1000 / STEPS
+
+
+def statement(runtime: Runtime) -> tuple[str, Callable[[int], dict[str, Any]]]:
+    """The statement that records a step, and the parameters of a numbered one, on a run that is claimed for it."""
     run_id = start(runtime, Call("none", Event(FLOW_INVOKED)))
     with runtime.store.connection() as connection:
         claim = connection.runs.claim(run_id, "bench", 1)
     assert claim is not None
-    sql = runtime.store.dialect.compile(RECORD)
-    rows = [_parameters(claim.run_id, claim.turn, i) for i in range(STEPS)]
-    began = time.process_time()
-    for row in rows:
-        execute(sql, row)
-    return (time.process_time() - began) * 1000 / STEPS
+    return runtime.store.dialect.compile(RECORD), partial(_parameters, claim.run_id, claim.turn)
 
 
 def _parameters(run: str, turn: int, number: int) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""The peers' own packages, in an environment of their own below .venv: never in the project's.
+
+Each peer's are installed when it is first wanted. Whoever cannot be installed is missing, with the reason."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / ".venv" / "peers"
+PYTHON = HOME / "bin" / "python"
+NODE_BIN = HOME / "node" / "node_modules" / ".bin"
+
+
+class PeerMissing(Exception):
+    """The peer cannot be had here; the message says why."""
+
+
+def install(python: tuple[str, ...], node: tuple[str, ...]) -> None:
+    """Install what is not there yet. Raises PeerMissing."""
+    stamp = HOME / "installed"
+    done = set(stamp.read_text().splitlines()) if stamp.exists() else set()
+    wanted = [*python, *node]
+    if done.issuperset(wanted):
+        return
+    if node and shutil.which("npm") is None:
+        raise PeerMissing("npm is not on PATH")
+    if not PYTHON.exists():
+        _run(sys.executable, "-m", "venv", str(HOME))
+    if python:
+        _run(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *python)
+    if node:
+        _run("npm", "install", "--silent", "--no-save", "--prefix", str(NODE_BIN.parents[1]), *node)
+    stamp.write_text("\n".join(sorted(done.union(wanted))) + "\n")
+
+
+def version(package: str) -> str:
+    """The installed version of a Python package of the peers."""
+    code = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
+    return _run(str(PYTHON), "-c", code, package).strip()
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise PeerMissing(f"`{' '.join(command[-4:])}` failed: {' '.join(said)}")
+    return done.stdout

@@ -1,0 +1,85 @@
+"""What the findings say: every figure with its spread and its settings, and the ratios that are wanted."""
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from benchmarks.bench import Side, ratio
+from benchmarks.peers.compare import KINDS, Findings
+from benchmarks.peers.roster import PEERS
+from benchmarks.table import Bound, Row, columns
+
+OURS = ("postgresql", "sqlite")
+# A peer with two settings is compared with the better figure of the two.
+RIVALS = {
+    "postgresql": (("celery",), ("dbos", "dbos-quick"), ("absurd", "absurd-quick"), ("restate",)),
+    "sqlite": (("celery",), ("dbos-sqlite",)),
+}
+WANTED = {
+    ("one", "postgresql", "celery"): Bound(0.6),
+    ("one", "sqlite", "celery"): Bound(0.75),
+    ("ten", "postgresql", "celery"): Bound(5),
+    ("ten", "sqlite", "celery"): Bound(8),
+    ("ten", "postgresql", "dbos"): Bound(5),
+    ("ten", "postgresql", "absurd"): Bound(2),
+    ("flight", "postgresql", "restate"): Bound(1.1),
+    ("parallel", "postgresql", "celery"): Bound(2),
+    ("parallel", "sqlite", "celery"): Bound(2),
+    ("start", "postgresql", "celery"): Bound(1.3, at_most=True),
+    ("start", "sqlite", "celery"): Bound(1.3, at_most=True),
+}
+
+
+def rows(findings: Findings) -> list[Row]:
+    """Ours beside each peer, wherever both have a figure, and wherever something is wanted of a peer that has none."""
+    return [row for kind in KINDS for ours in OURS for row in _beside(findings, kind, ours)]
+
+
+def _beside(findings: Findings, kind: str, ours: str) -> Iterator[Row]:
+    mine = findings.side(kind, ours)
+    if mine is None:
+        return
+    for rivals in RIVALS[ours]:
+        bound = WANTED.get((kind, ours, rivals[0]))
+        theirs = _best(findings, kind, rivals)
+        title = f"{KINDS[kind].title}, {PEERS[ours].name.rpartition(' ')[2]}"
+        if theirs is not None:
+            yield Row(title, _cell(kind, mine), f"{theirs.name}: {_cell(kind, theirs)}", ratio(mine, theirs), bound)
+        elif bound is not None:
+            yield Row(title, _cell(kind, mine), f"{PEERS[rivals[0]].name}: missing", None, bound)
+
+
+def _best(findings: Findings, kind: str, rivals: Sequence[str]) -> Side | None:
+    sides = [side for rival in rivals if (side := findings.side(kind, rival)) is not None]
+    if not sides:
+        return None
+    return (max if KINDS[kind].is_rate else min)(sides, key=lambda side: side.median)
+
+
+def _cell(kind: str, side: Side) -> str:
+    return f"{side.median:,.{1 if side.median < 100 else 0}f} {KINDS[kind].unit}"
+
+
+def details(findings: Findings, names: Sequence[str]) -> str:
+    """Every figure with its spread, then who they are and what they could not do."""
+    lines = [("figure", "who", "median", "least", "most", "its CPU a unit")]
+    for kind in KINDS:
+        for name in names:
+            side = findings.side(kind, name)
+            if side is not None:
+                lines.append(_detail(findings, kind, name, side))
+    parts = [columns(lines), ""]
+    parts += [f"{PEERS[name].name}: {PEERS[name].settings}" for name in names]
+    parts += [f"MISSING {PEERS[name].name}: {reason}" for name, reason in findings.reasons.items()]
+    return "\n".join(parts)
+
+
+def _detail(findings: Findings, kind: str, name: str, side: Side) -> tuple[str, ...]:
+    spent = findings.cpu.get((kind, name))
+    spread = [f"{figure:,.1f}" for figure in (side.median, min(side.figures), max(side.figures))]
+    unit = KINDS[kind].unit
+    return (
+        f"{KINDS[kind].title} {unit}",
+        side.name,
+        *spread,
+        f"{median(spent):.2f} ms" if spent and KINDS[kind].is_rate else "",
+    )

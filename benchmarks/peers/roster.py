@@ -1,0 +1,158 @@
+"""Who is measured, on what store, with which settings: the one place that names a peer's packages."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.peers.crew import Crew, crew
+from benchmarks.peers.packages import NODE_BIN, PYTHON, install
+from tests.servers import Postgres, Redis, free_port
+
+PROCESSES = 2
+DBOS = ("dbos>=3.4,<4", "psycopg[binary]>=3.2")
+
+ABSURD = ("absurd-sdk>=0.5,<0.6", "absurdctl>=0.5,<0.6", "psycopg[binary]>=3.2")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One side of the comparison."""
+
+    name: str
+    module: str
+    store: str
+    settings: str
+    # Empty for those that run in the project's own environment.
+    python: tuple[str, ...] = ()
+    node: tuple[str, ...] = ()
+    # Worker processes that are started; a Celery worker forks its own.
+    workers: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def interpreter(self) -> str:
+        """The Python that runs it."""
+        return str(PYTHON) if self.python else sys.executable
+
+
+CELERY = "one worker, prefork -c 2, early ack, prefetch 4 (default); Redis without persistence"
+
+BARE = "one connection in each of two processes; n + 2 fenced statements, each a commit, for n steps"
+
+PEERS = {
+    "celery": Peer("Celery alone", "celery_alone", "", CELERY),
+    "postgresql": Peer(
+        "celeryflows, PostgreSQL", "ours", "postgresql", "the same worker; flows' settings as they are by default"
+    ),
+    "postgresql-8": Peer(
+        "celeryflows, PostgreSQL, -c 8",
+        "ours",
+        "postgresql",
+        "eight pool processes: eight commits share an fsync",
+        environment={"BENCH_PROCESSES": "8"},
+    ),
+    "sqlite": Peer("celeryflows, SQLite", "ours", "sqlite", "the same; WAL, synchronous NORMAL (its default)"),
+    "bare": Peer("the bare driver, PostgreSQL", "bare", "postgresql", BARE, workers=0),
+    "bare-sqlite": Peer("the bare driver, SQLite", "bare", "sqlite", BARE, workers=0),
+    "dbos": Peer(
+        "DBOS, PostgreSQL",
+        "dbos_peer",
+        "postgresql",
+        "a queue polled every 1 s (default), pool of 20 (default), workflows enqueued 50 in a transaction",
+        python=DBOS,
+        workers=PROCESSES,
+    ),
+    "dbos-quick": Peer(
+        "DBOS, PostgreSQL, quick",
+        "dbos_peer",
+        "postgresql",
+        "the same, polled every 10 ms",
+        python=DBOS,
+        workers=PROCESSES,
+        environment={"BENCH_POLLING": "0.01"},
+    ),
+    "dbos-sqlite": Peer(
+        "DBOS, SQLite",
+        "dbos_peer",
+        "sqlite",
+        "one process (its SQLite is for one), no WAL (its own choice), polled every 10 ms",
+        python=DBOS,
+        environment={"BENCH_POLLING": "0.01"},
+    ),
+    "absurd": Peer(
+        "absurd",
+        "absurd_peer",
+        "postgresql",
+        "polls every 0.25 s (default) when there was nothing, claims one task at a time (default)",
+        python=ABSURD,
+        workers=PROCESSES,
+    ),
+    "absurd-quick": Peer(
+        "absurd, quick",
+        "absurd_peer",
+        "postgresql",
+        "polls every 10 ms, claims eight at a time",
+        python=ABSURD,
+        workers=PROCESSES,
+        environment={"BENCH_POLLING": "0.01", "BENCH_BATCH": "8"},
+    ),
+    "restate": Peer(
+        "Restate",
+        "restate_peer",
+        "restate-server",
+        "its server with fsync on (default), hypercorn of two processes, 64 calls in flight",
+        python=("restate-sdk>=1.3,<2", "hypercorn>=0.18"),
+        node=("@restatedev/restate-server@1.7",),
+    ),
+}
+
+
+@contextmanager
+def employed(peer: Peer, postgres: Postgres, redis: Redis, database: int) -> Iterator[Crew]:
+    """The peer's processes, frozen until it is their turn. Raises PeerMissing and PeerFailed."""
+    if peer.python:
+        install(peer.python, peer.node)
+    environment = {
+        "BENCH_BROKER": redis.url(database),
+        "BENCH_WITNESS": str(free_port()),
+        "BENCH_PROCESSES": str(PROCESSES),
+        **peer.environment,
+    }
+    with crew(peer.module, environment) as made:
+        made.knows(BENCH_STORE=store_url(peer.store, postgres, made.folder))
+        if peer.store == "restate-server":
+            start_restate(made)
+        command = [peer.interpreter, "-m", f"benchmarks.peers.{peer.module}"]
+        made.run([*command, "prepare"])
+        for number in range(peer.workers):
+            made.start(f"worker{number}", [*command, "work"])
+        made.employ([*command, "ask"])
+        made.ask("one", 1)
+        yield made
+
+
+def start_restate(made: Crew) -> None:
+    """Its server, on ports and in a folder of its own; it tells nobody of itself."""
+    ports = {name: free_port() for name in ("ingress", "admin", "handlers", "node")}
+    made.knows(**{f"BENCH_{name.upper()}_PORT": str(port) for name, port in ports.items()})
+    made.knows(
+        RESTATE_DISABLE_TELEMETRY="true",
+        RESTATE_BASE_DIR=str(made.folder / "restate"),
+        RESTATE_INGRESS__BIND_ADDRESS=f"127.0.0.1:{ports['ingress']}",
+        RESTATE_ADMIN__BIND_ADDRESS=f"127.0.0.1:{ports['admin']}",
+        RESTATE_BIND_ADDRESS=f"127.0.0.1:{ports['node']}",
+        RESTATE_ADVERTISED_ADDRESS=f"http://127.0.0.1:{ports['node']}",
+    )
+    made.start("restate-server", [str(NODE_BIN / "restate-server"), "--node-name", "bench"])
+
+
+def store_url(kind: str, postgres: Postgres, folder: Path) -> str:
+    """An empty database of its own, on the server that all share, or in a file."""
+    match kind:
+        case "postgresql":
+            return postgres.url(postgres.create_database())
+        case "sqlite":
+            return f"sqlite:///{folder}/store.db"
+    return ""
