@@ -39,6 +39,7 @@ def _whose(one: LimitSummary) -> str:
 
 
 def _use(one: LimitSummary) -> str:
-    if one.kind == "throttle":
+    if one.kind in ("throttle", "debounce"):
         return f"{one.rate or 'no more declared'}, next {local(one.next_at)}"
-    return f"{one.used} of {one.capacity if one.capacity is not None else 'any'}"
+    use = f"{one.used} of {one.capacity if one.capacity is not None else 'any'}"
+    return use if one.next_at is None else f"{use}, next {local(one.next_at)}"

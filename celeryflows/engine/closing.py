@@ -1,14 +1,19 @@
-"""Windows close: debounced runs whose quiet has lasted, and batches whose time is over, are due."""
+"""Windows close: debounced runs whose quiet has lasted, and batches whose time is over, are due.
 
-from dataclasses import dataclass
+Where a flow has both, the newest event of a debounce goes into its batch when the debounce closes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from celeryflows.engine import idempotency
 from celeryflows.engine.catalog import Snapshot
 from celeryflows.engine.finish import tell_skipped
 from celeryflows.engine.pipeline import PAUSED
 from celeryflows.engine.runtime import Runtime
-from celeryflows.engine.starts import Start, a_start, told_key
-from celeryflows.engine.window_writing import let_go
+from celeryflows.engine.starts import Start, a_start, joined_reason, told_key
+from celeryflows.engine.window_writing import begin_batch, let_go, put_into
+from celeryflows.engine.windows import gather
+from celeryflows.flow_control.keys import Key
 from celeryflows.flow_control.priority import head_start
 from celeryflows.model.runs import NewRun, Status
 from celeryflows.store.batches import Batches
@@ -60,9 +65,9 @@ def _close(runtime: Runtime, connection: Connection, window: _Window) -> None:
         judged = _judge(tx, catalog, start, window)
         if not window.verbs(tx).fire(window.key, window.run_id):
             raise PutOff
-        if [one.event_id for one in tx.windows.scheduled([window.run_id])] != [run.event_id]:
-            raise TransientError("another event came while the window closed")
-        _write(tx, catalog, judged, window)
+        judged, full = _gathered(tx, judged, window)
+        _hold(tx, run, judged, full)
+        _write(tx, catalog, judged, window, full)
         tried[:] = [judged]
 
     try:
@@ -70,7 +75,9 @@ def _close(runtime: Runtime, connection: Connection, window: _Window) -> None:
     except PutOff:
         return
     for start in tried:
-        if start.run.status is Status.SKIPPED:
+        if start.joined is not None:
+            tell_skipped(runtime, start.skipped(joined_reason(start.joined)))
+        elif start.run.status is Status.SKIPPED:
             tell_skipped(runtime, start)
 
 
@@ -91,13 +98,47 @@ def _judge(tx: Connection, catalog: Snapshot, start: Start, window: _Window) -> 
     return start if key is None or holder is None else start.skipped(idempotency.reason(told_key(tx, key), holder), key)
 
 
-def _write(tx: Connection, catalog: Snapshot, start: Start, window: _Window) -> None:
+def _gathered(tx: Connection, start: Start, window: _Window) -> tuple[Start, Mapping[str, Key]]:
+    """A debounce's newest event asks at its batch. Also the runs of batches that are full by it, each with its key."""
+    if window.of_batch or start.limits.batch is None or not start.is_under_way:
+        return start, {}
+    caller = tx.batches.caller(start.run.id, start.event.id)
+    (judged,), full = gather(tx, [replace(start, link=caller)])
+    if judged.joined is not None and (key := idempotency.key_of(start)) is not None:
+        tx.once.point(key.name, judged.joined)
+    return judged, full
+
+
+def _hold(tx: Connection, run: Scheduled, start: Start, full: Mapping[str, Key]) -> None:
+    """Lock class 8: none of those that change may have been cancelled meanwhile, or the event would go with it."""
+    concerned = {run.id, *full} if start.joined is None else {run.id, *full, start.joined}
+    if len(concerned) > 1:
+        tx.runs.lock(sorted(concerned))
+    stand = {one.id: one.event_id for one in tx.windows.scheduled(sorted(concerned))}
+    if stand.keys() != concerned or stand[run.id] != run.event_id:
+        raise TransientError("another event came, or a run was cancelled, while the window closed")
+
+
+def _write(tx: Connection, catalog: Snapshot, start: Start, window: _Window, full: Mapping[str, Key]) -> None:
+    run_id = start.run.id
     if start.run.status is Status.SKIPPED:
-        tx.windows.skip(start.run.id, start.run.reason or "")
-        return
-    if not window.of_batch:
-        # Its keys are those of the event that it starts with after all.
-        one, two = (*(gate.name for gate in catalog.gates.gates(start.run.flow, start.scope)), None, None)[:2]
-        priority = head_start(start.limits.priority, start.run.flow, start.scope) or None
-        tx.windows.put_gates(start.run.id, one, two, priority)
-    let_go(tx, start.run.id, window.key, start.flow)
+        tx.windows.skip(run_id, start.run.reason or "")
+        tx.cancels.close_all([run_id])
+    elif start.joined is not None:
+        put_into(tx, run_id, window.key, start.joined)
+    else:
+        if not window.of_batch:
+            _take_gates(tx, catalog, start)
+        if start.run.place is not None:
+            begin_batch(tx, start, window.key)
+        if not start.waits:
+            let_go(tx, run_id, window.key, start.flow)
+    for full_one, key in sorted(full.items()):
+        let_go(tx, full_one, key.name, start.flow)
+
+
+def _take_gates(tx: Connection, catalog: Snapshot, start: Start) -> None:
+    """Its keys are those of the event that it starts with after all."""
+    one, two = (*(gate.name for gate in catalog.gates.gates(start.run.flow, start.scope)), None, None)[:2]
+    priority = head_start(start.limits.priority, start.run.flow, start.scope) or None
+    tx.windows.put_gates(start.run.id, one, two, priority)

@@ -176,7 +176,7 @@ def _taken(
 
 
 def _is_meant(one: Looked, selection: Selection) -> bool:
-    # A duplicate was skipped because its event has started the flow: that is no loss.
+    # A duplicate was skipped because its event has started the flow, or is in another run: that is no loss.
     return (
         one.status in selection.statuses
         and not one.is_duplicate

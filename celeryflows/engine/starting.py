@@ -13,7 +13,7 @@ from celeryflows.engine.callers import CallersTransaction
 from celeryflows.engine.intake import checked_data
 from celeryflows.engine.routing import follow
 from celeryflows.engine.runtime import Runtime
-from celeryflows.engine.starts import a_start
+from celeryflows.engine.starts import a_start, joined_reason
 from celeryflows.errors import InvalidEvent, UnknownFlow
 from celeryflows.ids import derived_id, new_id
 from celeryflows.middleware import sent
@@ -166,7 +166,7 @@ def _send(runtime: Runtime, written: Written) -> None:
 def _tell_joined(runtime: Runtime, written: Written) -> None:
     if written.joined is not None and written.is_new:
         # The caller holds an id under which there is no run.
-        runtime.dispatcher.run_cancelled(written.run.id, f"joined run {written.joined}", written.run.message)
+        runtime.dispatcher.run_cancelled(written.run.id, joined_reason(written.joined), written.run.message)
 
 
 def _tell(runtime: Runtime, written: Written) -> None:

@@ -79,6 +79,11 @@ class Start:
         return replace(self, run=run)
 
 
+def joined_reason(run_id: str) -> str:
+    """Why a start has no run of its own: its event is in another one's."""
+    return f"joined run {run_id}"
+
+
 def told_key(tx: Connection, key: Key) -> Key:
     """A limit's key as the reason of a skip tells it: reasons stand readable in the store, payloads may not."""
     return key if tx.sealer is None or tx.sealer.writes_under is None else key.hidden()

@@ -1,7 +1,7 @@
 """What changes for runs that wait in windows: their event, who waits for them, and that their batch is full."""
 
 from celeryflows.engine.pipeline import PAUSED, Judged
-from celeryflows.engine.starts import Start
+from celeryflows.engine.starts import Start, joined_reason
 from celeryflows.model.cancels import cancel_waits
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.waits import OpenWait
@@ -36,6 +36,24 @@ def let_go(tx: Connection, run_id: str, window: str, flow: FlowDefinition | None
     door = DOOR if flow is not None and flow.limits.throttle is not None else None
     within = flow.timeouts.start_us if flow is not None and flow.timeouts is not None else None
     return tx.windows.let_go(run_id, window, door, within)
+
+
+def begin_batch(tx: Connection, start: Start, window: str) -> None:
+    """A debounce closed, and its run begins a batch with the event that is its newest; it may be full with that."""
+    held = start.run.place.held_at if start.run.place is not None else None
+    tx.windows.begin_batch(start.run.id, window, held or window)
+    tx.batches.keep_only(start.run.id, start.event.id)
+
+
+def put_into(tx: Connection, run_id: str, window: str, batch: str) -> None:
+    """A debounce closed, and its event is in another's batch: that run goes on for the debounced one, and tells who
+    waits for it. What would have cancelled the debounced run alone does not count any more."""
+    if not tx.windows.join(run_id, window, batch, joined_reason(batch)):
+        raise _gone(run_id)
+    tx.batches.take_over(run_id, batch)
+    for link in tx.batches.callers(run_id)[:1]:
+        tx.windows.owe(batch, link)
+    tx.cancels.close_all([run_id])
 
 
 def _renew(tx: Connection, run_id: str, start: Start) -> list[OpenWait]:

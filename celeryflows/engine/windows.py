@@ -63,11 +63,15 @@ class _Gathering:
 
 def gather(tx: Connection, starts: Sequence[Start]) -> tuple[list[Start], dict[str, Key]]:
     """Put each start into its key's batch, in the order of the keys; of one key in the order of the list. One whose
-    condition is false goes on alone. Also the runs that are due by that, each with its batch's key."""
+    condition is false goes on alone; one that a debounce keeps asks when that closes. Also the runs that are due by
+    that, each with its batch's key."""
     asked = [
         (start.key(BATCH, start.limits.batch.key), i)
         for i, start in enumerate(starts)
-        if start.limits.batch is not None and start.is_under_way and _belongs(start, start.limits.batch)
+        if start.limits.batch is not None
+        and start.is_under_way
+        and not start.waits
+        and _belongs(start, start.limits.batch)
     ]
     judged, gathering = list(starts), _Gathering()
     for key, i in sorted(asked, key=lambda one: (one[0].name, one[1])):

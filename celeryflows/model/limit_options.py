@@ -165,9 +165,3 @@ def _check_together(limits: Limits, what: str) -> None:
             f"{what}: batch and singleton do not go together: a batch that is skipped or cancelled would take all its "
             "events with it. Use concurrency=1: the next batch then waits."
         )
-    if limits.batch is not None and limits.debounce is not None:
-        raise DeclarationError(
-            f"{what}: batch and debounce do not go together: shall the newest events gather, or shall all gather until "
-            "it is quiet? For the first, debounce a flow that sends an event, and batch the flow of that event. The "
-            "second is batch alone: its timeout, counted from the first event, starts it."
-        )

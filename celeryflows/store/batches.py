@@ -79,12 +79,40 @@ class Batches(Verbs):
             parent_key=link.parent_key if link is not None else None,
         )
 
+    def caller(self, run_id: str, event_id: str) -> Link | None:
+        """Who waits for the run by this event."""
+        rows = self._execute(
+            "SELECT parent, parent_key FROM flows_batch_events "
+            "WHERE run_id = :run AND event_id = :event AND parent IS NOT NULL",
+            run=run_id,
+            event=event_id,
+        )
+        return Link(*rows[0]) if rows else None
+
+    def keep_only(self, run_id: str, event_id: str) -> None:
+        """Of the events that went into a run this one is the first of its batch; it took the place of the others."""
+        self._execute(
+            "UPDATE flows_batch_events SET no = CASE WHEN event_id = :event THEN 0 ELSE -1 END WHERE run_id = :run",
+            run=run_id,
+            event=event_id,
+        )
+
+    def take_over(self, run_id: str, into: str) -> None:
+        """What went into a run is in another too: the event that is there already, and those whose place it took."""
+        self._execute(
+            "INSERT INTO flows_batch_events (run_id, event_id, no, parent, parent_key) "
+            "SELECT CAST(:into AS varchar), event_id, -1, parent, parent_key "
+            "FROM flows_batch_events WHERE run_id = :run ON CONFLICT (run_id, event_id) DO NOTHING",
+            run=run_id,
+            into=into,
+        )
+
     def events(self, run_id: str) -> list[StoredEvent]:
         """The events of a batch's run in the order in which they came."""
         columns = ", ".join(f"e.{column}" for column in COLUMNS.split(", "))
         rows = self._execute(
             f"SELECT {columns} FROM flows_batch_events b JOIN flows_events e ON e.id = b.event_id "
-            "WHERE b.run_id = :run ORDER BY b.no, e.id",
+            "WHERE b.run_id = :run AND b.no >= 0 ORDER BY b.no, e.id",
             run=run_id,
         )
         return [read_event(row) for row in rows]
@@ -113,7 +141,7 @@ class Batches(Verbs):
         """A rerun has the events of the run that it repeats."""
         self._execute(
             "INSERT INTO flows_batch_events (run_id, event_id, no) SELECT CAST(:run AS varchar), event_id, no "
-            "FROM flows_batch_events WHERE run_id = :origin ON CONFLICT (run_id, event_id) DO NOTHING",
+            "FROM flows_batch_events WHERE run_id = :origin AND no >= 0 ON CONFLICT (run_id, event_id) DO NOTHING",
             run=run_id,
             origin=origin,
         )

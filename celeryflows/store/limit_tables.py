@@ -42,7 +42,8 @@ batches = Table(
 )
 Index("flows_batches_deadline", batches.c.deadline)
 
-# The events of a batch's run in the order in which they came, and who invoked it by each.
+# The events of a batch's run in the order in which they came, and who invoked it by each. -1: a newer one of its
+# debounce took its place, and the run goes without it.
 batch_events = Table(
     "flows_batch_events",
     metadata,

@@ -27,7 +27,8 @@ CHILDREN = """
 SELECT r.id FROM flows_runs r JOIN flows_waits w ON w.run_id = r.parent AND w.key = r.parent_key
 WHERE r.parent = :id AND w.kind = 'invoke' AND w.path = :bound
 AND r.status IN ('scheduled', 'queued', 'running', 'suspended')
-AND NOT EXISTS (SELECT 1 FROM flows_batch_events x WHERE x.run_id = r.id AND x.parent <> r.parent)
+AND NOT EXISTS (
+  SELECT 1 FROM flows_batch_events x WHERE x.run_id = r.id AND (x.parent IS NULL OR x.parent <> r.parent))
 """
 
 CONTINUE = f"""

@@ -71,7 +71,7 @@ class Replays(Verbs):
         """The flow's next runs by id, whatever became of them: a bounded look."""
         rows = self._execute(
             "SELECT id, status, created_at, ended_at, event_id, message, "
-            "COALESCE(status = 'skipped' AND reason LIKE 'duplicate%', false), origin "
+            "COALESCE(status = 'skipped' AND (reason LIKE 'duplicate%' OR continued_as IS NOT NULL), false), origin "
             "FROM flows_runs WHERE flow = :flow AND id > :after ORDER BY id LIMIT :most",
             flow=flow,
             after=after or "",

@@ -79,7 +79,7 @@ class Windows(Verbs):
                 f"UPDATE flows_runs SET held_at = :door, wake_at = {due}, "
                 f"expires_at = COALESCE(expires_at, {due} + CAST(:within AS bigint)), "
                 "batch = CASE WHEN batch IS NULL THEN NULL ELSE (SELECT count(*) FROM flows_batch_events b "
-                "WHERE b.run_id = flows_runs.id) END "
+                "WHERE b.run_id = flows_runs.id AND b.no >= 0) END "
                 "WHERE id = :run AND status = 'scheduled' AND held_at = :held RETURNING id",
                 run=run_id,
                 held=window,
@@ -96,6 +96,32 @@ class Windows(Verbs):
             one=g1,
             two=g2,
             priority=priority,
+        )
+
+    def begin_batch(self, run_id: str, window: str, held: str) -> bool:
+        """A window closed: the run gathers events, of which it has one, and is held there from now on."""
+        return bool(
+            self._execute(
+                "UPDATE flows_runs SET held_at = :held, batch = 1 "
+                "WHERE id = :run AND status = 'scheduled' AND held_at = :window RETURNING id",
+                run=run_id,
+                window=window,
+                held=held,
+            )
+        )
+
+    def join(self, run_id: str, window: str, other: str, reason: str) -> bool:
+        """scheduled -> skipped: a window closed, and another run goes on for this one, and owes what this one did."""
+        return bool(
+            self._execute(
+                "UPDATE flows_runs SET status = 'skipped', reason = :reason, continued_as = :other, ended_at = {now}, "
+                "wake_at = NULL, expires_at = NULL, held_at = NULL "
+                "WHERE id = :run AND status = 'scheduled' AND held_at = :window RETURNING id",
+                run=run_id,
+                window=window,
+                other=other,
+                reason=reason,
+            )
         )
 
     def skip(self, run_id: str, reason: str) -> bool:

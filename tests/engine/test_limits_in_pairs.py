@@ -1,82 +1,72 @@
 """Every two limits of one flow: refused where they are declared, with the reason, or both hold and nothing is stuck."""
 
+import re
 from itertools import combinations
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from celeryflows import (
-    Batch,
-    Concurrency,
-    Debounce,
-    DeclarationError,
-    Event,
-    Priority,
-    RateLimit,
-    Singleton,
-    Status,
-    Throttle,
-)
+from celeryflows import DeclarationError, Status
+from tests.engine.pairs import LAWS, OPTIONS, in_order, played
 from tests.engine.world import World, statuses
 
-EVENT, USER = "job/asked", "event.data.user"
-OPTIONS: dict[str, dict[str, Any]] = {
-    "one concurrency": {"concurrency": Concurrency(1, key=USER)},
-    "two concurrencies": {"concurrency": [Concurrency(1, key=USER), Concurrency(2)]},
-    "shared concurrency": {"concurrency": Concurrency(1, key="'till'", scope="app")},
-    "throttle": {"throttle": Throttle(1, "1s", key=USER, burst=2)},
-    "rate_limit": {"rate_limit": RateLimit(2, "1m", key=USER)},
-    "debounce": {"debounce": Debounce("5s", key=USER, timeout="1m")},
-    "batch": {"batch": Batch(2, "5s", key=USER, if_exp="event.data.n != 3")},
-    "priority": {"priority": Priority("event.data.n")},
-    "singleton that skips": {"singleton": Singleton("skip", key=USER)},
-    "singleton that cancels": {"singleton": Singleton("cancel", key=USER)},
-    "idempotency": {"idempotency": "event.data.n"},
-}
 REFUSED = {
-    ("debounce", "batch"): "until it is quiet",
     ("batch", "singleton that skips"): "would take all its events with it",
     ("batch", "singleton that cancels"): "would take all its events with it",
 }
 PAIRS = [pair for pair in combinations(OPTIONS, 2) if OPTIONS[pair[0]].keys() != OPTIONS[pair[1]].keys()]
 ENDED = {Status.COMPLETED, Status.SKIPPED, Status.CANCELLED}
-
-
-def declare(world: World, pair: tuple[str, str]) -> None:
-    @world.flow(name="shop.job", trigger=EVENT, **OPTIONS[pair[0]], **OPTIONS[pair[1]])
-    def job(ctx: Any) -> list[int]:
-        ctx.step.sleep("nap", "2s")
-        return [event.data["n"] for event in ctx.events]
-
-    world.start_worker()
+NAMES = sorted({name for option in OPTIONS.values() for name in option})
+DOCS = Path(__file__).parents[2] / "docs" / "limits.md"
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
-def test_two_limits_are_refused_with_the_reason_or_hold_together(world: World, pair: tuple[str, str]) -> None:
+def test_two_limits_are_refused_with_the_reason_or_hold_together(turned: World, pair: tuple[str, str]) -> None:
     if pair in REFUSED:
-        with pytest.raises(DeclarationError, match=f"flow 'shop.job': .* do not go together: .*{REFUSED[pair]}"):
-            declare(world, pair)
+        with pytest.raises(DeclarationError, match=f"flow 'shop.index': .* do not go together: .*{REFUSED[pair]}"):
+            played(turned, pair)
         return
-    declare(world, pair)
-    for start in (0, 4):
-        world.send([Event(EVENT, {"n": n, "user": "ab"[n % 2]}) for n in (start, start + 1, start + 2, start)])
-        world.advance("3s")
-    world.advance("5m")
+    traffic = played(turned, pair)
+    for option in pair:
+        LAWS[option](traffic)
 
-    assert set(statuses(world.runs())) <= ENDED
-    done = [n for run in world.runs(status="completed") for n in run.output]
-    # The last ones of both users are done whatever limits them, but for what came too fast.
-    assert done
-    if "rate_limit" not in pair and "singleton that skips" not in pair:
-        assert {4, 5} <= set(done) or {6, 5} <= set(done)
-    if "idempotency" in pair:
-        assert len(done) == len(set(done))
+    assert set(statuses(turned.runs())) <= ENDED
+    # What was sent last, and after a long quiet, is in a handler, or what kept it out says why.
+    last = {n for n, (at, _) in traffic.sent.items() if at == max(at for at, _ in traffic.sent.values())}
+    why = {reason for run in traffic.runs if (reason := run["reason"])}
+    assert last <= traffic.seen.keys() or (why and traffic.is_dropped())
     for table in ("queue", "debounces", "batches"):
-        assert world.store_rows(f"SELECT 1 FROM flows_{table}") == []
-    assert world.store_rows("SELECT 1 FROM flows_slots WHERE run_id IS NOT NULL") == []
+        assert turned.store_rows(f"SELECT 1 FROM flows_{table}") == []
+    assert turned.store_rows("SELECT 1 FROM flows_slots WHERE run_id IS NOT NULL") == []
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_without_its_limit_each_law_is_broken(world: World, option: str) -> None:
+    traffic = played(world, ())
+    with pytest.raises(AssertionError):
+        LAWS[option](traffic)
+
+
+def test_without_a_priority_who_waits_is_not_in_its_order(world: World) -> None:
+    with pytest.raises(AssertionError):
+        in_order(played(world, ("one concurrency",)))
 
 
 def test_the_table_names_each_pair_of_options_once() -> None:
-    names = {name for option in OPTIONS.values() for name in option}
     met = {frozenset(OPTIONS[a].keys() | OPTIONS[b].keys()) for a, b in PAIRS}
-    assert met == {frozenset(pair) for pair in combinations(sorted(names), 2)}
+    assert met == {frozenset(pair) for pair in combinations(NAMES, 2)}
+
+
+def test_the_page_says_of_each_pair_what_is_true() -> None:
+    table = re.findall(r"^\| `(\w+)` \|(.*)\|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    names = [name for name, _ in table if name in NAMES]
+    said = {
+        frozenset((name, names[column])): cell.strip()
+        for name, row in table
+        if name in NAMES
+        for column, cell in enumerate(row.split("|"))
+        if cell.strip()
+    }
+    refused = {frozenset(name for option in pair for name in OPTIONS[option]) for pair in REFUSED}
+    assert {pair for pair in said if len(pair) == 2} == {frozenset(pair) for pair in combinations(NAMES, 2)}
+    assert {pair for pair, cell in said.items() if cell == "no"} == refused

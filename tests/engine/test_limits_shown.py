@@ -1,8 +1,9 @@
 """What the desk shows of limits: who is inside, how many may be, who waits and since when."""
 
-from celeryflows import Concurrency, Event, Throttle
+from celeryflows import Batch, Concurrency, Debounce, Event, Throttle
 from celeryflows.console.limits import limits
 from celeryflows.durations import format_duration, to_datetime
+from celeryflows.engine.closing import close_due
 from tests.engine.crowd import Crowd
 
 
@@ -31,4 +32,33 @@ def test_each_limit_shows_its_key_use_capacity_and_line() -> None:
     assert (paced.flow, paced.waiting, paced.rate) == ("bill", 2, f"1 each {format_duration(60_000_000)}")
     assert paced.next_at == to_datetime(crowd.clock.now() + 60_000_000)
     assert [one.flow for one in limits(crowd.runtime, flow="bill")] == ["bill"]
+    crowd.close()
+
+
+def test_windows_show_what_is_in_them_and_when_they_close() -> None:
+    crowd = Crowd()
+    crowd.flow(
+        trigger="doc/edited",
+        name="index",
+        debounce=Debounce("10s", key="event.data.doc"),
+        batch=Batch(3, "1m", key="event.data.of"),
+    )(lambda ctx: None)
+    crowd.start_worker()
+    began = crowd.clock.now()
+    crowd.flows.send([Event("doc/edited", {"doc": doc, "of": "x"}) for doc in "aab"])
+    (of_a, of_b) = sorted(limits(crowd.runtime), key=lambda one: str(one.value))
+    assert (of_a.kind, of_a.flow, of_a.key, of_a.value, of_a.waiting) == ("debounce", "index", "event.data.doc", "a", 1)
+    assert (of_a.rate, of_a.used, of_a.capacity) == ("quiet for 10 s", 0, None)
+    assert of_a.oldest is not None
+    assert of_a.next_at == of_b.next_at == to_datetime(began + 10_000_000)
+
+    crowd.clock.turn(10_000_000)
+    close_due(crowd.runtime)
+    (gathers,) = limits(crowd.runtime, flow="index")
+    assert (gathers.kind, gathers.key, gathers.value) == ("batch", "event.data.of", "x")
+    assert (gathers.used, gathers.capacity, gathers.waiting) == (2, 3, 2)
+    assert gathers.next_at == to_datetime(crowd.clock.now() + 60_000_000)
+    crowd.clock.turn(60_000_000)
+    close_due(crowd.runtime)
+    assert limits(crowd.runtime) == []
     crowd.close()

@@ -23,6 +23,7 @@ METER = meters.Meter("m", "shop.f", "rate_limit", None)
 KINDS = {
     "debounced": Limits(debounce=Debounce("1s", key="event.data.key")),
     "gathered": Limits(batch=Batch(5, "1h", key="event.data.key")),
+    "both": Limits(debounce=Debounce("1s", key="event.data.key"), batch=Batch(5, "1h")),
     "alone": Limits(singleton=Singleton("skip", key="event.data.key")),
     "idempotent": Limits(idempotency="event.data.key"),
 }
@@ -132,6 +133,22 @@ def bounce_and_fire(racer: Racer, url: str, events: int, sound: bool) -> int:
         if racer.number:
             for n in range(events):
                 send(runtime, [Event("shop/debounced", {"key": "k", "n": n, "by": racer.number})])
+                racer.pause(0.01)
+            return events
+        return _fire_until_quiet(runtime)
+
+
+def bounce_into_batches(racer: Racer, url: str, events: int, sound: bool) -> int:
+    """All but numbers 0 and 1 send events of seven keys; those two make each window due as soon as they see it, and
+    close it side by side: its newest event goes into the one batch."""
+    with racer.store(url, "flows_debounces", "flows_batches", "COMMIT", most=0.004) as store, ExitStack() as stack:
+        if not sound:
+            _break(stack, store, "gathered")
+        runtime = limited(store)
+        racer.meet()
+        if racer.number > 1:
+            for n in range(events):
+                send(runtime, [Event("shop/both", {"key": f"k{n % 7}", "by": racer.number})])
                 racer.pause(0.01)
             return events
         return _fire_until_quiet(runtime)

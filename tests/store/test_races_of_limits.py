@@ -8,7 +8,7 @@ import pytest
 from celeryflows.engine.registrar import register_worker
 from celeryflows.store.database import Store
 from tests.store.making import rows_of
-from tests.store.races_of_limits import ask_meter, bounce_and_fire, limited, send_many
+from tests.store.races_of_limits import ask_meter, bounce_and_fire, bounce_into_batches, limited, send_many
 from tests.store.team import Team, flat
 
 SHORT = 25
@@ -163,3 +163,49 @@ def test_without_the_lock_events_are_lost(store: Store, migrated_url: str, team:
 @pytest.mark.timeout(900)
 def test_the_newest_of_900_events_is_never_lost(store: Store, migrated_url: str, team: Team) -> None:
     assert lost(team, store, migrated_url, 300) == []
+
+
+# -- debounces whose newest events go into batches
+
+
+def misplaced(team: Team, store: Store, url: str, events: int, *, sound: bool = True) -> list[str]:
+    """What is wrong after two processes closed windows at once while events came: a window's newest event is in one
+    batch, no other event is in any, a batch that starts has five, and one gathers."""
+    register_worker(limited(store))
+    team.run(4, bounce_into_batches, url, events, sound)
+    runs = rows_of(
+        store, "SELECT id, status, event_id, continued_as, batch, wake_at FROM flows_runs WHERE flow = 'both'"
+    )
+    into = rows_of(store, "SELECT run_id, event_id, no FROM flows_batch_events")
+    sent = {row[0] for row in rows_of(store, "SELECT id FROM flows_events WHERE name = 'shop/both'")}
+    batches = {run_id for run_id, _, _, _, size, _ in runs if size is not None}
+    inside = Counter(event_id for run_id, event_id, no in into if run_id in batches and no >= 0)
+    sizes = Counter(run_id for run_id, _, no in into if run_id in batches and no >= 0)
+    newest = {row[2] for row in runs}
+    wrong = [f"{len(sent - {row[1] for row in into})} events are in no run"] if sent - {row[1] for row in into} else []
+    if inside != Counter(newest):
+        wrong.append(f"{len(newest)} windows closed, in batches are {inside.total()} of {len(inside)} events")
+    wrong += [
+        f"{run_id} was not joined"
+        for run_id, status, _, other, *_ in runs
+        if status == "skipped" and other not in batches
+    ]
+    wrong += [f"{row[0]} starts with {sizes[row[0]]}" for row in runs if row[5] is not None and sizes[row[0]] != 5]
+    gathers = [row[0] for row in runs if row[0] in batches and row[5] is None]
+    return wrong if len(gathers) <= 1 else [*wrong, f"{len(gathers)} gather at once"]
+
+
+def test_the_newest_of_each_window_is_in_one_batch_while_two_close_them(
+    store: Store, migrated_url: str, team: Team
+) -> None:
+    assert misplaced(team, store, migrated_url, SHORT) == []
+
+
+def test_without_the_lock_newest_events_are_in_wrong_batches(store: Store, migrated_url: str, team: Team) -> None:
+    assert any(misplaced(team, store, migrated_url, BATCH, sound=False) for _ in range(BATCHES))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_of_900_debounced_events_the_newest_are_each_in_one_batch(store: Store, migrated_url: str, team: Team) -> None:
+    assert misplaced(team, store, migrated_url, 300) == []

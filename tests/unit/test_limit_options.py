@@ -23,6 +23,7 @@ EVERYTHING = {
     "concurrency": [Concurrency(5, key="event.data.user"), Concurrency(10, key="'mail'", scope="app")],
     "throttle": Throttle(5, "1s", key="event.data.a", burst=3),
     "rate_limit": RateLimit(10, "1m", key="event.data.b"),
+    "debounce": Debounce("30s", key="event.data.c", timeout="5m"),
     "batch": Batch(100, "5s", key="event.data.d", if_exp="event.data.e"),
     "priority": Priority("event.data.plan == 'pro' ? 120 : 0"),
     "idempotency": "event.data.id",
@@ -30,8 +31,8 @@ EVERYTHING = {
 
 
 def test_all_limits_come_back_out_of_the_store_as_they_were() -> None:
-    debounced = {"debounce": Debounce("30s", key="event.data.c", timeout="5m")}
-    for options in (EVERYTHING, debounced | {"singleton": Singleton("cancel", key="event.data.k")}):
+    alone = {"singleton": Singleton("cancel", key="event.data.k")}
+    for options in (EVERYTHING, alone):
         definition = FlowDefinition("shop.order", limits=parse_limits(options, "shop.order"))
         again = read_definition("shop.order", definition.text())
         assert again == definition
@@ -109,7 +110,6 @@ def test_a_period_is_a_duration_from_a_second_to_a_year(options: dict[str, objec
         ({"singleton": "skip"}, "Singleton.*got str"),
         ({"idempotency": 5}, "an expression"),
         ({"batch": Batch(2, "1s"), "singleton": Singleton("skip")}, "do not go together.*concurrency=1"),
-        ({"batch": Batch(2, "1s"), "debounce": Debounce("1s")}, "do not go together.*batch the flow of that event"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(options: dict[str, object], told: str) -> None:

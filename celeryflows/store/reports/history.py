@@ -129,7 +129,7 @@ def _gathered(store: Store, ids: Sequence[str]) -> dict[str, list[dict[str, Any]
     query = (
         select(batch_events.c.run_id, *(events.c[name] for name in EVENT))
         .join(events, events.c.id == batch_events.c.event_id)
-        .where(batch_events.c.run_id.in_(ids))
+        .where(batch_events.c.run_id.in_(ids), batch_events.c.no >= 0)
         .order_by(batch_events.c.run_id, batch_events.c.no, events.c.id)
     )
     for run_id, *row in read(store, query):

@@ -200,7 +200,7 @@ def run_events(store: Store, run_id: str) -> list[StoredEvent]:
                 runs, runs.c.id == batch_events.c.run_id
             )
         )
-        .where(runs.c.id == run_id, runs.c.batch.is_not(None))
+        .where(runs.c.id == run_id, runs.c.batch.is_not(None), batch_events.c.no >= 0)
         .order_by(batch_events.c.no, events.c.id)
     )
     rows = read(store, of_batch) or read(store, select(*columns).select_from(join).where(runs.c.id == run_id))
