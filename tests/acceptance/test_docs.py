@@ -19,6 +19,9 @@ from celeryflows.testing import FlowsTester
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUARANTEES = ROOT / "docs" / "guarantees.md"
+# What a row may say in place of a test.
+OPENLY = {"nothing to hold", "not tested yet"}
 UNITS = {"KiB": 1024, "MiB": 1024 * 1024}
 
 
@@ -41,6 +44,31 @@ def test_every_promise_of_the_readme_names_the_tests_that_keep_it():
 
     assert len(items) > 10
     assert [item for item in items if "](tests/" not in item] == []
+
+
+def test_every_fault_has_its_row_and_the_tests_that_hold_it_are_there():
+    rows = re.findall(r"^\| (\d+) \| .* \| (.+) \|$", GUARANTEES.read_text(), re.MULTILINE)
+
+    assert [int(number) for number, _ in rows] == list(range(1, 59))
+    assert [number for number, held in rows if "](" not in held and held not in OPENLY] == []
+    assert _missing_tests(GUARANTEES) == []
+
+
+def _missing_tests(page: Path) -> list[str]:
+    """What a page links as a test of a file and is not in it."""
+    found = re.findall(r"\[([^]]+)\]\((\.\./tests/[^)]+)\)", page.read_text())
+    source = {path: (page.parent / path).read_text() for _, path in found}
+    return [name for name, path in found if f"def test_{name.replace(' ', '_')}(" not in source[path]]
+
+
+def test_a_test_that_is_not_there_would_be_missed(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("def test_it_holds(): ...")
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "page.md"
+    page.write_text("[it holds](../tests/test_a.py), [it breaks](../tests/test_a.py)")
+
+    assert _missing_tests(page) == ["it breaks"]
 
 
 def test_the_readme_asks_for_two_commands_and_no_more():
