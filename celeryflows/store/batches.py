@@ -52,7 +52,7 @@ class Batches(Verbs):
     def due(self, limit: int = 200) -> Sequence[tuple[str, str]]:
         """Keys and runs whose time is over, the longest due first. No lock: `fire` decides."""
         return self._execute(
-            "SELECT key, run_id FROM flows_batches WHERE deadline <= {now} ORDER BY deadline LIMIT :most", most=limit
+            "SELECT key, run_id FROM flows_batches WHERE deadline <= {by_now} ORDER BY deadline LIMIT :most", most=limit
         )
 
     def fire(self, key: str, run_id: str) -> bool:

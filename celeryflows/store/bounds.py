@@ -27,7 +27,7 @@ class Bounds(Verbs):
         begins = "created_at" if bound == "expires_at" else "started_at"
         rows = self._execute(
             f"SELECT id, flow, {bound} - COALESCE({begins}, created_at), reason FROM flows_runs "
-            f"WHERE {bound} <= {{now}} AND {ALONG} ORDER BY {bound} LIMIT :most",
+            f"WHERE {bound} <= {{by_now}} AND {ALONG} ORDER BY {bound} LIMIT :most",
             most=limit,
         )
         return [Overdue(*row) for row in rows]

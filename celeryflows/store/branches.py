@@ -277,7 +277,7 @@ class Branches(Verbs):
         return [
             (run, path)
             for run, path in self._execute(
-                f"SELECT run_id, path FROM flows_branches WHERE wake_at <= {{now}} AND {ALONG} "
+                f"SELECT run_id, path FROM flows_branches WHERE wake_at <= {{by_now}} AND {ALONG} "
                 "ORDER BY wake_at LIMIT :most",
                 most=limit,
             )

@@ -52,7 +52,7 @@ class Calls(Verbs):
     def left(self, older_than: int, limit: int = 200) -> list[str]:
         """Calls that nobody has started, oldest first; `older_than` microseconds, to leave those under way."""
         rows = self._execute(
-            "SELECT run_id FROM flows_calls WHERE stored_at <= {now} - :age ORDER BY stored_at LIMIT :most",
+            "SELECT run_id FROM flows_calls WHERE stored_at <= {by_now} - :age ORDER BY stored_at LIMIT :most",
             age=older_than,
             most=limit,
         )

@@ -23,7 +23,7 @@ class Crons(Verbs):
     def due(self, limit: int = 200) -> list[CronRow]:
         """Those whose time has come."""
         rows = self._execute(
-            "SELECT flow, trigger_no, def_hash, definition, next_at FROM flows_crons WHERE next_at <= {now} "
+            "SELECT flow, trigger_no, def_hash, definition, next_at FROM flows_crons WHERE next_at <= {by_now} "
             "ORDER BY next_at LIMIT :most",
             most=limit,
         )

@@ -49,7 +49,7 @@ class Debounces(Verbs):
     def due(self, limit: int = 200) -> Sequence[tuple[str, str]]:
         """Keys and runs whose quiet has lasted, the longest due first. No lock: `fire` decides."""
         return self._execute(
-            "SELECT key, run_id FROM flows_debounces WHERE fire_at <= {now} ORDER BY fire_at LIMIT :most", most=limit
+            "SELECT key, run_id FROM flows_debounces WHERE fire_at <= {by_now} ORDER BY fire_at LIMIT :most", most=limit
         )
 
     def fire(self, key: str, run_id: str) -> bool:

@@ -78,6 +78,10 @@ class Dialect:
     def _word(self, word: str, of: str | None) -> str:
         if word == "now" and self.turned:
             return _BOUND_NOW
+        if word == "by_now":
+            # What is due is read along an index, up to a moment: no database looks one up by a clock that moves on.
+            now = self._word("now", "")
+            return now if self.binds_now else f"(SELECT {now})"
         return WORDS[self.name][word].replace(":of", f":{of}")
 
     @property

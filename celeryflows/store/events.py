@@ -107,7 +107,7 @@ class Events(Verbs):
         """Events left unrouted or half routed, oldest first; `older_than` microseconds, to leave those under way."""
         rows = self._execute(
             f"SELECT id, piece FROM flows_events WHERE (arrived_at IS NULL OR piece IS NOT NULL) AND {ALONG_EVENTS} "
-            "AND stored_at <= {now} - :age ORDER BY stored_at LIMIT :most",
+            "AND stored_at <= {by_now} - :age ORDER BY stored_at LIMIT :most",
             age=older_than,
             most=limit,
         )

@@ -78,7 +78,7 @@ class Figures(Verbs):
     def due(self, limit: int) -> list[int]:
         """Buckets that are to be counted now."""
         rows = self._execute(
-            "SELECT at FROM flows_figures WHERE next_at <= {now} ORDER BY next_at, at DESC LIMIT :most", most=limit
+            "SELECT at FROM flows_figures WHERE next_at <= {by_now} ORDER BY next_at, at DESC LIMIT :most", most=limit
         )
         return [row[0] for row in rows]
 

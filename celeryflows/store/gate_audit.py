@@ -91,7 +91,7 @@ class GateAudit(Verbs):
     def idle(self, limit: int = 200) -> list[str]:
         """Gates that were not looked at for an hour."""
         rows = self._execute(
-            "SELECT key FROM flows_gates WHERE touched_at < {now} - 3600000000 ORDER BY touched_at LIMIT :most",
+            "SELECT key FROM flows_gates WHERE touched_at < {by_now} - 3600000000 ORDER BY touched_at LIMIT :most",
             most=limit,
         )
         return [row[0] for row in rows]

@@ -28,7 +28,7 @@ class Messages(Verbs):
         """Queued runs, and branches, sent longer ago than `older_than` microseconds, each oldest first."""
         rows = self._execute(
             "SELECT id, flow, message, '', sent_at, {now} - sent_at, sends FROM flows_runs "
-            "WHERE status = 'queued' AND held_at IS NULL AND sends >= 0 AND sent_at <= {now} - :age "
+            "WHERE status = 'queued' AND held_at IS NULL AND sends >= 0 AND sent_at <= {by_now} - :age "
             "ORDER BY sent_at LIMIT :most",
             age=older_than,
             most=limit,
@@ -36,7 +36,7 @@ class Messages(Verbs):
         rows += self._execute(
             "SELECT r.id, r.flow, r.message, b.path, b.sent_at, {now} - b.sent_at, b.sends "
             "FROM flows_branches b JOIN flows_runs r ON r.id = b.run_id "
-            "WHERE b.status = 'queued' AND b.held_at IS NULL AND b.sends >= 0 AND b.sent_at <= {now} - :age "
+            "WHERE b.status = 'queued' AND b.held_at IS NULL AND b.sends >= 0 AND b.sent_at <= {by_now} - :age "
             "ORDER BY b.sent_at LIMIT :most",
             age=older_than,
             most=limit,

@@ -36,7 +36,7 @@ class Once(Verbs):
         """Forget keys whose window is over."""
         return len(
             self._execute(
-                "WITH old AS {materialized} (SELECT key FROM flows_once WHERE expires_at <= {now} "
+                "WITH old AS {materialized} (SELECT key FROM flows_once WHERE expires_at <= {by_now} "
                 "ORDER BY expires_at LIMIT :most {lock_what_is_free}) "
                 "DELETE FROM flows_once WHERE key IN (SELECT key FROM old) RETURNING key",
                 most=limit,

@@ -63,7 +63,7 @@ class Replays(Verbs):
     def due(self, limit: int = 20) -> list[ReplayRow]:
         """Replays of which the next run may start, the longest due first. No lock: the compare-and-set decides."""
         rows = self._execute(
-            f"SELECT {ROW} FROM flows_replays WHERE next_at <= {{now}} ORDER BY next_at LIMIT :most", most=limit
+            f"SELECT {ROW} FROM flows_replays WHERE next_at <= {{by_now}} ORDER BY next_at LIMIT :most", most=limit
         )
         return [ReplayRow(*row) for row in rows]
 

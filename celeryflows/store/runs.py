@@ -270,7 +270,8 @@ class Runs(Verbs):
     def due(self, limit: int = 200) -> list[str]:
         """Runs whose time has come, the longest due first. No lock: the compare-and-set decides."""
         rows = self._execute(
-            f"SELECT id FROM flows_runs WHERE wake_at <= {{now}} AND {ALONG} ORDER BY wake_at LIMIT :most", most=limit
+            f"SELECT id FROM flows_runs WHERE wake_at <= {{by_now}} AND {ALONG} ORDER BY wake_at LIMIT :most",
+            most=limit,
         )
         return [row[0] for row in rows]
 

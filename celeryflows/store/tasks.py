@@ -115,7 +115,7 @@ class Tasks(Verbs):
     def due(self, limit: int) -> list[SentTask]:
         """Tasks of which nothing was heard for a while, the longest first; those whose wait is over among them."""
         rows = self._execute(
-            f"{SENT} WHERE t.next_at <= {{now}} AND t.{ALONG} ORDER BY t.next_at LIMIT :most", most=limit
+            f"{SENT} WHERE t.next_at <= {{by_now}} AND t.{ALONG} ORDER BY t.next_at LIMIT :most", most=limit
         )
         return [SentTask(*row) for row in rows]
 

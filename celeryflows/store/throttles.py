@@ -49,7 +49,7 @@ class Throttles(Verbs):
     def due(self, limit: int = 200) -> list[Meter]:
         """Lines whose next start is due, the longest first."""
         rows = self._execute(
-            "SELECT key, flow, tat, next_at FROM flows_meters WHERE next_at <= {now} ORDER BY next_at LIMIT :most",
+            "SELECT key, flow, tat, next_at FROM flows_meters WHERE next_at <= {by_now} ORDER BY next_at LIMIT :most",
             most=limit,
         )
         return [Meter(*row) for row in rows]
