@@ -143,7 +143,7 @@ class Runs(Verbs):
 
     def facts(self, run_id: str, worker: str) -> Claim | None:
         """What a branch's claim takes of its run: no turn of the run itself."""
-        return _claim(run_id, worker, 0, self._execute(FACTS, id=run_id))
+        return _claim(run_id, worker, 0, self._execute_hot(FACTS, id=run_id))
 
     def stands(self, claim: Claim) -> Outcome | None:
         """How the run of a claim stands."""
