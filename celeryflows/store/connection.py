@@ -53,6 +53,10 @@ from celeryflows.store.workers import Workers
 
 T = TypeVar("T")
 TRIES = 12
+UNPREPARED = (
+    ". Is there a pooler between, such as PgBouncer, that hands out connections by transaction? Then put "
+    "?prepare_threshold=none behind flows_store_url."
+)
 
 # The store whose `step.transaction` the calling code runs in.
 writing: ContextVar["Backing | None"] = ContextVar("celeryflows_writing", default=None)
@@ -352,7 +356,8 @@ class Connection:
                 f"The store {self.store.shown_url()} does not answer ({str(cause).strip().splitlines()[0]}). "
                 "Is its server up, and flows_store_url right? What was accepted is kept."
             )
-        return StoreError(f"The store {self.store.shown_url()} refused a statement: {cause}")
+        hint = UNPREPARED if getattr(cause, "sqlstate", None) in ("26000", "42P05") else ""
+        return StoreError(f"The store {self.store.shown_url()} refused a statement: {cause}{hint}")
 
 
 def _sealed(sealer: Sealer, params: Any) -> Any:

@@ -1,6 +1,7 @@
 """The store: one database behind SQLAlchemy's pool, its identity and schema, and the way into a connection."""
 
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -152,7 +153,7 @@ def _make_engine(url: URL, *, in_memory: bool) -> Engine:
         if not in_memory:
             _make_folder(Path(str(url.database)))
     else:
-        options["connect_args"] = {"connect_timeout": 5, "prepare_threshold": 0, "application_name": "celeryflows"}
+        url, options["connect_args"] = _postgres_settings(url)
     try:
         engine = create_engine(url, **options)
     except (ImportError, NoSuchModuleError) as error:
@@ -163,6 +164,23 @@ def _make_engine(url: URL, *, in_memory: bool) -> Engine:
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _tune_sqlite)
     return engine
+
+
+def _postgres_settings(url: URL) -> tuple[URL, dict[str, Any]]:
+    """What the driver is told; what the URL says goes first. A pooler that hands out connections by transaction, and
+    does not follow prepared statements, needs `?prepare_threshold=none`."""
+    settings: dict[str, Any] = {"connect_timeout": 5, "prepare_threshold": 0, "application_name": "celeryflows"}
+    given = {name: value for name, value in url.query.items() if name in settings}
+    threshold = given.pop("prepare_threshold", None)
+    if threshold is not None:
+        if not re.fullmatch(r"none|\d{1,9}", str(threshold)):
+            raise ConfigurationError(
+                f"flows_store_url: prepare_threshold={threshold} is no number and not 'none', which prepares nothing"
+            )
+        settings["prepare_threshold"] = None if threshold == "none" else int(str(threshold))
+    for name in given:
+        del settings[name]
+    return url.difference_update_query(["prepare_threshold"]), settings
 
 
 def _make_folder(path: Path) -> None:

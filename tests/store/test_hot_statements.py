@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from celeryflows.errors import StoreError
+from celeryflows.errors import ConfigurationError, StoreError
 from celeryflows.model.steps import State
 from celeryflows.store import branches, runs, steps
 from celeryflows.store.connection import Connection
@@ -127,3 +127,34 @@ def test_a_connection_keeps_what_it_prepared_when_it_comes_back_from_the_pool(pg
     take_claim(pg, put_run(pg))
     with pg.connection() as connection:
         assert pg.dialect.compile(runs.CLAIM) in prepared(connection)._known
+
+
+@pytest.fixture
+def unprepared(postgres_server: Postgres) -> Iterator[Store]:
+    made = Store(f"{postgres_server.url(prepared_database(postgres_server))}&prepare_threshold=none")
+    yield made
+    made.dispose()
+
+
+def test_for_a_pooler_that_hands_out_connections_by_transaction_nothing_is_prepared(unprepared: Store) -> None:
+    row = a_step(unprepared)
+    with unprepared.connection() as connection:
+        for _ in range(3):
+            connection.steps.record(row)
+        assert connection.steps.memos(row.run)["a"].value == "1"
+        assert connection.execute("SELECT name FROM pg_prepared_statements") == []
+
+
+def test_a_statement_that_a_pooler_has_lost_names_the_remedy(pg: Store) -> None:
+    with pg.connection() as connection:
+        for _ in range(3):
+            connection.now()
+        connection._raw.pgconn.exec_(b"DEALLOCATE ALL")
+        with pytest.raises(StoreError, match="prepare_threshold=none"):
+            connection.now()
+
+
+def test_a_threshold_that_is_no_number_is_refused(postgres_server: Postgres) -> None:
+    made = Store(f"{postgres_server.url()}&prepare_threshold=never")
+    with pytest.raises(ConfigurationError, match="prepare_threshold=never"):
+        made.transact(lambda tx: tx.now())
