@@ -1,4 +1,4 @@
-.PHONY: help check test demo bench chaos simulate pictures clean
+.PHONY: help check test demo bench chaos slow simulate pictures clean
 
 help: ## this text
 	@awk -F ":.*## " '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -16,7 +16,10 @@ demo: ## the quickstart
 bench: ## the benchmarks
 	./dev bench
 
-chaos: ## the long forms: kills, races, outages
+chaos: ## every fault, alone and mixed, under a load of every kind; FLOWS_SEED=<n> replays the seed that it prints
+	./dev chaos
+
+slow: ## the long forms of the tests: kills, races, outages
 	./dev test -m slow
 
 simulate: ## 100,000 random worlds in portions: stopped, it goes on where it was; FLOWS_SEED=<n> is the first seed

@@ -109,17 +109,26 @@ class Server:
 
 
 class Redis:
-    """A running Redis; nothing of it is kept on disk, so a kill loses all messages."""
+    """A running Redis; nothing of it is kept on disk, so a kill loses all messages, unless `more` options say so."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: str) -> None:
         self.folder = folder
+        self._more = more
         self._pick_port()
 
     def _pick_port(self) -> None:
         self.port = free_port()
-        options = {"port": self.port, "bind": "127.0.0.1", "databases": REDIS_DATABASES, "dir": self.folder}
+        options = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "databases": REDIS_DATABASES,
+            "dir": self.folder,
+            "save": "",
+            "appendonly": "no",
+            **self._more,
+        }
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-        command = [redis_binary(), *words, "--save", "", "--appendonly", "no"]
+        command = [redis_binary(), *words]
         self.server = Server("redis", self.folder, command, [signal.SIGTERM, signal.SIGKILL])
 
     def url(self, database: int = 0) -> str:
@@ -127,8 +136,13 @@ class Redis:
         return f"redis://127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Start on the port of before, empty."""
+        """Start on the port of before, with what is on disk: nothing, as a rule."""
         self.server.start(self._answers)
+
+    def forget(self) -> None:
+        """While it is down: remove what it has kept on disk."""
+        for kept in self.folder.glob("appendonly*"):
+            shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
 
     def start_on_a_free_port(self) -> None:
         """Start, and try other ports when somebody takes the chosen one first."""
@@ -157,7 +171,7 @@ class Redis:
 class Postgres:
     """A running PostgreSQL, reached by a socket in its own folder; fsync is on unless `more` settings say otherwise."""
 
-    def __init__(self, folder: Path, binaries: Path, user: str = "", **more: str) -> None:
+    def __init__(self, folder: Path, binaries: Path, user: str = "", *, data: Path | None = None, **more: str) -> None:
         self.folder = folder
         settings = {
             "listen_addresses": "",
@@ -171,7 +185,7 @@ class Postgres:
             **more,
         }
         words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
-        command = [str(binaries / "postgres"), "-D", str(folder / "data"), *words]
+        command = [str(binaries / "postgres"), "-D", str(data or folder / "data"), *words]
         # Fast, then immediate: the last word but SIGKILL, which would leave shared memory behind.
         self.server = Server("postgres", folder, command, [signal.SIGINT, signal.SIGQUIT], user)
 
@@ -214,10 +228,10 @@ class Postgres:
 
 
 @contextmanager
-def running_redis() -> Iterator[Redis]:
-    """A Redis of this block alone, on a free port. Raises ServerMissing."""
+def running_redis(**options: str) -> Iterator[Redis]:
+    """A Redis of this block alone, on a free port, with these options. Raises ServerMissing."""
     with temporary_folder("redis") as folder:
-        server = Redis(folder)
+        server = Redis(folder, **options)
         try:
             server.start_on_a_free_port()
             yield server
@@ -226,16 +240,20 @@ def running_redis() -> Iterator[Redis]:
 
 
 @contextmanager
-def running_postgres(**settings: str) -> Iterator[Postgres]:
-    """A PostgreSQL of this block alone, with an empty cluster and these settings. Raises ServerMissing."""
+def running_postgres(beside: Path | None = None, **settings: str) -> Iterator[Postgres]:
+    """A PostgreSQL of this block alone, with an empty cluster, on the disk `beside` when one is given, and these
+    settings. Raises ServerMissing."""
     binaries = postgres_binaries()
     user = "nobody" if os.geteuid() == 0 else ""
     with temporary_folder("postgres") as folder:
         if user:
             hand_over(folder, user)
             binaries = within_reach(binaries, folder)
-        initialize(folder / "data", binaries, user)
-        server = Postgres(folder, binaries, user, **settings)
+        data = (beside or folder) / "data"
+        if beside is not None and user:
+            hand_over(beside, user)
+        initialize(data, binaries, user)
+        server = Postgres(folder, binaries, user, data=data, **settings)
         try:
             server.start()
             yield server

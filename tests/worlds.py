@@ -50,9 +50,11 @@ class World:
         """A worker of this world; `settings` and `env` are its own."""
         return running_worker(app_module, *options, env=self._env_of(settings, env))
 
-    def starting(self, app_module: str, *options: str, **settings: Any) -> AbstractContextManager[Worker]:
+    def starting(
+        self, app_module: str, *options: str, env: dict[str, str] | None = None, **settings: Any
+    ) -> AbstractContextManager[Worker]:
         """The same, not waited for: several start at once."""
-        return starting_worker(app_module, *options, env=self._env_of(settings, None))
+        return starting_worker(app_module, *options, env=self._env_of(settings, env))
 
     def _env_of(self, settings: dict[str, Any], env: dict[str, str] | None) -> dict[str, str]:
         return {**self.env, "APP_SETTINGS": json.dumps({**self.settings, **settings}), **(env or {})}

@@ -1,0 +1,152 @@
+"""Where a store may be: SQLite and PostgreSQL, each with the ways in which it can be hurt."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+import psycopg
+
+from tests.databases import prepared_database
+from tests.servers import Postgres, running_postgres, temporary_folder
+
+MEGABYTE = 1 << 20
+
+
+class Place(Protocol):
+    """A store's server, or its file. `disk` is a small disk of its own, None where none can be mounted."""
+
+    kind: str
+    url: str
+    disk: Path | None
+
+    def crash(self) -> None:
+        """kill -9."""
+        ...
+
+    def start(self) -> None:
+        """Start again over what is there; nothing when it runs."""
+        ...
+
+    def cut_a_link(self, dice: Random) -> None:
+        """Cut one connection of a worker or sender, whatever it is at."""
+        ...
+
+    @contextmanager
+    def crowded(self) -> Iterator[None]:
+        """Meanwhile there is no connection to be had, and those that were there are cut."""
+        ...
+
+
+class SqlitePlace:
+    """A file; it has no server that could die."""
+
+    kind = "sqlite"
+
+    def __init__(self, folder: Path, disk: Path | None) -> None:
+        self.disk = disk
+        self.url = f"sqlite:///{folder / 'store.sqlite3'}"
+
+    def start(self) -> None:
+        pass
+
+
+class PostgresPlace:
+    """A server of its own."""
+
+    kind = "postgres"
+
+    def __init__(self, server: Postgres, disk: Path | None) -> None:
+        self.server = server
+        self.disk = disk
+        self.database = prepared_database(server)
+        self.url = server.url(self.database)
+
+    def crash(self) -> None:
+        self.server.server.kill()
+
+    def start(self) -> None:
+        with suppress(psycopg.OperationalError):
+            self.server.connect().close()
+            return
+        self.server.server.kill()
+        self.server.start()
+
+    def cut_a_link(self, dice: Random) -> None:
+        with self.server.connect() as connection:
+            found = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'celeryflows' ORDER BY pid"
+            ).fetchall()
+            if found:
+                connection.execute("SELECT pg_terminate_backend(%s)", [dice.choice(found)[0]])
+
+    @contextmanager
+    def crowded(self) -> Iterator[None]:
+        taken = [self.server.connect()]
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'celeryflows'"
+        try:
+            # Whoever is cut comes back at once: who is in the way is cut until all places are ours.
+            for _ in range(20):
+                taken[0].execute(cut)
+                with suppress(psycopg.OperationalError):
+                    while True:
+                        taken.append(self.server.connect())
+            yield
+        finally:
+            for connection in taken:
+                connection.close()
+
+
+@contextmanager
+def sqlite_place() -> Iterator[SqlitePlace]:
+    """An SQLite file, on a small disk where one can be had."""
+    with temporary_folder("chaos") as folder, small_disk(folder, 48) as disk:
+        yield SqlitePlace(disk or folder, disk)
+
+
+@contextmanager
+def postgres_place() -> Iterator[PostgresPlace]:
+    """A PostgreSQL that may be killed. Its log of writes is kept short, for it has a small disk."""
+    settings = {"max_connections": "60", "max_wal_size": "64MB", "min_wal_size": "32MB", "wal_keep_size": "0"}
+    with (
+        temporary_folder("chaos") as folder,
+        small_disk(folder, 400) as disk,
+        running_postgres(beside=disk, **settings) as server,
+    ):
+        yield PostgresPlace(server, disk)
+
+
+PLACES = {"sqlite": sqlite_place, "postgres": postgres_place}
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
+    """A disk of so many megabytes below the folder; None where this user may mount none."""
+    disk = folder / "disk"
+    disk.mkdir()
+    disk.chmod(0o755)
+    folder.chmod(0o755)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Meanwhile not a byte is free on it."""
+    ballast = disk / "ballast"
+    try:
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        yield
+    finally:
+        ballast.unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""Rounds of chaos: a load of every kind, faults under it, and then the laws.
+
+A plan is made from the seed before anything starts: the same seed strikes the same way."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import wait
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass
+from random import Random
+
+from celeryflows.errors import FlowsError
+from tests.chaos.arena import Arena, arena, explained
+from tests.chaos.faults import Fault, known
+from tests.chaos.faults.shape import NotHere
+from tests.chaos.findings import CHANGED, STUCK, Findings, Round, table
+from tests.chaos.kinds import KINDS, Load
+from tests.chaos.laws import at_rest, check
+from tests.chaos.ledger import Line
+from tests.chaos.limit_laws import check_limits
+from tests.chaos.sending import PATIENCE, Answerer, Background, Sender, Watcher, send
+from tests.waiting import eventually
+
+NONE, MIXED = "none", "mixed"
+# A round that is not at rest by then is stuck.
+BOUND = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A round: its faults by room, each room's one after the other, and how many items of each kind there are."""
+
+    name: str
+    seed: int
+    rooms: tuple[tuple[Fault, ...], ...]
+    portions: int
+
+
+def plan_of(name: str, store: str, seed: int, portions: int) -> Plan | None:
+    """A round of one fault, of none, or of several that the seed picks; None where the store cannot have it."""
+    dice = Random(f"{seed} {store} {name}")
+    possible = [fault for fault in known.values() if store in fault.stores]
+    if name == NONE:
+        return Plan(name, seed, (), portions)
+    if name != MIXED:
+        return Plan(name, seed, ((known[name],),), portions) if store in known[name].stores else None
+    rooms: dict[str, list[Fault]] = {}
+    for fault in dice.sample(possible, 4):
+        rooms.setdefault(fault.room, []).append(fault)
+    return Plan(name, seed, tuple(tuple(faults) for faults in rooms.values()), portions)
+
+
+def strike(made: Arena, load: Load, plan: Plan) -> None:
+    """The plan's faults, room beside room; comes back when all harm is undone. A fault that cannot be had is left out
+    of several; alone it raises NotHere."""
+
+    def strike_room(number: int, faults: Sequence[Fault]) -> None:
+        dice = Random(f"{plan.seed} {plan.name} {number}")
+        for fault in faults:
+            time.sleep(dice.uniform(0.0, 0.5))
+            with suppress(NotHere) if plan.name == MIXED else nullcontext():
+                fault.strike(made, load, dice)
+
+    struck = [made.threads.submit(strike_room, number, faults) for number, faults in enumerate(plan.rooms)]
+    wait(struck)
+    for one in struck:
+        one.result()
+
+
+def play(made: Arena, plan: Plan, lines: list[Line], prefix: str) -> Round:
+    """One round. `lines` are all that the witness was told in this arena, and grow."""
+    load, findings = Load(prefix), Findings()
+    followed, since = made.fleet.followed, made.ledger.now()
+    watcher = Watcher(made)
+    with Background(Answerer(made), 0.3), Background(watcher, 1.0):
+        sender = Sender(made, load, plan.portions)
+        with Background(sender, 0.4) as sending:
+            strike(made, load, plan)
+            eventually(lambda: sending.check() or not sender.left, within=PATIENCE, every=0.05)
+        healed = time.monotonic()
+        send(made, load, load.next(KINDS, 1))
+        rested = _rest(made)
+        recovered = time.monotonic() - healed
+        for after in made.afterwards:
+            after()
+        if made.afterwards:
+            made.afterwards.clear()
+            time.sleep(1.0)
+            _rest(made)
+    if not rested:
+        findings.add(STUCK, [f"not at rest within {BOUND:g} s: {explained(made)}"])
+    lines += made.ledger.news()
+    sight, zombies = check(made, load, lines, since, findings)
+    check_limits(sight, load, lines, since, findings)
+    watcher()
+    findings.add(CHANGED, watcher.changed)
+    runs = sum(1 for run in sight.runs.values() if str(run.data.get("id", "")).startswith(f"{prefix}."))
+    return Round(
+        made.place.kind, plan.name, plan.seed, runs, recovered, zombies, made.fleet.followed - followed, findings
+    )
+
+
+def _rest(made: Arena) -> bool:
+    """Wait until nothing goes on any more; workers that have ended are followed by others."""
+    until = time.monotonic() + BOUND
+    while time.monotonic() < until:
+        made.fleet.mend()
+        try:
+            if at_rest(made):
+                return True
+        except FlowsError:
+            # A store that is not up yet.
+            pass
+        time.sleep(0.2)
+    return False
+
+
+def storm(
+    stores: Iterable[str], names: Sequence[str], rounds: int, seed: int, portions: int, tell: Callable[[str], None]
+) -> list[Round]:
+    """So many rounds of each named fault on each store; an arena that broke a promise is not used again."""
+    played: list[Round] = []
+    for store in stores:
+        left = [name for _ in range(rounds) for name in names]
+        while left:
+            with ExitStack() as stack:
+                made = stack.enter_context(arena(store))
+                lines: list[Line] = []
+                while left:
+                    plan = plan_of(left.pop(0), store, seed + len(played), portions)
+                    if plan is None:
+                        continue
+                    one = _played(made, plan, lines, f"r{len(played)}", tell)
+                    if one is None:
+                        continue
+                    played.append(one)
+                    if one.findings.all:
+                        break
+    tell(table(played))
+    return played
+
+
+def _played(made: Arena, plan: Plan, lines: list[Line], prefix: str, tell: Callable[[str], None]) -> Round | None:
+    faults = ", ".join(fault.name for room in plan.rooms for fault in room) or NONE
+    try:
+        one = play(made, plan, lines, prefix)
+    except NotHere as why:
+        tell(f"{made.place.kind}: {plan.name} is not to be had: {why}")
+        return None
+    tell(
+        f"{one.store}: {faults}: seed {one.seed}, {one.runs} runs, recovered in {one.recovered:.1f} s, "
+        f"{one.zombies} bodies of zombies, {one.followed} workers followed, {len(one.findings.all)} findings"
+    )
+    for words in one.findings.all:
+        tell(f"  {words}")
+    return one
+
+
+def say(words: str) -> None:
+    """To who watches."""
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()

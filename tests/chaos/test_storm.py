@@ -1,0 +1,19 @@
+"""A load of every kind of flow on four workers, while what they stand on breaks: nothing lost, nothing doubled, no
+limit exceeded, nothing stuck. The long form is `make chaos`; FLOWS_SEED=n replays the seed that is printed."""
+
+import os
+import random
+
+import pytest
+
+from tests.chaos.findings import Findings
+from tests.chaos.storm import MIXED, say, storm
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+@pytest.mark.timeout(300)
+def test_a_storm_of_mixed_faults_breaks_no_promise(store: str) -> None:
+    seed = int(os.environ.get("FLOWS_SEED") or random.SystemRandom().randrange(10**6))
+    say(f"FLOWS_SEED={seed}")
+    played = storm([store], [MIXED], rounds=1, seed=seed, portions=2, tell=say)
+    assert [one.findings.all for one in played] == [Findings().all]
