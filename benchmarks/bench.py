@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from types import ModuleType
 
 from celery.exceptions import DuplicateTaskNameWarning
 
+from benchmarks.table import Bound, Row
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import upgrade
 from tests.servers import running_postgres, running_redis
@@ -115,15 +116,40 @@ def rate(count: int, start: Callable[[], None], done: Callable[[], bool]) -> flo
     return count / (time.perf_counter() - began)
 
 
-def show(title: str, ours: Side, theirs: Side, wanted: float, unit: str, *, at_most: bool = False) -> bool:
-    """Print one comparison; True when the wanted ratio is met."""
-    found = ratio(ours, theirs)
-    met = found <= wanted if at_most else found >= wanted
-    bound = "at most" if at_most else "at least"
-    print(
-        f"{title}\n  {ours} {unit}\n  {theirs} {unit}\n  ratio {found:.2f}, wanted {bound} {wanted}: {verdict(met=met)}"
+def show(title: str, ours: Side, theirs: Side, wanted: float, unit: str, *, at_most: bool = False) -> Row:
+    """Print one comparison, and give its row of the table."""
+    row = compared(title, ours, theirs, Bound(wanted, at_most), unit)
+    print(f"{title}\n  {ours} {unit}\n  {theirs} {unit}")
+    print(f"  ratio {row.ratio:.2f}, wanted {row.bound}: {verdict(met=row.met)}")
+    return row
+
+
+def compared(title: str, ours: Side, theirs: Side, bound: Bound | None, unit: str) -> Row:
+    """Ours beside theirs as a row of the table."""
+    return Row(
+        title,
+        f"{figure(ours.median)} {unit}",
+        f"{theirs.name}: {figure(theirs.median)} {unit}",
+        ratio(ours, theirs),
+        bound,
     )
-    return met
+
+
+def reached(title: str, ours: Side, bound: Bound, unit: str) -> Row:
+    """A figure that is wanted by itself, beside nobody's."""
+    return Row(title, f"{figure(ours.median)} {unit}", "", ours.median, bound)
+
+
+def figure(value: float) -> str:
+    """With as many digits as tell something."""
+    if value < 1:
+        return f"{value:.3f}"
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def finish(rows: Iterable[Row]) -> int:
+    """The exit code of a benchmark: 1 when something that is wanted was not met."""
+    return 0 if all(row.met for row in rows) else 1
 
 
 def verdict(*, met: bool) -> str:

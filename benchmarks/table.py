@@ -28,6 +28,7 @@ class Row:
     figure: str
     ours: str
     peer: str
+    # Ours to the peer's; where there is no peer, what is wanted of ours itself. None when there is nothing to compare.
     ratio: float | None = None
     bound: Bound | None = None
 
@@ -44,7 +45,7 @@ class Row:
             self.figure,
             self.ours,
             self.peer,
-            "" if self.ratio is None else f"{self.ratio:.2f}",
+            "" if self.ratio is None or not self.peer else f"{self.ratio:.2f}",
             "" if self.bound is None else str(self.bound),
             met,
         )

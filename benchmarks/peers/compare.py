@@ -2,6 +2,7 @@
 of work fill a turn."""
 
 import statistics
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -9,8 +10,8 @@ from dataclasses import dataclass, field
 from benchmarks.bench import Side
 from benchmarks.peers.crew import Crew, PeerFailed
 from benchmarks.peers.packages import PeerMissing
-from benchmarks.peers.roster import PEERS, employed
-from tests.servers import running_postgres, running_redis
+from benchmarks.peers.roster import PEERS
+from benchmarks.peers.servers import employed, running_servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,15 @@ class Findings:
 def crews(names: Sequence[str], findings: Findings) -> Iterator[dict[str, Crew]]:
     """Everybody who can be had, frozen until their turn; who cannot is named in the findings."""
     with ExitStack() as stack:
-        postgres = stack.enter_context(running_postgres())
-        redis = stack.enter_context(running_redis())
+        servers = stack.enter_context(running_servers())
         found: dict[str, Crew] = {}
-        for database, name in enumerate(names):
+        for name in names:
             try:
-                found[name] = stack.enter_context(employed(PEERS[name], postgres, redis, database))
+                found[name] = stack.enter_context(employed(PEERS[name], servers))
             except (PeerMissing, PeerFailed) as error:
                 findings.reasons[name] = str(error)
+        for one in found.values():
+            one.freeze()
         yield found
 
 
@@ -88,6 +90,11 @@ def compare(names: Sequence[str], kinds: Sequence[str], rounds: int, seconds: fl
             else:
                 take_turns(able, kind, rounds, seconds, findings)
     return findings
+
+
+def progress(line: str) -> None:
+    """What a long run does, for who watches it."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def take_turns(crews: Mapping[str, Crew], kind: str, rounds: int, seconds: float, findings: Findings) -> None:
@@ -107,6 +114,7 @@ def take_turns(crews: Mapping[str, Crew], kind: str, rounds: int, seconds: float
             except PeerFailed as failed:
                 findings.reasons[name] = f"{kind}: {failed}"
                 continue
+            progress(f"{KINDS[kind].title}: {PEERS[name].name}: {figure:,.1f} {KINDS[kind].unit}")
             if name in counts:
                 findings.figures.setdefault((kind, name), []).append(figure)
                 findings.cpu.setdefault((kind, name), []).append(spent * 1000 / count)
@@ -128,3 +136,4 @@ def put_to_sleep(crews: Mapping[str, Crew], sleepers: int, findings: Findings) -
             findings.reasons[name] = f"idle: {failed}"
             continue
         findings.figures["idle", name] = [grown * 1024 / sleepers]
+        progress(f"{sleepers:,} asleep: {PEERS[name].name}: {grown:,.1f} MiB")

@@ -93,11 +93,15 @@ class Crew:
         try:
             yield self
         finally:
-            self._signal(signal.SIGSTOP)
+            self.freeze()
+
+    def freeze(self) -> None:
+        """Its turn is over."""
+        self._signal(signal.SIGSTOP)
 
     def cpu(self) -> float:
         """Seconds of CPU that its servers and workers have used."""
-        return sum(_cpu_of(pid) for pid in self._pids())
+        return sum(cpu_of(pid) for pid in self._pids())
 
     def memory(self) -> float:
         """MiB of its servers and workers, what they share counted once."""
@@ -147,7 +151,8 @@ def _processes() -> Iterator[tuple[int, int]]:
                 continue
 
 
-def _cpu_of(pid: int) -> float:
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU of one process; none when it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

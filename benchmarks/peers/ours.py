@@ -6,20 +6,22 @@ from datetime import UTC, datetime
 from functools import partial
 
 from celery import Celery
+from celery.signals import worker_process_init
 
 from benchmarks.peers import agent
+from benchmarks.peers.sampling import sample
 from celeryflows import Event, Flows
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import upgrade
 
 LIST, IN_FLIGHT, TOP_UP = 50, 64, 8
-# Looks into small indexes alone, so that looking costs the store nothing. A run that waits for branches is suspended;
-# sleepers of "idle" are too, but they come last.
+# Looks into small indexes alone, so that looking costs the store nothing. A run that waits for its branches is
+# suspended, as are the sleepers of "idle".
 SUSPENDED = "status = 'suspended' AND status NOT IN ('queued', 'running', 'completed')"
 OPEN = (
     "SELECT EXISTS (SELECT 1 FROM flows_runs WHERE status = 'queued' AND sends >= 0) "
     "OR EXISTS (SELECT 1 FROM flows_runs WHERE status = 'running' AND sends >= 0) "
-    f"OR EXISTS (SELECT 1 FROM flows_runs WHERE {SUSPENDED})"
+    f"OR EXISTS (SELECT 1 FROM flows_runs WHERE {SUSPENDED} AND flow = :flow)"
 )
 DONE = "SELECT count(*) FROM flows_runs WHERE flow = :flow AND status = 'completed'"
 
@@ -101,7 +103,7 @@ def send(name: str, count: int) -> None:
 def rate(name: str, count: int) -> list[float]:
     """Flows a second, every one of which must have completed."""
     before = ask(DONE, flow=f"bench.{name}")
-    found = agent.rate(count, partial(send, name), lambda: not ask(OPEN))
+    found = agent.rate(count, partial(send, name), lambda: not ask(OPEN, flow=f"bench.{name}"))
     done = ask(DONE, flow=f"bench.{name}") - before
     if done != count:
         raise AssertionError(f"{done} of {count} completed")
@@ -119,7 +121,7 @@ def in_flight(witness: agent.Witness, count: int) -> list[float]:
                 witness.hear()
             send("flight", min(TOP_UP, count - sent))
 
-    return agent.rate(count, start, lambda: not ask(OPEN))
+    return agent.rate(count, start, lambda: not ask(OPEN, flow="bench.flight"))
 
 
 def put_to_sleep(count: int) -> list[float]:
@@ -133,6 +135,7 @@ def put_to_sleep(count: int) -> list[float]:
 
 def works() -> dict[str, agent.Work]:
     """What can be asked for."""
+    sample("sender")
     witness, numbers = agent.Witness(), itertools.count()
 
     def begin() -> int:
@@ -155,6 +158,11 @@ def works() -> dict[str, agent.Work]:
     }
 
 
+def sample_pool(**_: object) -> None:
+    """A pool process begins."""
+    sample("pool")
+
+
 def prepare() -> None:
     """Its tables."""
     upgrade(Store(agent.STORE))
@@ -162,6 +170,8 @@ def prepare() -> None:
 
 def work() -> None:
     """A worker of two pool processes."""
+    sample("worker")
+    worker_process_init.connect(sample_pool)
     app.worker_main(agent.CELERY_WORKER)
 
 

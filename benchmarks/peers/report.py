@@ -3,16 +3,22 @@
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from benchmarks.bench import Side, ratio
+from benchmarks.bench import Side, compared, figure
 from benchmarks.peers.compare import KINDS, Findings
 from benchmarks.peers.roster import PEERS
 from benchmarks.table import Bound, Row, columns
 
-OURS = ("postgresql", "sqlite")
-# A peer with two settings is compared with the better figure of the two.
+# A peer of several settings is compared by the best of its figures.
 RIVALS = {
-    "postgresql": (("celery",), ("dbos", "dbos-quick"), ("absurd", "absurd-quick"), ("restate",)),
-    "sqlite": (("celery",), ("dbos-sqlite",)),
+    "postgresql": (
+        ("celery",),
+        ("bare",),
+        ("dbos", "dbos-quick", "dbos-direct"),
+        ("absurd", "absurd-quick"),
+        ("restate",),
+    ),
+    "postgresql-8": (("dbos", "dbos-quick", "dbos-direct"), ("absurd", "absurd-quick"), ("restate",)),
+    "sqlite": (("celery",), ("bare-sqlite",), ("dbos-sqlite",)),
 }
 WANTED = {
     ("one", "postgresql", "celery"): Bound(0.6),
@@ -22,6 +28,9 @@ WANTED = {
     ("ten", "postgresql", "dbos"): Bound(5),
     ("ten", "postgresql", "absurd"): Bound(2),
     ("flight", "postgresql", "restate"): Bound(1.1),
+    ("flight", "postgresql-8", "restate"): Bound(1.1),
+    # Of n + 2 commits for n steps.
+    ("ten", "postgresql", "bare"): Bound(0.5),
     ("parallel", "postgresql", "celery"): Bound(2),
     ("parallel", "sqlite", "celery"): Bound(2),
     ("start", "postgresql", "celery"): Bound(1.3, at_most=True),
@@ -31,7 +40,7 @@ WANTED = {
 
 def rows(findings: Findings) -> list[Row]:
     """Ours beside each peer, wherever both have a figure, and wherever something is wanted of a peer that has none."""
-    return [row for kind in KINDS for ours in OURS for row in _beside(findings, kind, ours)]
+    return [row for kind in KINDS for ours in RIVALS for row in _beside(findings, kind, ours)]
 
 
 def _beside(findings: Findings, kind: str, ours: str) -> Iterator[Row]:
@@ -41,11 +50,12 @@ def _beside(findings: Findings, kind: str, ours: str) -> Iterator[Row]:
     for rivals in RIVALS[ours]:
         bound = WANTED.get((kind, ours, rivals[0]))
         theirs = _best(findings, kind, rivals)
-        title = f"{KINDS[kind].title}, {PEERS[ours].name.rpartition(' ')[2]}"
+        title = f"{KINDS[kind].title}, {PEERS[ours].name.removeprefix('celeryflows, ')}"
         if theirs is not None:
-            yield Row(title, _cell(kind, mine), f"{theirs.name}: {_cell(kind, theirs)}", ratio(mine, theirs), bound)
-        elif bound is not None:
-            yield Row(title, _cell(kind, mine), f"{PEERS[rivals[0]].name}: missing", None, bound)
+            yield compared(title, mine, theirs, bound, KINDS[kind].unit)
+        elif bound is not None and any(rival in findings.reasons for rival in rivals):
+            unit = KINDS[kind].unit
+            yield Row(title, f"{figure(mine.median)} {unit}", f"{PEERS[rivals[0]].name}: missing", None, bound)
 
 
 def _best(findings: Findings, kind: str, rivals: Sequence[str]) -> Side | None:
@@ -53,10 +63,6 @@ def _best(findings: Findings, kind: str, rivals: Sequence[str]) -> Side | None:
     if not sides:
         return None
     return (max if KINDS[kind].is_rate else min)(sides, key=lambda side: side.median)
-
-
-def _cell(kind: str, side: Side) -> str:
-    return f"{side.median:,.{1 if side.median < 100 else 0}f} {KINDS[kind].unit}"
 
 
 def details(findings: Findings, names: Sequence[str]) -> str:
@@ -81,5 +87,5 @@ def _detail(findings: Findings, kind: str, name: str, side: Side) -> tuple[str, 
         f"{KINDS[kind].title} {unit}",
         side.name,
         *spread,
-        f"{median(spent):.2f} ms" if spent and KINDS[kind].is_rate else "",
+        f"{median(spent):.2f} ms" if spent and median(spent) and KINDS[kind].is_rate else "",
     )

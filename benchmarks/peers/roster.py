@@ -1,14 +1,10 @@
 """Who is measured, on what store, with which settings: the one place that names a peer's packages."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from benchmarks.peers.crew import Crew, crew
-from benchmarks.peers.packages import NODE_BIN, PYTHON, install
-from tests.servers import Postgres, Redis, free_port
+from benchmarks.peers.packages import PYTHON
 
 PROCESSES = 2
 DBOS = ("dbos>=3.4,<4", "psycopg[binary]>=3.2")
@@ -73,6 +69,14 @@ PEERS = {
         workers=PROCESSES,
         environment={"BENCH_POLLING": "0.01"},
     ),
+    "dbos-direct": Peer(
+        "DBOS, PostgreSQL, no queue",
+        "dbos_direct",
+        "postgresql",
+        "two processes that start 16 workflows at once in themselves",
+        python=DBOS,
+        workers=0,
+    ),
     "dbos-sqlite": Peer(
         "DBOS, SQLite",
         "dbos_peer",
@@ -107,52 +111,3 @@ PEERS = {
         node=("@restatedev/restate-server@1.7",),
     ),
 }
-
-
-@contextmanager
-def employed(peer: Peer, postgres: Postgres, redis: Redis, database: int) -> Iterator[Crew]:
-    """The peer's processes, frozen until it is their turn. Raises PeerMissing and PeerFailed."""
-    if peer.python:
-        install(peer.python, peer.node)
-    environment = {
-        "BENCH_BROKER": redis.url(database),
-        "BENCH_WITNESS": str(free_port()),
-        "BENCH_PROCESSES": str(PROCESSES),
-        **peer.environment,
-    }
-    with crew(peer.module, environment) as made:
-        made.knows(BENCH_STORE=store_url(peer.store, postgres, made.folder))
-        if peer.store == "restate-server":
-            start_restate(made)
-        command = [peer.interpreter, "-m", f"benchmarks.peers.{peer.module}"]
-        made.run([*command, "prepare"])
-        for number in range(peer.workers):
-            made.start(f"worker{number}", [*command, "work"])
-        made.employ([*command, "ask"])
-        made.ask("one", 1)
-        yield made
-
-
-def start_restate(made: Crew) -> None:
-    """Its server, on ports and in a folder of its own; it tells nobody of itself."""
-    ports = {name: free_port() for name in ("ingress", "admin", "handlers", "node")}
-    made.knows(**{f"BENCH_{name.upper()}_PORT": str(port) for name, port in ports.items()})
-    made.knows(
-        RESTATE_DISABLE_TELEMETRY="true",
-        RESTATE_BASE_DIR=str(made.folder / "restate"),
-        RESTATE_INGRESS__BIND_ADDRESS=f"127.0.0.1:{ports['ingress']}",
-        RESTATE_ADMIN__BIND_ADDRESS=f"127.0.0.1:{ports['admin']}",
-        RESTATE_BIND_ADDRESS=f"127.0.0.1:{ports['node']}",
-        RESTATE_ADVERTISED_ADDRESS=f"http://127.0.0.1:{ports['node']}",
-    )
-    made.start("restate-server", [str(NODE_BIN / "restate-server"), "--node-name", "bench"])
-
-
-def store_url(kind: str, postgres: Postgres, folder: Path) -> str:
-    """An empty database of its own, on the server that all share, or in a file."""
-    match kind:
-        case "postgresql":
-            return postgres.url(postgres.create_database())
-        case "sqlite":
-            return f"sqlite:///{folder}/store.db"
-    return ""

@@ -64,7 +64,7 @@ def test_a_bound_on_a_peer_that_is_missing_is_not_met_and_the_reason_is_shown() 
     assert "MISSING DBOS, PostgreSQL: no such package" in details(findings, ["postgresql", "dbos"])
 
 
-def test_a_peer_of_two_settings_is_compared_by_its_better_one() -> None:
+def test_a_peer_of_several_settings_is_compared_by_its_best_one() -> None:
     figures = {("ten", "postgresql"): [100.0], ("ten", "dbos"): [10.0], ("ten", "dbos-quick"): [20.0]}
     figures |= {("start", "postgresql"): [2.0], ("start", "dbos"): [900.0], ("start", "dbos-quick"): [10.0]}
 
