@@ -64,6 +64,7 @@ class Flows:
         flow's identity; `label` for people; `retries` 0 to 20 (default 3) and `backoff` for each step and for the body;
         `on_failure` a handler run as flow `<name>.on_failure` after the last attempt; `output_type` a pydantic model, a
         dataclass or a type of them that the flow's value must fit; `version` names the code under which runs start;
+        `record_inputs` says whether what its steps are called with is recorded too (default: `flows_record_inputs`);
         `cancel_on` an event's name, CancelOn, or a list of at most 5; `timeouts` a Timeouts; the limits `concurrency`
         a number, Concurrency, or two of them, `throttle` a Throttle, `rate_limit` a RateLimit, `debounce` a Debounce,
         `batch` a Batch, `priority` a Priority, `singleton` a Singleton, `idempotency` an expression for a key;

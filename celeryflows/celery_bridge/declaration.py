@@ -20,7 +20,7 @@ from celeryflows.model.triggers import OnEvent, parse_triggers
 
 OURS = (
     *("trigger", "name", "label", "retries", "backoff", "on_failure", "version", "output_type"),
-    *("cancel_on", "timeouts"),
+    *("cancel_on", "timeouts", "record_inputs"),
 )
 # Applied to each message: as task attributes Celery 5.7 deprecates them.
 SENT = ("queue", "routing_key", "exchange", "priority", "delivery_mode")
@@ -80,7 +80,9 @@ class Declaration:
         )
         kind = ours.get("output_type")
         output_type = None if kind is None else read_output_type(kind, f"flow {name!r}")
-        flow = Flow(definition, self.handler, policy, inspect.iscoroutinefunction(self.handler), output_type)
+        recorded = _switch(ours.get("record_inputs"), "record_inputs", name)
+        is_async = inspect.iscoroutinefunction(self.handler)
+        flow = Flow(definition, self.handler, policy, is_async, output_type, record_inputs=recorded)
         return Declared(flow, options, _failure_flow(name, ours.get("on_failure"), sent))
 
     def _check_handler(self, name: str) -> None:
@@ -133,6 +135,12 @@ def _text(value: Any, what: str, name: str) -> str | None:
     if value is None or (isinstance(value, str) and 0 < len(value) <= 256):
         return value
     raise DeclarationError(f"flow {name!r}: {what}={value!r:.60}; a text of at most 256 characters")
+
+
+def _switch(value: Any, what: str, name: str) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise DeclarationError(f"flow {name!r}: {what}={value!r:.60}; True or False")
 
 
 def _label(handler: Callable[..., Any]) -> str:

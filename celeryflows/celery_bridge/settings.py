@@ -21,6 +21,7 @@ from celeryflows.settings.doors import DoorSettings, read_doors
 from celeryflows.store.keyring import Keyring
 
 DURATIONS = {"max_wait", "dedupe", "retention", "beat_every", "dead_after", "leader_lease"}
+SWITCHES = {"record_inputs"}
 DJANGO = "django:"
 PLAIN = {"store_url", "encryption_keys", "alerts", *OF_DOORS}
 LEAST = {"beat_every": SECOND, "dead_after": 4 * SECOND, "leader_lease": 4 * SECOND, "retention": MINUTE}
@@ -34,7 +35,7 @@ def read_settings(app: Celery) -> Settings:
         near = difflib.get_close_matches(name, known | PLAIN, n=1)
         hint = f" Did you mean flows_{near[0]}?" if near else ""
         raise ConfigurationError(f"Unknown setting flows_{name}.{hint}")
-    values = {name: _read(name, given[name]) for name in given.keys() & known}
+    values: dict[str, Any] = {name: _read(name, given[name]) for name in given.keys() & known}
     settings = Settings(**values)
     if settings.dead_after < 2 * settings.beat_every:
         raise ConfigurationError(
@@ -122,6 +123,10 @@ def _given(app: Celery) -> Mapping[str, Any]:
 
 
 def _read(name: str, value: Any) -> int:
+    if name in SWITCHES:
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"flows_{name}={value!r}: True or False")
+        return value
     if name in DURATIONS:
         try:
             length = parse_duration(value, f"flows_{name}")

@@ -3,7 +3,7 @@
 import click
 from rich.text import Text
 
-from celeryflows.cli.opening import runtime_of
+from celeryflows.cli.opening import Refused, runtime_of
 from celeryflows.cli.output import (
     console_for,
     json_option,
@@ -15,8 +15,10 @@ from celeryflows.cli.output import (
     status_text,
     table,
 )
+from celeryflows.cli.step_view import draw_step
 from celeryflows.cli.timeline import draw
 from celeryflows.console import runs as desk
+from celeryflows.console.run_pages import run_page, step_page
 from celeryflows.console.runs import RunSummary
 from celeryflows.console.searching import wanted_runs
 from celeryflows.model.runs import Status
@@ -65,12 +67,27 @@ def _what(run: RunSummary) -> Text | str:
 
 @click.command("show")
 @click.argument("run_id", metavar="RUN")
+@click.option("--step", metavar="ID", help="All there is about this step: input, output, errors, attempts.")
 @json_option
 @click.pass_context
-def show_run(ctx: click.Context, run_id: str, *, as_json: bool) -> None:
+def show_run(ctx: click.Context, run_id: str, *, step: str | None, as_json: bool) -> None:
     """Show one run: its steps on a time axis, sleeps, waits, attempts and errors."""
+    if step is not None:
+        return _show_step(ctx, run_id, step, as_json=as_json)
     detail = desk.run(runtime_of(ctx), run_id)
     if as_json:
         return print_json(detail)
     console = console_for(ctx)
     return console.print(draw(detail, console))
+
+
+def _show_step(ctx: click.Context, run_id: str, key: str, *, as_json: bool) -> None:
+    page = run_page(runtime_of(ctx), run_id)
+    held = step_page(runtime_of(ctx), page, key)
+    found = next((step for step in page.steps if step.id == key), None)
+    if held is None or found is None:
+        known = ", ".join(step.id for step in page.steps[:20])
+        raise Refused(f"Run {run_id} has no step {key!r}. It has: {known or 'none'}")
+    if as_json:
+        return print_json({"step": found, "held": held})
+    return console_for(ctx).print(draw_step(found, held))

@@ -182,6 +182,12 @@ def _cron(runtime: Runtime, rule: AlertRule, since: int, now: int) -> Iterator[s
         late = 0 if cron.next_at is None else now - from_datetime(cron.next_at)
         if late > rule.by:
             yield f"the cron {cron.cron} of {cron.flow} has not fired for {format_duration(late)}"
+        if cron.missed_due is None or cron.missed_seen is None or from_datetime(cron.missed_seen) <= since:
+            continue
+        late = from_datetime(cron.missed_seen) - from_datetime(cron.missed_due)
+        if late > rule.by:
+            whose, due = f"the cron {cron.cron} of {cron.flow}", f"{cron.missed_due:%Y-%m-%d %H:%M} UTC"
+            yield f"no worker was there at {due} for {whose}: seen {format_duration(late)} late"
 
 
 _SEEN = {

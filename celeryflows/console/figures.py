@@ -69,7 +69,7 @@ def series(runtime: Runtime, flow: str = ALL, range: str = "24h") -> Series:
     if range not in RANGES:
         raise ValueError(f"range={range!r}: one of {', '.join(RANGES)}")
     length, step = RANGES[range]
-    start, end, count = _window(runtime, length, step)
+    start, end, count = window(runtime, length, step)
     sums = {one.no: one.sums for one in figures_of(runtime.store, flow, start, step, end)}
     waiting = _backlog(runtime, flow, start, step, end)
     points = []
@@ -98,7 +98,7 @@ def _backlog(runtime: Runtime, flow: str, start: int, step: int, end: int) -> di
 def by_flow(runtime: Runtime, range: str = "24h") -> dict[str, Point]:
     """What each flow's figures come to over one of the ranges; flows without any are left out."""
     length, step = RANGES[range]
-    start, end, _ = _window(runtime, length, step)
+    start, end, _ = window(runtime, length, step)
     return {one.flow: _point(start, one.sums) for one in totals(runtime.store, start, end)}
 
 
@@ -109,7 +109,7 @@ def failure_rate(of: Point) -> float | None:
 
 def last_day(runtime: Runtime) -> dict[str, Volume]:
     """Each flow's last 24 hours; flows without any run in them are left out."""
-    start, end, count = _window(runtime, DAY, HOUR)
+    start, end, count = window(runtime, DAY, HOUR)
     runs: dict[str, list[int]] = {}
     failed: dict[str, list[int]] = {}
     completed: dict[str, int] = {}
@@ -137,7 +137,7 @@ def quantile(classes: Sequence[int], share: float) -> timedelta | None:
     return timedelta(microseconds=BOUNDS[-1] * 2)
 
 
-def _window(runtime: Runtime, length: int, step: int) -> tuple[int, int, int]:
+def window(runtime: Runtime, length: int, step: int) -> tuple[int, int, int]:
     """From when, until when, and how many pieces; the last one is the one at hand."""
     with runtime.store.connection() as connection:
         now = connection.now()

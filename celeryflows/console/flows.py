@@ -9,12 +9,14 @@ from celeryflows.engine.runtime import Runtime
 from celeryflows.model.events import RESERVED
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.triggers import OnCron
-from celeryflows.store.reports.flows import FlowView, list_crons, list_flows
+from celeryflows.store.reports.flows import CronView, FlowView, list_crons, list_flows
 
 
 @dataclass(frozen=True, slots=True)
 class CronSummary:
-    """A cron trigger and its next time; `registered` is False until a worker or sender has written it to the store."""
+    """A cron trigger and its next time; `registered` is False until a worker or sender has written it to the store.
+
+    `missed_due` is the last time at which no worker was there, and `missed_seen` when one was again."""
 
     flow: str
     cron: str
@@ -23,6 +25,8 @@ class CronSummary:
     missed: str
     next_at: datetime | None
     registered: bool
+    missed_due: datetime | None = None
+    missed_seen: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ def flows(runtime: Runtime) -> list[FlowSummary]:
     kept = {flow.definition.name: flow for flow in list_flows(runtime.store) if flow.removed_at is None}
     stored = {name: flow.definition for name, flow in kept.items()}
     declared = {name: flow.definition for name, flow in runtime.flows.items()}
-    due = {(cron.flow, cron.trigger_no): cron.next_at for cron in list_crons(runtime.store)}
+    due = {(cron.flow, cron.trigger_no): cron for cron in list_crons(runtime.store)}
     now = runtime.clock.now()
     return [
         _summary(definition, due, now, declared=name in declared, kept=kept.get(name))
@@ -76,7 +80,7 @@ def crons(runtime: Runtime) -> list[CronSummary]:
 
 
 def _summary(
-    flow: FlowDefinition, due: dict[tuple[str, int], int | None], now: int, *, declared: bool, kept: FlowView | None
+    flow: FlowDefinition, due: dict[tuple[str, int], CronView], now: int, *, declared: bool, kept: FlowView | None
 ) -> FlowSummary:
     crons = tuple(_cron(flow.name, cron, due, (flow.name, number), now) for number, cron in flow.crons)
     return FlowSummary(
@@ -93,9 +97,17 @@ def _summary(
     )
 
 
-def _cron(
-    flow: str, cron: OnCron, due: dict[tuple[str, int], int | None], key: tuple[str, int], now: int
-) -> CronSummary:
-    next_at = moment(due[key]) if key in due else to_datetime(cron.schedule().next_after(now))
+def _cron(flow: str, cron: OnCron, due: dict[tuple[str, int], CronView], key: tuple[str, int], now: int) -> CronSummary:
+    kept = due.get(key)
     jitter = None if cron.jitter is None else format_duration(cron.jitter_us())
-    return CronSummary(flow, cron.cron, cron.tz, jitter, cron.missed, next_at, registered=key in due)
+    return CronSummary(
+        flow=flow,
+        cron=cron.cron,
+        tz=cron.tz,
+        jitter=jitter,
+        missed=cron.missed,
+        next_at=to_datetime(cron.schedule().next_after(now)) if kept is None else moment(kept.next_at),
+        registered=kept is not None,
+        missed_due=None if kept is None else moment(kept.missed_due),
+        missed_seen=None if kept is None else moment(kept.missed_seen),
+    )

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from celeryflows.codec import loads
 from celeryflows.console.events import EventSummary, summary_of
 from celeryflows.console.pages import decoded, moment
 from celeryflows.console.runs import RunSummary, StepSummary, run_summary, step_summary, under_groups
@@ -51,8 +50,9 @@ class RunPage:
 
 @dataclass(frozen=True, slots=True)
 class StepPage:
-    """All there is about one step. `input`: what a rerun gave it in place of its arguments; `awaited`: what it waits
-    for; `event`: what answered it; `given`: the event with which it invoked another run."""
+    """All there is about one step. `input`: what a rerun gave it in place of its arguments; `called_with`: what it was
+    called with, where its flow records that; `awaited`: what it waits for; `event`: what answered it; `given`: the
+    event with which it invoked another run."""
 
     value: Any
     error: Failure | None
@@ -61,6 +61,7 @@ class StepPage:
     awaited: AwaitedView | None
     event: EventSummary | None
     given: EventSummary | None
+    called_with: Any = None
 
 
 def run_page(runtime: Runtime, run_id: str) -> RunPage:
@@ -93,17 +94,17 @@ def step_page(runtime: Runtime, page: RunPage, key: str) -> StepPage | None:
     values = step_values(store, run_id, key) if step is not None else None
     if step is None or values is None:
         return None
-    state, value, given = values
-    is_error = state in (State.FAILED, State.RETRYING)
+    value, is_error = values.value, values.state in (State.FAILED, State.RETRYING)
     answer = one_event(store, step.event_id) if step.event_id else None
     return StepPage(
         value=None if is_error else decoded(value),
         error=read_failure(value) if is_error and value else None,
-        input=None if given is None else loads(given),
+        input=None if values.input is None else decoded(values.input),
         attempts=with_errors(runtime, page, key),
         awaited=awaited(store, run_id, key),
         event=summary_of(answer) if answer else None,
         given=_given(runtime, step.child),
+        called_with=None if values.given is None else decoded(values.given),
     )
 
 

@@ -59,6 +59,8 @@ class JournalBase:
         self.charge = max(0, recorder.claim.lost - 1)
         claim = recorder.claim
         self.edited: Mapping[str, StepInput] = {}
+        recorded = flow.record_inputs
+        self.records_inputs = runtime.settings.record_inputs if recorded is None else recorded
         fresh = claim.turn == 1 and not recorder.looked
         # A rerun's first turn may have memos: what follows the last of them is its own.
         again = claim.attempt > 0 or claim.lost > 0 or (fresh and bool(memos))

@@ -144,7 +144,7 @@ class Flow:
     """A flow that this process can run: its definition, handler, retry policy, and the type that its value must fit.
 
     `again`: of a Celery task, when its body is tried again after an error, in microseconds from now; None: never. The
-    policy is then that of its steps alone.
+    policy is then that of its steps alone. `record_inputs`: what its steps are called with; None: as the settings say.
     """
 
     definition: FlowDefinition
@@ -153,6 +153,7 @@ class Flow:
     is_async: bool = False
     output_type: OutputType | None = None
     again: Callable[[BaseException, int], int | None] | None = None
+    record_inputs: bool | None = None
 
     @property
     def name(self) -> str:

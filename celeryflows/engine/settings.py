@@ -9,7 +9,10 @@ KIB, MIB = 1024, 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every bound and window; as Celery settings each has the prefix `flows_`. Bytes, counts and microseconds."""
+    """Every bound and window; as Celery settings each has the prefix `flows_`. Bytes, counts and microseconds.
+
+    `record_inputs`: what steps are called with is recorded with them, for people to look at.
+    """
 
     max_event_bytes: int = 512 * KIB
     max_events: int = 5_000
@@ -27,3 +30,4 @@ class Settings:
     fan_out_piece: int = 200
     lookback_candidates: int = 1_000
     retention: int = 0
+    record_inputs: bool = False

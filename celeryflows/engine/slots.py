@@ -16,11 +16,12 @@ _inside: ContextVar["Slot | None"] = ContextVar("celeryflows_step", default=None
 
 
 class Slot:
-    """One use of a step id in this turn. `attempts` are those that failed before this one."""
+    """One use of a step id in this turn. `attempts` are those that failed before this one; `given` is what the attempt
+    was called with, where that is recorded."""
 
     __slots__ = (
-        *("_recorder", "_token", "attempts", "began", "body", "id", "key", "kind", "memo", "options", "result"),
-        "started",
+        *("_recorder", "_token", "attempts", "began", "body", "given", "id", "key", "kind", "memo", "options"),
+        *("result", "started"),
     )
 
     body: Callable[..., Any]
@@ -38,6 +39,7 @@ class Slot:
         self.attempts = memo.attempts if memo else 0
         self.result: Result | None = None
         self.started = 0.0
+        self.given: str | None = None
         self._token: Token[Slot | None] | None = None
 
     def __enter__(self) -> "Slot":
@@ -59,7 +61,7 @@ class Slot:
         took = int((clock.monotonic() - self.started) * 1e6) if self.started else None
         return StepRow(
             claim.run_id, claim.turn, claim.token, self.key, self.kind, state, attempts, value, self.began, took, due,
-            claim.path,
+            claim.path, self.given,
         )  # fmt: skip
 
     @classmethod

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from celeryflows.durations import DAY, MINUTE, SECOND
+from celeryflows.engine.limits_in_use import limits_in_use
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.runs import OPEN
 from celeryflows.store.connection import Connection
@@ -43,12 +44,15 @@ class Counter:
         return 0 if len(due) < BUCKETS_AT_ONCE else len(due)
 
     def sample(self, runtime: Runtime) -> int:
-        """Keep who waits and works, once a minute."""
+        """Keep who waits and works, and what is in use of each limit, once a minute."""
         with runtime.store.connection() as connection:
             now = connection.now()
             at = now - now % MINUTE
             if at > self.sampled:
                 self.sampled = at
+                # Limits first: where the backlog is known, they were counted too.
+                capacities = runtime.catalog.read(connection).gates.numbers
+                connection.limit_uses.put(at, limits_in_use(connection), capacities)
                 connection.figures.put_backlog(at, with_all(connection.figures.backlog(), now))
         return 0
 
@@ -57,6 +61,7 @@ class Counter:
         with runtime.store.connection() as connection:
             now = connection.now()
             connection.figures.forget(now - KEEP, now - KEEP_BACKLOG)
+            connection.limit_uses.forget(now - KEEP_BACKLOG)
 
     def _open(self, connection: Connection, now: int) -> None:
         current = now - now % BUCKET

@@ -30,6 +30,7 @@ from celeryflows.store.gates import Gates
 from celeryflows.store.groups import Groups
 from celeryflows.store.hearings import Hearings
 from celeryflows.store.keys import Keys
+from celeryflows.store.limit_uses import LimitUses
 from celeryflows.store.links import Links
 from celeryflows.store.locks import Locks
 from celeryflows.store.messages import Messages
@@ -131,6 +132,7 @@ class Connection:
     keys = cached_property(Keys)
     audit = cached_property(Audit)
     figures = cached_property(Figures)
+    limit_uses = cached_property(LimitUses)
     hearings = cached_property(Hearings)
 
     def unit(self, claim: Claim) -> Runs | Branches:

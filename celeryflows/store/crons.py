@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from celeryflows.durations import MINUTE
 from celeryflows.store.executor import Verbs
+
+# Whoever is so late has missed it: each minute has at most one.
+LATE = MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,14 @@ class Crons(Verbs):
         return [CronRow(*row) for row in rows]
 
     def advance(self, row: CronRow, next_at: int) -> bool:
-        """Go on to the next due time; False when another fired it or the definition changed."""
+        """Go on to the next due time, and keep when nobody was there; False when another fired it or the definition
+        changed."""
         return bool(
             self._execute(
-                "UPDATE flows_crons SET next_at = :next WHERE flow = :flow AND trigger_no = :no AND next_at = :due "
-                "AND def_hash = :hash RETURNING flow",
+                "UPDATE flows_crons SET next_at = :next, "
+                f"missed_due = CASE WHEN {{now}} - next_at >= {LATE} THEN next_at ELSE missed_due END, "
+                f"missed_seen = CASE WHEN {{now}} - next_at >= {LATE} THEN {{now}} ELSE missed_seen END "
+                "WHERE flow = :flow AND trigger_no = :no AND next_at = :due AND def_hash = :hash RETURNING flow",
                 next=next_at,
                 flow=row.flow,
                 no=row.trigger_no,

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, text
 
-from celeryflows.store.columns import ID, KEY, long, metadata, partial_index
+from celeryflows.store.columns import GATE, ID, KEY, long, metadata, partial_index
 
 # Attempts after which another came: the last one stands in its step. `key` is '' for the body of the run.
 attempts = Table(
@@ -47,3 +47,18 @@ backlogs = Table(
     Column("oldest", BigInteger),
 )
 Index("flows_backlogs_at", backlogs.c.at)
+
+# A limit that was in use at a moment, once a minute, all values of its key together. `gates`: how many of them somebody
+# held or waited for; `fullest`: the most that one of them let in at once, of the `capacity` that each has.
+limit_uses = Table(
+    "flows_limit_uses",
+    metadata,
+    Column("limit_id", GATE, primary_key=True),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("used", Integer, nullable=False),
+    Column("waiting", Integer, nullable=False),
+    Column("gates", Integer, nullable=False),
+    Column("fullest", Integer, nullable=False),
+    Column("capacity", Integer),
+)
+Index("flows_limit_uses_at", limit_uses.c.at)

@@ -8,8 +8,8 @@ from celeryflows.store.executor import Verbs
 
 # A copied memo stands under turn 0: before the first.
 COPY_STEPS = """
-INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at, branch)
-SELECT CAST(:run AS varchar), key, kind, state, attempts, value, 0, began, ended_at, took, due_at, branch
+INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at, branch, given)
+SELECT CAST(:run AS varchar), key, kind, state, attempts, value, 0, began, ended_at, took, due_at, branch, given
 FROM flows_steps WHERE run_id = :origin AND key {in_texts:keys} ON CONFLICT (run_id, key) DO NOTHING
 """
 

@@ -18,7 +18,7 @@ AT_DOOR = "held_at = '0'"
 LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
 
 # As in migrations/versions, the newest last.
-VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 
 meta = Table(
     "flows_meta",
@@ -171,6 +171,8 @@ steps = Table(
     Column("due_at", BigInteger),
     long("input"),
     Column("branch", KEY, nullable=False, server_default=text("''")),
+    # What it was called with, where its flow records that.
+    long("given"),
 )
 
 waits = Table(
@@ -278,6 +280,9 @@ crons = Table(
     Column("def_hash", String(64), nullable=False),
     Column("definition", Text, nullable=False),
     Column("next_at", BigInteger),
+    # The last time at which nobody was there, and when that was seen.
+    Column("missed_due", BigInteger),
+    Column("missed_seen", BigInteger),
 )
 partial_index("flows_crons_due", [crons.c.next_at], "next_at IS NOT NULL")
 

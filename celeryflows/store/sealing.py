@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 from celeryflows.codec import is_sealed
 
-PAYLOADS = frozenset(("data", "value", "output", "error", "input", "selection", "message", "problem", "if_exp"))
+PAYLOADS = frozenset(
+    ("data", "value", "output", "error", "input", "given", "selection", "message", "problem", "if_exp")
+)
 # As JSON it is a value and an error: what a report shows of a payload whose key is not here.
 LOCKED = '{"name":"Encrypted","message":"this app lacks the key; put it into flows_encryption_keys"}'
 _AGAIN = re.compile(r"_\d+$")

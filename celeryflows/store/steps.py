@@ -32,6 +32,21 @@ RECORD_IN_BRANCH = (
     .replace("CAST(:due AS bigint) FROM", "CAST(:due AS bigint), CAST(:branch AS varchar) FROM")
 )
 
+
+def with_given(statement: str) -> str:
+    """The statement for a step whose arguments are recorded with it: no other pays for that."""
+    for cut, longer in (
+        ("due_at)\nSELECT", "due_at, given)\nSELECT"),
+        ("due_at, branch)\n", "due_at, branch, given)\n"),
+        ("AS bigint) FROM", "AS bigint), CAST(:given AS text) FROM"),
+        ("AS varchar) FROM", "AS varchar), CAST(:given AS text) FROM"),
+        (":branch)\nON", ":branch, :given)\nON"),
+        ("due_at = excluded.due_at", "due_at = excluded.due_at, given = excluded.given"),
+    ):
+        statement = statement.replace(cut, longer)
+    return statement
+
+
 # Within a transaction that holds the run's or the branch's row already.
 PUT = """
 INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at, branch)
@@ -40,6 +55,8 @@ ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded
   turn = excluded.turn, ended_at = excluded.ended_at, took = excluded.took, due_at = excluded.due_at
   WHERE flows_steps.state IN ('retrying', 'waiting', 'edited')
 """
+
+RECORD_GIVEN, RECORD_GIVEN_IN_BRANCH, PUT_GIVEN = map(with_given, (RECORD, RECORD_IN_BRANCH, PUT))
 
 MEMOS = """
 SELECT s.key, s.kind, s.state, s.attempts, s.value, s.began, s.turn, s.due_at, w.state,
@@ -77,7 +94,8 @@ VALUES (:run, :key, :attempts, :value, {now}, :took) ON CONFLICT (run_id, key, a
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One step to write. Times in microseconds; `took` is how long the attempt ran, `branch` the path of its branch."""
+    """One step to write. Times in microseconds; `took` is how long the attempt ran, `branch` the path of its branch,
+    `given` what it was called with, where that is recorded."""
 
     run: str
     turn: int
@@ -91,6 +109,7 @@ class StepRow:
     took: int | None = None
     due: int | None = None
     branch: str = ""
+    given: str | None = None
 
     def params(self) -> dict[str, object]:
         """The parameters of the statement."""
@@ -115,13 +134,16 @@ class Steps(Verbs):
 
     def record(self, row: StepRow) -> int | None:
         """One statement, one commit: the store's clock when it is recorded, None when the fence or a memo refused."""
-        rows = self._execute_hot(RECORD_IN_BRANCH if row.branch else RECORD, **row.params())
+        if row.given is None:
+            rows = self._execute_hot(RECORD_IN_BRANCH if row.branch else RECORD, **row.params())
+        else:
+            rows = self._execute(RECORD_GIVEN_IN_BRANCH if row.branch else RECORD_GIVEN, **row.params())
         return rows[0][0] if rows else None
 
     def put(self, rows: list[StepRow]) -> None:
         """Write steps in a transaction that holds their run's row under its turn."""
         for row in rows:
-            self._execute(PUT, **row.params())
+            self._execute(PUT if row.given is None else PUT_GIVEN, **row.params())
             if row.state == State.RETRYING:
                 self._execute(TRIED, **row.params())
 

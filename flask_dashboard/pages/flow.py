@@ -10,12 +10,14 @@ from celeryflows import FlowsError, StoreError
 from celeryflows.console import actions
 from celeryflows.console.figures import RANGES, series
 from celeryflows.console.flow_pages import flow_page
+from celeryflows.console.limit_uses import limit_series
 from celeryflows.console.run_lines import run_lines
 from celeryflows.console.searching import wanted_runs
 from flask_dashboard.auth import acting
 from flask_dashboard.desk import runtime
 from flask_dashboard.pages.showing import LIVE, show
 from flask_dashboard.presenters import charts
+from flask_dashboard.presenters.limit_charts import limit_charts
 from flask_dashboard.presenters.links import here
 
 NEWEST = 10
@@ -39,7 +41,7 @@ def show_flow(name: str) -> Response:
         flow=page.flow,
         range=range,
         ranges=list(RANGES),
-        shapes=all_charts(found),
+        shapes=all_charts(found) + limit_charts(limit_series(runtime(), range, flow=name)),
         newest=run_lines(runtime(), wanted_runs(flow=name), limit=NEWEST).items,
         live_url=here(part=LIVE),
     )

@@ -5,11 +5,15 @@ from werkzeug.wrappers import Response as Answer
 
 from celeryflows.console import actions
 from celeryflows.console.crew import crew
+from celeryflows.console.figures import RANGES
+from celeryflows.console.limit_uses import limit_series
 from celeryflows.console.limits import limits
 from celeryflows.console.replays import replays
 from flask_dashboard.auth import acting
 from flask_dashboard.desk import runtime
+from flask_dashboard.pages.flow import read_range
 from flask_dashboard.pages.showing import LIVE, show
+from flask_dashboard.presenters.limit_charts import limit_charts
 from flask_dashboard.presenters.links import here
 
 
@@ -22,8 +26,16 @@ def add_to(pages: Blueprint) -> None:
 
 
 def list_limits() -> Response:
-    """What is held or waited for at limits, where somebody waits longest first."""
-    return show("flows/limits.html", limits=limits(runtime()), live_url=here(part=LIVE))
+    """What is held or waited for at limits, where somebody waits longest first, and how it was over time."""
+    range = read_range()
+    return show(
+        "flows/limits.html",
+        limits=limits(runtime()),
+        range=range,
+        ranges=list(RANGES),
+        shapes=limit_charts(limit_series(runtime(), range), named=True),
+        live_url=here(part=LIVE),
+    )
 
 
 def list_workers() -> Response:

@@ -3,12 +3,28 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
 
 from celeryflows.console.figures import Point, Series
 from flask_dashboard.presenters.moments import length
 
+P = TypeVar("P")
 NOTHING = "\N{EN DASH}"
 HEIGHT, WIDTH = 100.0, 10.0
+
+
+class Piece(Protocol):
+    """A piece of time."""
+
+    @property
+    def at(self) -> datetime: ...
+
+
+class Pieces(Protocol):
+    """What a chart is drawn of."""
+
+    @property
+    def points(self) -> Sequence[Piece]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +84,7 @@ def runs_chart(series: Series) -> Chart:
         f"{p.made:,} runs: {p.completed:,} completed, {p.failed:,} failed, {p.unfinished:,} under way"
         for p in series.points
     ]
-    return _chart("Runs", series, rects, (), words, f"{most:,}", f"{series.total.made:,}", looks)
+    return chart_of("Runs", series, rects, (), words, f"{most:,}", f"{series.total.made:,}", looks)
 
 
 def failures_chart(series: Series) -> Chart:
@@ -80,28 +96,28 @@ def failures_chart(series: Series) -> Chart:
         f"{percent(rate)} of {p.failed + p.completed:,} failed" for rate, p in zip(rates, series.points, strict=True)
     ]
     now = NOTHING if series.failure_rate is None else percent(series.failure_rate)
-    return _chart("Failure rate", series, rects, (), words, percent(most) if most else "", now, ())
+    return chart_of("Failure rate", series, rects, (), words, percent(most) if most else "", now, ())
 
 
 def duration_chart(series: Series) -> Chart:
     """How long runs took: half of them, and all but a twentieth."""
     most = max((p.p95.total_seconds() for p in series.points if p.p95 is not None), default=0.0)
     lines = (
-        _line("p95", series.points, lambda p: p.p95.total_seconds() if p.p95 is not None else None, most),
-        _line("p50", series.points, lambda p: p.p50.total_seconds() if p.p50 is not None else None, most),
+        line_of("p95", series.points, lambda p: p.p95.total_seconds() if p.p95 is not None else None, most),
+        line_of("p50", series.points, lambda p: p.p50.total_seconds() if p.p50 is not None else None, most),
     )
     words = [f"p50 {length(p.p50) or NOTHING}, p95 {length(p.p95) or NOTHING}" for p in series.points]
     now = length(series.total.p50) or NOTHING
-    return _chart("Duration", series, (), lines, words, _span(most), now, (("p50", "p50"), ("p95", "p95")))
+    return chart_of("Duration", series, (), lines, words, _span(most), now, (("p50", "p50"), ("p95", "p95")))
 
 
 def delay_chart(series: Series) -> Chart:
     """How long runs waited for their first turn, on the average."""
     most = max((p.waited.total_seconds() for p in series.points if p.waited is not None), default=0.0)
-    line = _line("delay", series.points, lambda p: p.waited.total_seconds() if p.waited is not None else None, most)
+    line = line_of("delay", series.points, lambda p: p.waited.total_seconds() if p.waited is not None else None, most)
     words = [f"{length(p.waited) or NOTHING} from queued to started" for p in series.points]
     now = length(series.total.waited) or NOTHING
-    return _chart("Start delay", series, (), (line,), words, _span(most), now, ())
+    return chart_of("Start delay", series, (), (line,), words, _span(most), now, ())
 
 
 def backlog_chart(series: Series) -> Chart:
@@ -109,8 +125,8 @@ def backlog_chart(series: Series) -> Chart:
     counts = [n for p in series.points for n in (p.queued, p.running) if n is not None]
     most = max(counts, default=0)
     lines = (
-        _line("queued", series.points, lambda p: p.queued, most),
-        _line("running", series.points, lambda p: p.running, most),
+        line_of("queued", series.points, lambda p: p.queued, most),
+        line_of("running", series.points, lambda p: p.running, most),
     )
     words = [
         "not counted"
@@ -120,18 +136,20 @@ def backlog_chart(series: Series) -> Chart:
     ]
     known = [p for p in series.points if p.queued is not None]
     now = f"{known[-1].queued:,}" if known else NOTHING
-    return _chart("Backlog", series, (), lines, words, f"{most:,}", now, (("queued", "queued"), ("running", "running")))
+    return chart_of(
+        "Backlog", series, (), lines, words, f"{most:,}", now, (("queued", "queued"), ("running", "running"))
+    )
 
 
 def oldest_chart(series: Series) -> Chart:
     """How long the one that waited longest had waited."""
     ages = [_age(p) for p in series.points]
     most = max((age for age in ages if age is not None), default=0.0)
-    line = _line("queued", series.points, _age, most)
+    line = line_of("queued", series.points, _age, most)
     words = ["not counted" if age is None else f"oldest {length(timedelta(seconds=age))}" for age in ages]
     known = [age for age in ages if age is not None]
     now = length(timedelta(seconds=known[-1])) if known else NOTHING
-    return _chart("Oldest waiting", series, (), (line,), words, _span(most), now, ())
+    return chart_of("Oldest waiting", series, (), (line,), words, _span(most), now, ())
 
 
 def _age(point: Point) -> float | None:
@@ -152,9 +170,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.1f} %"
 
 
-def _chart(
+def chart_of(
     title: str,
-    series: Series,
+    series: Pieces,
     rects: Sequence[Rect],
     lines: Sequence[Line],
     words: Sequence[str],
@@ -162,6 +180,7 @@ def _chart(
     now: str,
     looks: Sequence[tuple[str, str]],
 ) -> Chart:
+    """A chart over pieces of time, each with words of its own."""
     columns = tuple(Column(i * WIDTH, p.at, w) for i, (p, w) in enumerate(zip(series.points, words, strict=True)))
     width = WIDTH * len(series.points)
     return Chart(title, width, tuple(rects), tuple(lines), columns, top if top != "0" else "", now, tuple(looks))
@@ -178,7 +197,8 @@ def _stack(i: int, parts: Sequence[float], looks: Sequence[str], most: float) ->
     return found
 
 
-def _line(look: str, points: Sequence[Point], value: Callable[[Point], float | None], most: float) -> Line:
+def line_of(look: str, points: Sequence[P], value: Callable[[P], float | None], most: float) -> Line:
+    """A line through the values, up to the most of them; where there is none, it has a gap."""
     stretches: list[list[str]] = [[]]
     for i, point in enumerate(points):
         found = value(point)

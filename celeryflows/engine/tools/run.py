@@ -10,6 +10,7 @@ from celeryflows.engine import telling
 from celeryflows.engine.deadlines import within, within_async
 from celeryflows.engine.edited import with_input
 from celeryflows.engine.failures import failure_of, failure_text, is_final, step_error
+from celeryflows.engine.given import remembering
 from celeryflows.engine.journal import FLOW_FAULTS, JournalBase
 from celeryflows.engine.slots import Slot
 from celeryflows.engine.waiting import Pending
@@ -118,6 +119,8 @@ class RunTool(JournalBase):
         interceptor = self.runtime.interceptor
         claim, middleware = self.recorder.claim, self.runtime.middleware
         body = fn if interceptor is None else interceptor.body(claim, slot.key, fn)
+        if self.records_inputs:
+            body = remembering(slot, body, ours=1 if slot.kind is Kind.TRANSACTION else 0)
         if middleware:
             body = around(middleware, StepCall(claim.run_id, claim.flow, slot.key, slot.attempts, body))
         if self.edited and slot.key in self.edited:

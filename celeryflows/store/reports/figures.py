@@ -34,7 +34,7 @@ class BacklogView:
 
 def figures_of(store: Store, flow: str, start: int, step: int, end: int) -> list[FigureView]:
     """A flow's figures ('' for all) from `start` on, in pieces of `step`; pieces without any are left out."""
-    no = _piece(figures.c.at, start, step)
+    no = piece_of(figures.c.at, start, step)
     query = (
         select(figures.c.flow, no, *(func.sum(figures.c[name]) for name in SUMS))
         .where(figures.c.flow == flow, figures.c.at >= start, figures.c.at < end)
@@ -47,7 +47,7 @@ def figures_of(store: Store, flow: str, start: int, step: int, end: int) -> list
 def volumes(store: Store, start: int, step: int, end: int) -> list[FigureView]:
     """How many runs each flow had, and how many failed, from `start` on in pieces of `step`."""
     names = ("made", "completed", "failed")
-    no = _piece(figures.c.at, start, step)
+    no = piece_of(figures.c.at, start, step)
     query = (
         select(figures.c.flow, no, *(func.sum(figures.c[name]) for name in names))
         .where(figures.c.flow != "", figures.c.at >= start, figures.c.at < end)
@@ -69,7 +69,7 @@ def totals(store: Store, start: int, end: int) -> list[FigureView]:
 
 def backlog_of(store: Store, flow: str, start: int, step: int, end: int) -> list[BacklogView]:
     """A flow's backlog ('' for all) from `start` on, in pieces of `step`."""
-    no = _piece(backlogs.c.at, start, step)
+    no = piece_of(backlogs.c.at, start, step)
     query = (
         select(no, func.max(backlogs.c.queued), func.max(backlogs.c.running), func.max(backlogs.c.oldest))
         .where(backlogs.c.flow == flow, backlogs.c.at >= start, backlogs.c.at < end)
@@ -79,7 +79,8 @@ def backlog_of(store: Store, flow: str, start: int, step: int, end: int) -> list
     return [BacklogView(*row) for row in read(store, query)]
 
 
-def _piece(at: ColumnElement[int], start: int, step: int) -> ColumnElement[int]:
+def piece_of(at: ColumnElement[int], start: int, step: int) -> ColumnElement[int]:
+    """The number of the piece of time that a moment lies in."""
     # As literals: one and the same expression in what is selected and what is grouped by.
     first: BindParameter[int] = bindparam(None, start, literal_execute=True)
     length: BindParameter[int] = bindparam(None, step, literal_execute=True)

@@ -24,11 +24,13 @@ class FlowView:
 
 @dataclass(frozen=True, slots=True)
 class CronView:
-    """A cron trigger that the store knows, and when it fires next."""
+    """A cron trigger that the store knows, when it fires next, and when it was missed last and that was seen."""
 
     flow: str
     trigger_no: int
     next_at: int | None
+    missed_due: int | None = None
+    missed_seen: int | None = None
 
 
 def list_flows(store: Store) -> list[FlowView]:
@@ -40,5 +42,6 @@ def list_flows(store: Store) -> list[FlowView]:
 
 def list_crons(store: Store) -> list[CronView]:
     """Every cron trigger, by flow."""
-    query = select(crons.c.flow, crons.c.trigger_no, crons.c.next_at).order_by(crons.c.flow, crons.c.trigger_no)
+    columns = (crons.c[name] for name in CronView.__dataclass_fields__)
+    query = select(*columns).order_by(crons.c.flow, crons.c.trigger_no)
     return [CronView(*row) for row in read(store, query)]

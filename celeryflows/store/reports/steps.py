@@ -60,11 +60,27 @@ def attempt_errors(store: Store, run_id: str, key: str) -> dict[int, str | None]
     return {row[0]: row[1] for row in read(store, query)}
 
 
-def step_values(store: Store, run_id: str, key: str) -> tuple[str, str | None, str | None] | None:
-    """A step's state, and as JSON its value and its edited input; None when there is no such step."""
-    query = select(steps.c.state, steps.c.value, steps.c.input).where(steps.c.run_id == run_id, steps.c.key == key)
-    found = one(read(store, query))
-    return None if found is None else (found[0], found[1], found[2])
+@dataclass(frozen=True, slots=True)
+class StepValues:
+    """A step's state, and as JSON its value, its edited input, and what it was called with."""
+
+    state: str
+    value: str | None
+    input: str | None
+    given: str | None
+
+
+def step_values(store: Store, run_id: str, key: str) -> StepValues | None:
+    """What a step holds; None when there is no such step."""
+    columns = [steps.c[name] for name in StepValues.__dataclass_fields__]
+    found = one(read(store, select(*columns).where(steps.c.run_id == run_id, steps.c.key == key)))
+    return None if found is None else StepValues(*found)
+
+
+def given_of(store: Store, run_id: str) -> dict[str, str]:
+    """What the steps of a run were called with, as JSON by step, where that is recorded."""
+    query = select(steps.c.key, steps.c.given).where(steps.c.run_id == run_id, steps.c.given.is_not(None))
+    return {row[0]: row[1] for row in read(store, query)}
 
 
 def awaited(store: Store, run_id: str, key: str) -> AwaitedView | None:
