@@ -3,7 +3,7 @@
 import pytest
 
 from celeryflows import Event
-from tests.acceptance.terminal import Terminal, busy
+from tests.acceptance.terminal import Terminal, busy, close, ready, shop
 
 
 @pytest.fixture
@@ -168,3 +168,21 @@ def test_cron_shows_when_each_fires_next(terminal, runs):
     assert cron["registered"]
     assert cron["next_at"][11:16] in ("07:00", "08:00")
     assert "report" in terminal("cron").stdout
+
+
+def test_a_step_is_shown_with_all_there_is_about_it(terminal, runs):
+    found = terminal.json("show", runs["bill"], "--step", "charge")
+    assert (found["step"]["standing"], found["held"]["error"]["message"]) == ("failed", "card [bold]declined")
+    printed = terminal("show", runs["bill"], "--step", "charge").stdout
+    assert "NonRetriableError: card [bold]declined" in printed
+    assert "raise NonRetriableError" in printed
+    assert "It has: charge" in terminal.refused("show", runs["bill"], "--step", "none")
+
+
+def test_a_step_shows_what_it_was_called_with_where_that_is_recorded(broker_url, store_url):
+    app = shop(broker_url, ready(store_url), flows_record_inputs=True)
+    terminal, runs = Terminal(app), busy(app)
+    assert terminal.json("show", runs["thank"], "--step", "write")["held"]["called_with"] == ["thank you"]
+    assert 'input  ["thank you"]' in terminal("show", runs["thank"], "--step", "write").stdout
+    assert "waits  order/answered" in terminal("show", runs["ask"], "--step", "answer").stdout
+    close(app)

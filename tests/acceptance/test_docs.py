@@ -92,6 +92,8 @@ def test_the_settings_have_the_defaults_that_the_page_tells():
 
 
 def _number(text: str) -> int:
+    if text == "off":
+        return False
     if re.fullmatch(r"[\d,]+", text):
         return int(text.replace(",", ""))
     number, unit = text.split()

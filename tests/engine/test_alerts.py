@@ -79,6 +79,15 @@ def test_a_place_that_is_out_of_order_is_tried_again_and_the_message_is_sent_onc
     assert len(inbox.messages) == 1
 
 
+def test_what_makes_no_failure_is_seen_by_the_look_of_each_minute_and_told_once(world, inbox):
+    tester = world(gone={"when": "worker silent", "to": inbox.address, "every": "1h"})
+    with tester._runtime.store.connection() as connection:
+        connection.workers.start(WorkerRow("w1", "shop", "r", "celery@one", 7, "prefork", "celery"))
+    tester.advance("5m")
+    (message,) = inbox.messages
+    assert "the worker celery@one (process 7) has been silent" in message["message"]
+
+
 def test_rules_for_one_place_go_in_one_message():
     alarms = [["a", ["one"]], ["b", ["two", "three"]], ["gone", ["x"]]]
     places = {"a": ["x://1", "y://2"], "b": ["x://1"]}
