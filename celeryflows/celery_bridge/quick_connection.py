@@ -23,12 +23,12 @@ REDIS = ("redis", "rediss", "sentinel", "valkey")
 class QuickProducer(Producer):
     """Declares each queue once a connection: kombu copies queue and exchange for each message to find that they are."""
 
-    def maybe_declare(self, entity: Any, retry: Any = False, **policy: Any) -> Any:
+    def maybe_declare(self, entity: Any, *retry: Any, **policy: Any) -> Any:
         """Declare what this connection has not declared yet. A connection that is lost forgets what it has."""
         known = getattr(self.connection, "declared_entities", None)
         if known and entity and hash(entity) in known and entity.can_cache_declaration:
             return False
-        return super().maybe_declare(entity, retry, **policy)
+        return super().maybe_declare(entity, *retry, **policy)
 
 
 def quick_connection(app: Celery) -> Any:
