@@ -1,4 +1,4 @@
-"""The app under measurement: flows that do nothing, under limits or asleep."""
+"""The app under measurement: flows that do nothing, under limits, asleep or waiting."""
 
 import os
 import time
@@ -42,6 +42,18 @@ def sleeper(ctx):
     """Sleeps until the moment in its event, then tells when it woke."""
     ctx.step.sleep_until("until", ctx.event.data["until"])
     counter.rpush("woke", time.time())
+
+
+@flows.flow(name="bench.waiter", trigger="bench/waiter")
+def waiter(ctx):
+    """Waits for an event with the value that its own has."""
+    ctx.step.wait_for_event("answer", event="bench/answer", match="data.key", timeout="365 days")
+
+
+@flows.flow(name="bench.started", trigger="bench/started")
+def started(ctx):
+    """Tells when its handler began."""
+    counter.rpush("started", time.time())
 
 
 def event(name: str, **data: object) -> Event:
