@@ -20,7 +20,8 @@ class Recorder:
     """Records steps of one claimed turn over one held connection.
 
     `heard` is the store's clock in its last reply; `heard_at` when it was asked, by this process's monotonic clock:
-    counted from there nothing is due too early, however long the reply was on its way. `looked` that the turn found its
+    counted from there nothing is due too early, however long the reply was on its way. `began`: when the fresh step at
+    hand did, in a turn that was lost if it is the one at which that was. `looked` that the turn found its
     wait answered and replays. `must_yield` says when the turn has to go back to the queue; `tried`: failed attempts
     that its suspension commits; `has_branches`: groups of the run may be open when it ends; `carrier`: the delivery
     that takes on what it opens.
@@ -42,7 +43,7 @@ class Recorder:
         self.tried: list[StepRow] = []
         self.has_branches = False
         self.carrier: Carrier | None = None
-        self.heard = claim.at
+        self.heard = self.began = claim.at
         self.heard_at = runtime.clock.monotonic() if heard_at is None else heard_at
 
     def now(self) -> int:
@@ -97,6 +98,7 @@ class Recorder:
     def hear(self, at: int, asked: float) -> None:
         """Take the store's clock from a reply."""
         self.heard, self.heard_at = at, asked
+        self.began = at
 
     def tell_committed(self, keys: Sequence[str]) -> None:
         """A test kit may let the worker die here."""

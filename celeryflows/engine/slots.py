@@ -35,7 +35,7 @@ class Slot:
         self.kind = kind
         self.memo = memo
         self.options = options
-        self.began = memo.began if memo else recorder.heard
+        self.began = memo.began if memo else recorder.began
         self.attempts = memo.attempts if memo else 0
         self.result: Result | None = None
         self.started = 0.0

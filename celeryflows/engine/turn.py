@@ -147,6 +147,7 @@ def _run_claimed(
         _first_words(flow, connection, claim)
     claim = _with_events(connection, claim)
     recorder = Recorder(runtime, connection, claim, must_yield, heard_at)
+    recorder.began = _first_began(flow, connection, claim)
     # Each branch of a limited run asks at its gates: none is taken on in passing.
     if runtime.carries and not claim.gates:
         recorder.carrier = carrier
@@ -187,6 +188,17 @@ def _first_words(flow: Flow, connection: Connection, claim: Claim) -> None:
     telling.claimed(claim)
     if flow.definition.timeouts is not None and (within := flow.definition.timeouts.finish_us) is not None:
         connection.repeat(lambda: connection.bounds.set_finish(claim, within))
+
+
+def _first_began(flow: Flow, connection: Connection, claim: Claim) -> int:
+    """When the turn's first fresh step did. Where turns were lost at it, it may have provoked something in each of
+    them; of an async handler it was under way while others were recorded."""
+    if not claim.lost:
+        return claim.at
+    since, last = connection.repeat(lambda: connection.unit(claim).lost_since(claim))
+    if since is None:
+        return claim.at
+    return min(claim.at, since if flow.is_async or last is None else max(since, last))
 
 
 def call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJournal) -> Conclusion:

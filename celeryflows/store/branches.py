@@ -67,9 +67,16 @@ _MEMOS = (
     "(SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_branches.run_id AND s.branch = flows_branches.path "
     "AND s.state <> 'retrying')"
 )
+_SINCE = "COALESCE(sent_at, started_at)"
 REQUEUE = f"""
-UPDATE flows_branches SET status = 'queued', worker = NULL, claim_tok = NULL, sent_at = {{now}}, sends = 0,
-  lost = CASE WHEN lost_at = {_MEMOS} THEN lost + 1 ELSE 1 END, lost_at = {_MEMOS} {_FENCE} RETURNING lost
+UPDATE flows_branches SET status = 'queued', worker = NULL, claim_tok = NULL,
+  lost_since = CASE WHEN lost > 0 AND lost_at = {_MEMOS} THEN COALESCE(lost_since, {_SINCE}) ELSE {_SINCE} END,
+  lost = CASE WHEN lost_at = {_MEMOS} THEN lost + 1 ELSE 1 END, lost_at = {_MEMOS}, sent_at = {{now}}, sends = 0
+{_FENCE} RETURNING lost
+"""
+LOST_SINCE = """
+SELECT lost_since, (SELECT max(s.ended_at) FROM flows_steps s WHERE s.run_id = b.run_id AND s.branch = b.path)
+FROM flows_branches b WHERE run_id = :id AND path = :path
 """
 
 _OPEN = "status IN ('queued', 'running', 'suspended')"
@@ -190,6 +197,11 @@ class Branches(Verbs):
         """running -> queued after its worker was lost; the message and the losses at this point."""
         rows = self._execute(REQUEUE, id=held.id, path=held.path, turn=held.turn, token=held.token)
         return (deliveries_of(self, [(held.id, held.path)])[0], rows[0][0]) if rows else None
+
+    def lost_since(self, claim: Claim) -> tuple[int | None, int | None]:
+        """As of a run."""
+        rows = self._execute(LOST_SINCE, id=claim.run_id, path=claim.path)
+        return (rows[0][0], rows[0][1]) if rows else (None, None)
 
     def fail_lost(self, unit: Unit, error: str) -> bool:
         """queued -> failed, after too many lost workers."""

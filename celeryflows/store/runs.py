@@ -75,10 +75,17 @@ RETURNING id, flow, message
 
 # The count of memos tells where a run was lost: at the same point again, or further on.
 _MEMOS = "(SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_runs.id AND s.state <> 'retrying')"
+# Not before the first turn that was lost here was sent did the step begin at which it was lost.
+_SINCE = "COALESCE(sent_at, started_at)"
 REQUEUE = f"""
-UPDATE flows_runs SET status = 'queued', worker = NULL, claim_tok = NULL, sent_at = {{now}}, sends = 0,
-  lost = CASE WHEN lost_at = {_MEMOS} THEN lost + 1 ELSE 1 END, lost_at = {_MEMOS}
+UPDATE flows_runs SET status = 'queued', worker = NULL, claim_tok = NULL,
+  lost_since = CASE WHEN lost > 0 AND lost_at = {_MEMOS} THEN COALESCE(lost_since, {_SINCE}) ELSE {_SINCE} END,
+  lost = CASE WHEN lost_at = {_MEMOS} THEN lost + 1 ELSE 1 END, lost_at = {_MEMOS}, sent_at = {{now}}, sends = 0
 {FENCE} RETURNING id, flow, message, lost
+"""
+LOST_SINCE = """
+SELECT lost_since, (SELECT max(s.ended_at) FROM flows_steps s WHERE s.run_id = flows_runs.id AND s.branch = '')
+FROM flows_runs WHERE id = :id
 """
 
 
@@ -213,6 +220,12 @@ class Runs(Verbs):
         """running -> queued after its worker was lost; the message and the losses at this point."""
         rows = self._execute(REQUEUE, id=held.id, turn=held.turn, token=held.token)
         return (Delivery(*rows[0][:3]), rows[0][3]) if rows else None
+
+    def lost_since(self, claim: Claim) -> tuple[int | None, int | None]:
+        """From when on the step may have begun at which the turns before this one were lost, and when its own steps
+        were last recorded."""
+        rows = self._execute(LOST_SINCE, id=claim.run_id)
+        return (rows[0][0], rows[0][1]) if rows else (None, None)
 
     def cancel(self, run_ids: Sequence[str], reason: str, *, past: Bound | None = None) -> list[CancelledRow]:
         """Any open state -> cancelled, of locked runs; those that moved. `past`: only those that are past the bound."""

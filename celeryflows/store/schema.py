@@ -18,7 +18,7 @@ AT_DOOR = "held_at = '0'"
 LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
 
 # As in migrations/versions, the newest last.
-VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 
 meta = Table(
     "flows_meta",
@@ -81,6 +81,7 @@ runs = Table(
     *limited(),
     # The number of its events, of a run that a batch made.
     Column("batch", Integer),
+    Column("lost_since", BigInteger),
     postgresql_with={"fillfactor": "80"},
 )
 
@@ -135,6 +136,7 @@ branches = Table(
     long("value"),
     long("error"),
     *limited(),
+    Column("lost_since", BigInteger),
     postgresql_with={"fillfactor": "80"},
 )
 partial_index("flows_branches_running", [branches.c.worker], f"status = 'running' AND {ALONG}")
