@@ -352,7 +352,8 @@ class Connection:
         if self.dialect.is_transient(cause):
             return TransientError(f"the store is busy: {cause}")
         gone = self._raw is None or engine.dialect.is_disconnect(cause, self._raw.dbapi_connection, self._cursor)
-        if gone or self.dialect.is_outage(cause):
+        # What is in memory has no other place to go on in.
+        if gone or (self.dialect.is_outage(cause) and not self.store.in_memory):
             self._drop()
             return StoreUnavailable(
                 f"The store {self.store.shown_url()} does not answer ({str(cause).strip().splitlines()[0]}). "

@@ -10,6 +10,8 @@ from typing import Any
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 _VALUES = re.compile(r"(.*)VALUES \((.*)\)\s+(ON CONFLICT.*)", re.DOTALL)
+# An operator makes room, or gives the file back.
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 _BRACES = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
 
@@ -146,9 +148,12 @@ class Dialect:
         return getattr(error, "sqlstate", None) in ("40001", "40P01", "55P03")
 
     def is_outage(self, error: BaseException) -> bool:
-        """The server is gone, starting or shutting down, or out of connections: later it may answer."""
+        """The server is gone, starting or shutting down, or out of connections or room, or a file cannot be written:
+        later it may answer."""
+        if self.name == "sqlite":
+            return getattr(error, "sqlite_errorcode", 0) & 0xFF in NO_ROOM
         state = getattr(error, "sqlstate", None) or ""
-        return state[:2] in ("08", "53", "57") or (self.name != "sqlite" and state == "" and "connection" in str(error))
+        return state[:2] in ("08", "53", "57") or (state == "" and "connection" in str(error))
 
 
 @lru_cache(maxsize=64)
