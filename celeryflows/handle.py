@@ -39,6 +39,16 @@ class RunHandle:
             raise UnknownRun(f"No run {self.id!r} in the store {self.runtime.store.shown_url()}.")
         return found
 
+    def _looked_for(self) -> Outcome:
+        """As who waits does: a store that is away for a moment is waited for, and a crowd leaves it to who works."""
+
+        def look() -> Outcome:
+            with self.runtime.store.looks:
+                return self._outcome()
+
+        with self.runtime.store.connection() as connection:
+            return connection.repeat(look)
+
     @property
     def flow(self) -> str:
         """The flow's name."""
@@ -131,7 +141,7 @@ class RunHandle:
         pause = FIRST_LOOK
         last = self
         while True:
-            found = last._outcome()
+            found = last._looked_for()
             if found.continued_as is not None:
                 following = last_of(self.runtime, last.id)
                 # Retention may have forgotten a run of the line.

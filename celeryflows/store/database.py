@@ -22,6 +22,7 @@ from celeryflows.store.sealing import Sealer
 from celeryflows.store.versions import prepare
 
 T = TypeVar("T")
+LOOKS = 4
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
 
 
@@ -49,6 +50,8 @@ class Store:
         self.held_here: Callable[[], bool] | None = None
         # One connection serves a store in memory: its transactions take turns.
         self.guard: Any = threading.RLock() if self.in_memory else nullcontext()
+        # So many of those who wait for a run look for it at once: connections are for who works.
+        self.looks = threading.BoundedSemaphore(LOOKS)
         self._engine: Engine | None = None
         self._making = threading.Lock()
         _forget_in_children(self)
@@ -117,7 +120,7 @@ class Store:
     def forget(self) -> None:
         """After a fork: drop the parent's connections without closing them."""
         engine, self._engine = self._engine, None
-        self._making = threading.Lock()
+        self._making, self.looks = threading.Lock(), threading.BoundedSemaphore(LOOKS)
         if self.in_memory:
             self._engine = engine
             self.guard = threading.RLock()
