@@ -119,9 +119,10 @@ def rows_of(store: Store, sql: str, **params: Any) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in connection.execute(sql, **params)]
 
 
-def until_somebody_waits(store: Store) -> None:
-    """Until a session of the PostgreSQL server waits for a lock."""
-    eventually(lambda: rows_of(store, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+def until_somebody_waits(store: Store, count: int = 1) -> None:
+    """Until so many sessions of the PostgreSQL server wait for a lock."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    eventually(lambda: len(rows_of(store, waiting)) >= count)
 
 
 def at_once(count: int, call: Callable[[int], T]) -> list[T]:
