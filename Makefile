@@ -1,4 +1,4 @@
-.PHONY: help check test demo bench chaos slow simulate pictures clean
+.PHONY: help check test demo bench chaos slow simulate mariadb pictures clean
 
 help: ## this text
 	@awk -F ":.*## " '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,9 @@ slow: ## the long forms of the tests: kills, races, outages
 
 simulate: ## 100,000 random worlds in portions: stopped, it goes on where it was; FLOWS_SEED=<n> is the first seed
 	./dev shell -m tests.simulation
+
+mariadb: ## all that runs on MariaDB (needs mariadb-server)
+	./dev test --stores=mariadb
 
 pictures: ## pictures of the dashboard's pages, docs/pictures (needs Chromium)
 	./dev shell -m tests.dashboard.pictures

@@ -12,6 +12,8 @@ from celery import _state
 from celeryflows.store.database import Store
 from celeryflows.store.schema import metadata
 from tests.databases import prepared_database
+from tests.kinds import KINDS
+from tests.mariadb import CARELESS, Mariadb, running_mariadb
 from tests.servers import REDIS_DATABASES, Postgres, Redis, ServerMissing, running_postgres, running_redis
 
 # What tests made beside the store's own tables.
@@ -22,6 +24,25 @@ AND tablename NOT LIKE 'alembic%' LOOP EXECUTE format('DROP TABLE %I CASCADE', o
 EMPTY_ALL = ";".join(
     f"DELETE FROM {table}" + (" WHERE key <> 'identity'" if table == "flows_meta" else "") for table in metadata.tables
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--stores=mariadb` for all that runs on MariaDB, and nothing else."""
+    parser.addoption("--stores", choices=["mariadb"], help="only what runs on this store, all of it")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not asked for."""
+    asked = config.getoption("--stores")
+    kept, left = [], []
+    for item in items:
+        on_mariadb = item.get_closest_marker("mariadb") is not None
+        always = item.path.parent.name == "store" or item.get_closest_marker("always") is not None
+        wanted = on_mariadb if asked else not on_mariadb or always
+        (kept if wanted else left).append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
 
 
 @pytest.fixture(autouse=True)
@@ -83,13 +104,47 @@ def postgres_url(postgres_server: Postgres) -> Iterator[str]:
         postgres_server.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Mariadb]:
+    """The MariaDB of this process; it need not survive its machine. A test that crashes it takes `running_mariadb()`
+    for itself instead."""
+    try:
+        with running_mariadb(**CARELESS) as server:
+            yield server
+    except ServerMissing as missing:
+        without(missing)
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: Mariadb) -> Iterator[str]:
+    """The URL of an empty MariaDB database, dropped afterwards, whoever is still connected."""
+    name = mariadb_server.create_database()
+    try:
+        yield mariadb_server.url(name)
+    finally:
+        mariadb_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def shared_mariadb(mariadb_server: Mariadb) -> str:
+    """The name of a database with the schema, emptied for each test."""
+    return prepared_database(mariadb_server)
+
+
+@pytest.fixture
+def migrated_mariadb(mariadb_server: Mariadb, shared_mariadb: str) -> str:
+    """The URL of an empty MariaDB store with the schema."""
+    mariadb_server.empty(shared_mariadb)
+    return mariadb_server.url(shared_mariadb)
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """The URL of an SQLite file that does not exist yet."""
     return f"sqlite:///{tmp_path / 'store.sqlite3'}"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=KINDS)
 def store_url(request: pytest.FixtureRequest) -> str:
     """An empty store of each kind in turn: the conformance suite stands on it."""
     url: str = request.getfixturevalue(f"{request.param}_url")
@@ -132,7 +187,7 @@ def migrated_sqlite(tmp_path: Path, sqlite_template: Path) -> str:
     return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'store.sqlite3')}"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=KINDS)
 def migrated_url(request: pytest.FixtureRequest) -> str:
     """The URL of a store with the schema, of each kind in turn."""
     url: str = request.getfixturevalue(f"migrated_{request.param}")

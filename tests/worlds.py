@@ -15,6 +15,7 @@ from celeryflows.store.database import Store
 from celeryflows.store.upgrade import upgrade
 from tests.celery.apps.sheet import Sheet
 from tests.databases import prepared_database
+from tests.mariadb import Mariadb
 from tests.servers import Postgres, Redis
 from tests.waiting import eventually
 from tests.workers import Worker, running_worker, starting_worker
@@ -140,33 +141,33 @@ class World:
 
 @contextmanager
 def made_world(
-    redis_server: Redis, database: int, postgres: Postgres | None, folder: Path, **settings: Any
+    redis_server: Redis, database: int, server: Postgres | Mariadb | None, folder: Path, **settings: Any
 ) -> Iterator[World]:
-    """A world on an empty broker database and an empty store: on PostgreSQL when one is given, else SQLite."""
+    """A world on an empty broker database and an empty store: on the server when one is given, else SQLite."""
     redis_server.flush(database)
-    name = prepared_database(postgres) if postgres is not None else ""
-    url = postgres.url(name) if postgres is not None else f"sqlite:///{folder / 'store.sqlite3'}"
+    name = prepared_database(server) if server is not None else ""
+    url = server.url(name) if server is not None else f"sqlite:///{folder / 'store.sqlite3'}"
     world = World(redis_server.url(database), url, folder, **settings)
     try:
         upgrade(world.store)
         yield world
     finally:
         world.close()
-        if postgres is not None:
-            postgres.drop_database(name)
+        if server is not None:
+            server.drop_database(name)
 
 
 @pytest.fixture(scope="module")
 def make_world(
     request: pytest.FixtureRequest, broker_databases: Iterator[int], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., World]]:
-    """Makes worlds by the kind of their store, "sqlite" or "postgres"; they end with the module."""
+    """Makes worlds by the kind of their store, "sqlite", "postgres" or "mariadb"; they end with the module."""
     with ExitStack() as stack:
 
         def make(kind: str = "sqlite", redis: Redis | None = None, **settings: Any) -> World:
-            postgres = request.getfixturevalue("postgres_server") if kind == "postgres" else None
+            server = request.getfixturevalue(f"{kind}_server") if kind != "sqlite" else None
             broker = redis or request.getfixturevalue("redis_server")
             folder = tmp_path_factory.mktemp("world")
-            return stack.enter_context(made_world(broker, next(broker_databases), postgres, folder, **settings))
+            return stack.enter_context(made_world(broker, next(broker_databases), server, folder, **settings))
 
         yield make

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from celeryflows.console.doctor_mariadb import check_mariadb
 from celeryflows.console.findings import Finding, bad, ok, warn
 from celeryflows.console.workers import WorkerSummary, workers_of
 from celeryflows.durations import MINUTE, SECOND, format_duration
@@ -10,6 +11,7 @@ from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError, PayloadLocked, StoreError
 from celeryflows.store.database import Store
 from celeryflows.store.reports.health import Waiting, overdue, queued, unrouted
+from celeryflows.store.reports.server import MariadbView, mariadb_server
 from celeryflows.store.versions import known_versions, newest_version, schema_version
 
 SKEW_WARN, SKEW_BAD = SECOND, 30 * SECOND
@@ -40,6 +42,7 @@ class StoreFacts:
     queued: Waiting = NOBODY
     overdue: Waiting = NOBODY
     unrouted: Waiting = NOBODY
+    server: MariadbView | None = None
 
     @property
     def usable(self) -> bool:
@@ -85,6 +88,7 @@ def _look(store: Store, settings: Settings, facts: dict[str, object]) -> None:
             connection.flows.check_keys()
         except PayloadLocked as error:
             facts["lacking"] = str(error)
+    facts["server"] = mariadb_server(store)
     facts["workers"] = tuple(workers_of(store, settings))
     facts["queued"] = queued(store)
     facts["overdue"] = overdue(store, now - LATE)
@@ -103,6 +107,8 @@ def check_store(facts: StoreFacts) -> list[Finding]:
     if facts.missing:
         return [ok("store", f"{facts.url} is not there yet; the first worker or sender makes it")]
     found = [ok("store", f"{facts.url} answers"), _schema(facts)]
+    if facts.server is not None:
+        found += check_mariadb(facts.server)
     return [*found, *([_clock(facts), _payloads(facts)] if facts.skew is not None else [])]
 
 
@@ -158,7 +164,7 @@ def _workers(facts: StoreFacts) -> list[Finding]:
         found.append(warn("releases", text, "Fine during a deploy; else restart the old ones."))
     if facts.kind == "sqlite" and len({worker.host.partition("@")[2] for worker in facts.alive}) > 1:
         text = "workers of several hosts share an SQLite file"
-        found.append(bad("hosts", text, "SQLite is for one host. Set flows_store_url to PostgreSQL."))
+        found.append(bad("hosts", text, "SQLite is for one host. Set flows_store_url to PostgreSQL or MariaDB."))
     return found
 
 

@@ -226,7 +226,7 @@ class Branches(Verbs):
 
     def lock(self, units: Sequence[Unit]) -> None:
         """Take the rows, sorted (lock class 4, after the runs)."""
-        if self._connection.dialect.has_advisory_locks:
+        if self._connection.dialect.has_row_locks:
             for run, path in sorted(units):
                 self._execute(
                     "SELECT path FROM flows_branches WHERE run_id = :run AND path = :path {lock}", run=run, path=path
@@ -234,7 +234,7 @@ class Branches(Verbs):
 
     def lock_all(self, runs: Iterable[str], units: Sequence[Unit] = ()) -> None:
         """Take the rows of all open branches of these runs, and these besides, in one order."""
-        if self._connection.dialect.has_advisory_locks:
+        if self._connection.dialect.has_row_locks:
             rows = self._execute(
                 f"SELECT run_id, path FROM flows_branches WHERE run_id {{in_texts:runs}} AND {_OPEN}",
                 runs=self._array(sorted(runs)),
@@ -261,7 +261,7 @@ class Branches(Verbs):
 
     def lock_below(self, run_id: str, prefix: str) -> None:
         """Take the rows of all open branches whose path begins so, sorted."""
-        if self._connection.dialect.has_advisory_locks:
+        if self._connection.dialect.has_row_locks:
             self._execute(
                 f"SELECT path FROM flows_branches WHERE {_BELOW} AND {_OPEN} ORDER BY path {{lock}}",
                 run=run_id,

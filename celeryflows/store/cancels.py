@@ -71,7 +71,7 @@ class Cancels(Verbs):
 
     def lock_waits(self, wait_ids: Sequence[str], run_ids: Sequence[str]) -> None:
         """Take these waits and all of these runs, in one order, after their runs (lock class 5)."""
-        if self._connection.dialect.has_advisory_locks:
+        if self._connection.dialect.has_row_locks:
             self._execute(
                 "SELECT id FROM flows_waits WHERE id {in_texts:ids} OR run_id {in_texts:runs} ORDER BY id {lock}",
                 ids=self._array(wait_ids),

@@ -8,15 +8,18 @@ metadata = MetaData()
 ID = String(256).with_variant(String(256, collation="C"), "postgresql")
 NAME = String(512)
 # What a limit counts under: derived from the limit and its key's value.
-GATE = String(64).with_variant(String(64, collation="C"), "postgresql")
-# A step's id, its count, and the path of the branch that it belongs to.
-KEY = String(512).with_variant(String(512, collation="C"), "postgresql")
+GATE = (
+    String(64)
+    .with_variant(String(64, collation="C"), "postgresql")
+    .with_variant(String(64, collation="ascii_nopad_bin"), "mariadb")
+)
+# A step's id, its count, and the path of the branch that it belongs to. MariaDB's indexes take 3,072 bytes.
+KEY = String(512).with_variant(String(512, collation="C"), "postgresql").with_variant(String(490), "mariadb")
 
 
 def long(name: str, **options: object) -> Column[str]:
     """A column for what users give."""
-    # MySQL's TEXT ends at 64 KiB; a step's value may have 4 MiB.
-    return Column(name, Text().with_variant(Text(16_777_215), "mysql", "mariadb"), **options)  # type: ignore[arg-type]
+    return Column(name, Text(), **options)  # type: ignore[arg-type]
 
 
 def limited() -> tuple[Column[object], ...]:

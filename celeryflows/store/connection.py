@@ -333,7 +333,7 @@ class Connection:
             self._raw = self.store.engine.raw_connection()
         except Exception as error:
             raise self._translated(error) from error
-        self._cursor = self._raw.cursor()
+        self._cursor = self.dialect.cursor(self._raw.cursor())
         self._prepared = prepared_of(self._raw)
         return self._cursor
 

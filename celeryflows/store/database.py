@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from celeryflows.clock import Clock, SystemClock, TurnedClock
 from celeryflows.errors import ConfigurationError
+from celeryflows.store import mariadb_session
 from celeryflows.store.connection import Connection
 from celeryflows.store.dialect import Dialect
 from celeryflows.store.sealing import Sealer
@@ -23,15 +25,22 @@ from celeryflows.store.versions import prepare
 
 T = TypeVar("T")
 LOOKS = 4
-DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
+DRIVERS = {
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "sqlite": "sqlite",
+    "mariadb": "mariadb+pymysql",
+}
+MARIADB_DRIVERS = ("", "pymysql", "mysqldb")
+EXTRAS = {"postgresql": "postgres", "mariadb": "mysql"}
 
 
 class Store:
     """The one truth of all runs.
 
-    `url` is any SQLAlchemy URL of SQLite or PostgreSQL; `sqlite://` lives in memory. `clock` is used by SQLite, and
-    by every database when it is a TurnedClock (tests). `sealer` encrypts payloads. Raises ConfigurationError for a URL
-    that cannot be used.
+    `url` is any SQLAlchemy URL of SQLite, PostgreSQL or MariaDB; `sqlite://` lives in memory. `clock` is used by
+    SQLite, and by every database when it is a TurnedClock (tests). `sealer` encrypts payloads. Raises
+    ConfigurationError for a URL that cannot be used.
     """
 
     def __init__(
@@ -40,8 +49,9 @@ class Store:
         self.url = _read_url(url)
         self.clock = clock or SystemClock()
         self.patience = patience
-        self.in_memory = self.url.get_backend_name() == "sqlite" and self.url.database in (None, "", ":memory:")
-        self.dialect = Dialect(self.url.get_backend_name(), turned=isinstance(self.clock, TurnedClock))
+        backend = self.url.get_backend_name()
+        self.in_memory = backend == "sqlite" and self.url.database in (None, "", ":memory:")
+        self.dialect = Dialect(backend, turned=isinstance(self.clock, TurnedClock))
         self.compiled: dict[str, str] = {}
         self.sealer = sealer
         self.payload_columns: dict[str, tuple[int, ...]] = {}
@@ -136,10 +146,21 @@ def _read_url(url: str) -> URL:
             f"flows_store_url is no database URL: {url.split('@')[-1]!r}. For example sqlite:////var/lib/shop/flows.db "
             "or postgresql://user@host/name"
         ) from None
-    backend = parsed.get_backend_name()
+    backend, _, driver = parsed.drivername.partition("+")
+    # Who writes mysql:// has MariaDB, or is told at the first connection.
+    backend = "mariadb" if backend == "mysql" else backend
     if backend not in DRIVERS:
-        raise ConfigurationError(f"flows_store_url: {backend!r} is no store of celeryflows. Use SQLite or PostgreSQL.")
-    return parsed.set(drivername=DRIVERS[backend]) if "+" not in parsed.drivername else parsed
+        raise ConfigurationError(
+            f"flows_store_url: {backend!r} is no store of celeryflows. Use PostgreSQL, MariaDB or SQLite."
+        )
+    if backend == "mariadb" and driver not in MARIADB_DRIVERS:
+        raise ConfigurationError(
+            f"flows_store_url: the driver {driver!r} is none for celeryflows. Use mariadb://, mariadb+pymysql:// or "
+            "mariadb+mysqldb:// (mysqlclient)."
+        )
+    if backend == "mariadb" and not driver and find_spec("pymysql") is None and find_spec("MySQLdb") is not None:
+        driver = "mysqldb"
+    return parsed.set(drivername=f"{backend}+{driver}" if driver else DRIVERS[backend])
 
 
 def _make_engine(url: URL, *, in_memory: bool) -> Engine:
@@ -155,6 +176,8 @@ def _make_engine(url: URL, *, in_memory: bool) -> Engine:
         options.setdefault("connect_args", {})["timeout"] = 30.0
         if not in_memory:
             _make_folder(Path(str(url.database)))
+    elif url.get_backend_name() == "mariadb":
+        options["connect_args"] = {"connect_timeout": 5, "charset": "utf8mb4"}
     else:
         url, options["connect_args"] = _postgres_settings(url)
     try:
@@ -162,10 +185,12 @@ def _make_engine(url: URL, *, in_memory: bool) -> Engine:
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
             f"The store {url.render_as_string()} needs a driver that is not installed ({error}). "
-            "Install it with: pip install 'celeryflows[postgres]'"
+            f"Install it with: pip install 'celeryflows[{EXTRAS.get(url.get_backend_name(), 'postgres')}]'"
         ) from error
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _tune_sqlite)
+    elif url.get_backend_name() == "mariadb":
+        event.listen(engine, "connect", lambda raw, _record: mariadb_session.settle(raw))
     return engine
 
 

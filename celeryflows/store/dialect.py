@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from celeryflows.store import mariadb, mariadb_cursor, mariadb_schema, mariadb_session
+
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 _VALUES = re.compile(r"(.*)VALUES \((.*)\)\s+(ON CONFLICT.*)", re.DOTALL)
 # An operator makes room, or gives the file back.
@@ -22,6 +24,25 @@ _SUBSELECT = "(SELECT {0} FROM flows_events e WHERE e.id = flows_runs.event_id) 
 # clock_timestamp, for now() is the transaction's start, before any lock was waited for.
 _SERVER_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"
 _BOUND_NOW = "CAST(:now AS bigint)"
+# NOW() is the statement's start, before any lock was waited for; SYSDATE() alone follows the session's time zone.
+_MARIADB_BEGUN = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+_MARIADB_NOW = f"({_MARIADB_BEGUN} + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))"
+
+# What partial indexes are for, by their own conditions.
+_PARTIAL = {
+    "unrouted": "(arrived_at IS NULL OR piece IS NOT NULL) AND stored_at >= 0 AND stored_at",
+    "by_unrouted": "stored_at",
+    "odd": "ended_at IS NOT NULL AND (length(id) <> 26 OR id >= '02')",
+    "odd_ended_at": "ended_at",
+    "leaving": "u.ended_at IS NOT NULL AND (u.n1 IS NOT NULL OR u.n2 IS NOT NULL OR u.held_at IS NOT NULL)",
+}
+
+# From line to line by the primary key: the walk costs as much as there are lines, not as they are long.
+_LINES = """WITH RECURSIVE walk AS (
+  SELECT (SELECT min(gate) FROM flows_queue) AS gate
+  UNION ALL
+  SELECT (SELECT min(q.gate) FROM flows_queue q WHERE q.gate > walk.gate) FROM walk WHERE walk.gate IS NOT NULL)
+SELECT gate FROM walk WHERE gate IS NOT NULL"""
 
 # What a statement's {word} means on each database; {word:name} stands for a test against the parameter :name.
 WORDS = {
@@ -38,6 +59,8 @@ WORDS = {
         "greatest": "greatest",
         "value_bytes": "octet_length(o.value)",
         # What began and ended at one microsecond stands in the order of its writing, where the database knows it.
+        **_PARTIAL,
+        "lines": _LINES,
         "written": "s.key",
         "with_trigger": "FROM flows_events e",
         "its_trigger": "AND e.id = flows_runs.event_id",
@@ -55,7 +78,29 @@ WORDS = {
         "position": "instr",
         "greatest": "max",
         "value_bytes": "length(CAST(o.value AS BLOB))",
+        **_PARTIAL,
+        "lines": _LINES,
         "written": "s.rowid",
+        "with_trigger": "",
+        "its_trigger": "",
+        "trigger": ", ".join(_SUBSELECT.format(column) for column in EVENT_COLUMNS),
+    },
+    "mariadb": {
+        "now": _MARIADB_NOW,
+        "share": "LOCK IN SHARE MODE",
+        "lock": "FOR UPDATE",
+        "lock_what_is_free": "FOR UPDATE SKIP LOCKED",
+        "materialized": "",
+        "in_texts": "IN :of",
+        "in_numbers": "IN :of",
+        "each_text": "JSON_TABLE(:of_json, '$[*]' COLUMNS (value VARCHAR(64) PATH '$')) AS each",
+        "position": "instr",
+        "greatest": "greatest",
+        "value_bytes": "octet_length(o.value)",
+        **mariadb_schema.PARTIAL,
+        # It goes from line to line by itself, and not by such a walk.
+        "lines": "SELECT DISTINCT gate FROM flows_queue",
+        "written": "s.key",
         "with_trigger": "",
         "its_trigger": "",
         "trigger": ", ".join(_SUBSELECT.format(column) for column in EVENT_COLUMNS),
@@ -75,7 +120,12 @@ class Dialect:
         filled = _BRACES.sub(lambda m: self._word(m[1], m[2]), sql)
         if self.name == "sqlite":
             return filled
-        return _PARAMETER.sub(r"%(\1)s", filled.replace("%", "%%"))
+        text = _PARAMETER.sub(r"%(\1)s", filled.replace("%", "%%"))
+        return mariadb.translated(text) if self.name == "mariadb" else text
+
+    def word(self, word: str) -> str:
+        """What the word stands for, in a text of a report."""
+        return self._word(word, None)
 
     def _word(self, word: str, of: str | None) -> str:
         if word == "now" and self.turned:
@@ -83,7 +133,9 @@ class Dialect:
         if word == "by_now":
             # What is due is read along an index, up to a moment: no database looks one up by a clock that moves on.
             now = self._word("now", "")
-            return now if self.binds_now else f"(SELECT {now})"
+            if self.binds_now:
+                return now
+            return _MARIADB_BEGUN if self.name == "mariadb" else f"(SELECT {now})"
         return WORDS[self.name][word].replace(":of", f":{of}")
 
     @property
@@ -95,6 +147,8 @@ class Dialect:
         """A list as the parameter of {in_texts} and {in_numbers}."""
         if self.name == "postgresql":
             return list(values)
+        if self.name == "mariadb":
+            return tuple(values) or (None,)
         return json.dumps(list(values))
 
     def has_rows(self, cursor: Any) -> bool:
@@ -104,6 +158,10 @@ class Dialect:
             return result is not None and result.nfields > 0
         return cursor.description is not None
 
+    def cursor(self, cursor: Any) -> Any:
+        """The driver's cursor, or one over it that runs what `compile` gives."""
+        return mariadb_cursor.Cursor(cursor) if self.name == "mariadb" else cursor
+
     @property
     def takes_arrays(self) -> bool:
         """True when many rows may go as one array for each column."""
@@ -112,17 +170,21 @@ class Dialect:
     @property
     def begin(self) -> str:
         """How a transaction that writes begins; SQLite takes its write lock before the first read."""
-        return "BEGIN IMMEDIATE" if self.name == "sqlite" else "BEGIN"
+        return {"sqlite": "BEGIN IMMEDIATE", "mariadb": "START TRANSACTION"}.get(self.name, "BEGIN")
 
     def command(self, cursor: Any, sql: str) -> None:
         """Run statements without parameters, several in one round trip; a prepared one would be one alone."""
         if self.name == "postgresql":
             cursor.execute(sql, prepare=False)
+        elif self.name == "mariadb" and "; " in sql:
+            cursor.execute(mariadb.block(sql))
         else:
             cursor.execute(sql)
 
     def in_transaction(self, raw: Any) -> bool:
         """True when the driver's connection is in one."""
+        if self.name == "mariadb":
+            return mariadb_session.in_transaction(raw)
         return bool(raw.info.transaction_status if self.name == "postgresql" else raw.in_transaction)
 
     @property
@@ -131,8 +193,18 @@ class Dialect:
         return self.name == "sqlite"
 
     @property
+    def has_row_locks(self) -> bool:
+        """Many write at once, and lock the rows that they look at."""
+        return not self.has_one_writer
+
+    @property
+    def has_lock_rows(self) -> bool:
+        """Rows of a table stand for locks of names."""
+        return self.name == "mariadb"
+
+    @property
     def has_advisory_locks(self) -> bool:
-        """SQLite has one writer and needs none."""
+        """Locks of names, shared or alone, that stand in no table."""
         return self.name == "postgresql"
 
     @property
@@ -145,6 +217,8 @@ class Dialect:
         if self.name == "sqlite":
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        if self.name == "mariadb":
+            return mariadb_session.code_of(error) in mariadb_session.TRANSIENT
         return getattr(error, "sqlstate", None) in ("40001", "40P01", "55P03")
 
     def is_outage(self, error: BaseException) -> bool:
@@ -152,6 +226,8 @@ class Dialect:
         later it may answer."""
         if self.name == "sqlite":
             return getattr(error, "sqlite_errorcode", 0) & 0xFF in NO_ROOM
+        if self.name == "mariadb":
+            return mariadb_session.code_of(error) in mariadb_session.OUTAGES
         state = getattr(error, "sqlstate", None) or ""
         return state[:2] in ("08", "53", "57") or (state == "" and "connection" in str(error))
 

@@ -7,7 +7,6 @@ from typing import Any
 from celeryflows.codec import loads
 from celeryflows.errors import BoundExceeded
 from celeryflows.model.events import StoredEvent
-from celeryflows.store.columns import ALONG_EVENTS
 from celeryflows.store.executor import Verbs
 
 COLUMNS = "id, ext_id, name, data, ts, v"
@@ -99,15 +98,14 @@ class Events(Verbs):
 
     def hold(self, event_id: str) -> bool:
         """Lock an old event so that retention leaves it; False when it is gone. One writer needs no lock."""
-        if not self._connection.dialect.has_advisory_locks:
+        if not self._connection.dialect.has_row_locks:
             return True
         return bool(self._execute("SELECT id FROM flows_events WHERE id = :id {share}", id=event_id))
 
     def unrouted(self, older_than: int, limit: int = 200) -> list[Unrouted]:
         """Events left unrouted or half routed, oldest first; `older_than` microseconds, to leave those under way."""
         rows = self._execute(
-            f"SELECT id, piece FROM flows_events WHERE (arrived_at IS NULL OR piece IS NOT NULL) AND {ALONG_EVENTS} "
-            "AND stored_at <= {by_now} - :age ORDER BY stored_at LIMIT :most",
+            "SELECT id, piece FROM flows_events WHERE {unrouted} <= {by_now} - :age ORDER BY {by_unrouted} LIMIT :most",
             age=older_than,
             most=limit,
         )

@@ -7,14 +7,8 @@ from celeryflows.store.executor import Verbs
 from celeryflows.store.gates import Gates
 from celeryflows.store.runs import Held
 
-# From line to line by the primary key: the walk costs as much as there are lines, not as they are long.
 LINES = """
-WITH RECURSIVE walk AS (
-  SELECT (SELECT min(gate) FROM flows_queue) AS gate
-  UNION ALL
-  SELECT (SELECT min(q.gate) FROM flows_queue q WHERE q.gate > walk.gate) FROM walk WHERE walk.gate IS NOT NULL)
-SELECT walk.gate, (SELECT count(*) FROM flows_slots s WHERE s.gate = walk.gate AND s.run_id IS NOT NULL)
-FROM walk WHERE walk.gate IS NOT NULL
+SELECT l.gate, (SELECT count(*) FROM flows_slots s WHERE s.gate = l.gate AND s.run_id IS NOT NULL) FROM ({lines}) AS l
 """
 
 _KNOWS = "((u.g1 = s.gate AND u.n1 = s.no) OR (u.g2 = s.gate AND u.n2 = s.no))"
@@ -27,11 +21,10 @@ LEFT JOIN flows_branches u ON u.run_id = s.run_id AND u.path = s.branch
 WHERE s.run_id IS NOT NULL AND s.branch <> '' AND NOT COALESCE({_KNOWS}, false)
 LIMIT :most
 """
-_HOLDS = "u.ended_at IS NOT NULL AND (u.n1 IS NOT NULL OR u.n2 IS NOT NULL OR u.held_at IS NOT NULL)"
-_ORPHANS = f"""
+_ORPHANS = """
 SELECT ended.id, ended.turn, COALESCE(ended.worker, ''), COALESCE(ended.claim_tok, 0), ended.path, ended.carrier FROM (
-  SELECT id, turn, worker, claim_tok, '' AS path, '' AS carrier FROM flows_runs u WHERE {_HOLDS}
-  UNION ALL SELECT run_id, turn, worker, claim_tok, path, carrier FROM flows_branches u WHERE {_HOLDS}) AS ended
+  SELECT id, turn, worker, claim_tok, '' AS path, '' AS carrier FROM flows_runs u WHERE {leaving}
+  UNION ALL SELECT run_id, turn, worker, claim_tok, path, carrier FROM flows_branches u WHERE {leaving}) AS ended
 LEFT JOIN flows_workers w ON w.id = ended.worker WHERE true
 """
 
@@ -104,4 +97,5 @@ class GateAudit(Verbs):
             return False
         self._execute("DELETE FROM flows_slots WHERE gate = :gate", gate=gate)
         self._execute("DELETE FROM flows_gates WHERE key = :gate", gate=gate)
+        gates.forget_lock(gate)
         return True

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from celeryflows.ids import hash64
 from celeryflows.store.branches import Unit
 from celeryflows.store.executor import Verbs
+from celeryflows.store.locks import Locks
 
 _SHARED = "WITH k AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(:lock) AS held) "
 _FREE = (
@@ -54,10 +55,18 @@ class Gates(Verbs):
     def _key(self, gate: str) -> int:
         return hash64(gate)
 
+    @property
+    def _locks(self) -> Locks:
+        return Locks(self._connection)
+
     def hold(self, gates: Iterable[str]) -> None:
         """Lock gates, alone, sorted."""
         names = sorted(set(gates))
-        if names and self._connection.dialect.has_advisory_locks:
+        dialect = self._connection.dialect
+        if dialect.has_lock_rows:
+            for name in names:
+                self._locks.hold_gate(self._key(name))
+        elif names and dialect.has_advisory_locks:
             self._execute(
                 "SELECT CAST(pg_advisory_xact_lock(k) AS text) FROM unnest(CAST(:keys AS bigint[])) AS k",
                 keys=[self._key(name) for name in names],
@@ -65,14 +74,19 @@ class Gates(Verbs):
 
     def share(self, gate: str) -> None:
         """Lock a gate beside others who share it."""
-        if self._connection.dialect.has_advisory_locks:
+        dialect = self._connection.dialect
+        if dialect.has_advisory_locks:
             self._execute("SELECT CAST(pg_advisory_xact_lock_shared(:lock) AS text)", lock=self._key(gate))
+        elif dialect.has_lock_rows:
+            self._locks.share_gate(self._key(gate))
 
     def share_unless_lowered(self, gate: str, most: int) -> bool:
         """Lock a gate, shared; alone when numbers above its limit are held. True: alone."""
         if not self._connection.dialect.has_advisory_locks:
             # One writer is always alone.
-            return self._is_lowered(gate, most)
+            lowered = self._is_lowered(gate, most)
+            self.hold([gate]) if lowered else self.share(gate)
+            return lowered
         return bool(self._execute(SHARE_UNLESS_LOWERED, gate=gate, most=most, lock=self._key(gate))[0][0])
 
     def _is_lowered(self, gate: str, most: int) -> bool:
@@ -88,6 +102,8 @@ class Gates(Verbs):
         """Take a free slot under the shared lock; its number. None: nothing is held, neither slot nor lock."""
         words = {"gate": gate, "run": unit[0], "branch": unit[1], "most": most}
         if not self._connection.dialect.has_advisory_locks:
+            # A row's lock that was shared cannot be given up within a transaction: MariaDB's is held alone at once.
+            self.hold([gate])
             rows = self._execute(TAKE, **words)
             return rows[0][0] if rows else None
         self._execute("SAVEPOINT celeryflows_gate")
@@ -113,7 +129,7 @@ class Gates(Verbs):
         if self._connection.dialect.has_advisory_locks:
             _, run, branch = self._execute(HAND_ON, **words)[0]
             return None if run is None else (run, branch)
-        if not self._execute(_MINE, **words):
+        if not self._execute(f"{_MINE} {{lock}}", **words):
             return None
         following = self.pop(gate)
         self._execute(
@@ -154,6 +170,12 @@ class Gates(Verbs):
         )
 
     # -- with the gate's lock held alone
+
+    def forget_lock(self, gate: str) -> None:
+        """The gate is no more."""
+        dialect = self._connection.dialect
+        if dialect.has_lock_rows:
+            self._locks.forget_gate(self._key(gate))
 
     def pop(self, gate: str) -> Unit | None:
         """Take the head out of the line."""

@@ -13,7 +13,7 @@ class Joined(Connection):
 
     def __init__(self, store: Backing, cursor: Any) -> None:
         super().__init__(store)
-        self._cursor = cursor
+        self._cursor = self.dialect.cursor(cursor)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -7,15 +7,14 @@ from celeryflows.ids import seeded_ids
 from celeryflows.model.runs import ENDED
 from celeryflows.store.executor import Row, Verbs
 
-# Ids that were not made from the time, such as a Celery client's: these runs stand in an index by their end.
-ODD = "ended_at IS NOT NULL AND (length(id) <> 26 OR id >= '02')"
 ENDED_WORDS = ", ".join(f"'{status}'" for status in sorted(ENDED))
 _COLUMNS = "id, status, ended_at, owes, event_id, parent"
 _PAGE = f"SELECT {_COLUMNS} FROM flows_runs WHERE id > :after AND id < :below ORDER BY id LIMIT :most"
 _PAGE_OF_FLOW = f"SELECT {_COLUMNS} FROM flows_runs WHERE flow = :flow AND id > :after ORDER BY id LIMIT :most"
+# Ids that were not made from the time, such as a Celery client's: these runs stand in an index by their end.
 _PAGE_ODD = (
-    f"SELECT {_COLUMNS} FROM flows_runs WHERE {ODD} AND ended_at <= :before "
-    "AND (ended_at > :since OR (ended_at = :since AND id > :after)) ORDER BY ended_at, id LIMIT :most"
+    f"SELECT {_COLUMNS} FROM flows_runs WHERE {{odd}} AND {{odd_ended_at}} <= :before AND ({{odd_ended_at}} > :since "
+    "OR ({odd_ended_at} = :since AND id > :after)) ORDER BY {odd_ended_at}, id LIMIT :most"
 )
 _TIME_LETTERS = 10
 
@@ -123,7 +122,7 @@ class Retention(Verbs):
         Who takes up an old event locks its row first: so is ours, and the look is a later statement than the lock.
         """
         ids = self._array(sorted(event_ids))
-        if self._connection.dialect.has_advisory_locks:
+        if self._connection.dialect.has_row_locks:
             self._execute("SELECT id FROM flows_events WHERE id {in_texts:ids} ORDER BY id {lock}", ids=ids)
         gone = self._execute(
             "DELETE FROM flows_events WHERE id {in_texts:ids} AND stored_at <= :before "

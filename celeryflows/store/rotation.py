@@ -69,10 +69,12 @@ def _pieces(store: Store, kept: Kept, piece: int) -> Iterator[list[tuple[Any, ..
     columns = ", ".join([*kept.key, *(f"{name} AS raw{i}" for i, name in enumerate(kept.payloads))])
     order = ", ".join(kept.key)
     after = ", ".join(f":{name}" for name in _names(kept))
+    # Said apart, for MariaDB goes along no index by a comparison of several columns.
+    first = f"{kept.key[0]} >= :{_names(kept)[0]}"
     at: tuple[Any, ...] = kept.before
     while True:
         asked = dict(zip(_names(kept), at, strict=True))
-        sql = f"SELECT {columns} FROM {kept.name} WHERE ({order}) > ({after}) ORDER BY {order} LIMIT :most"
+        sql = f"SELECT {columns} FROM {kept.name} WHERE {first} AND ({order}) > ({after}) ORDER BY {order} LIMIT :most"
         with store.connection() as connection:
             rows = connection.execute(sql, most=piece, **asked)
         if not rows:

@@ -267,7 +267,7 @@ class Runs(Verbs):
 
     def lock(self, run_ids: Sequence[str]) -> None:
         """Take the rows, sorted (lock class 3)."""
-        if self._connection.dialect.has_advisory_locks and run_ids:
+        if self._connection.dialect.has_row_locks and run_ids:
             self._execute(
                 "SELECT id FROM flows_runs WHERE id {in_texts:ids} ORDER BY id {lock}", ids=self._array(sorted(run_ids))
             )

@@ -18,7 +18,7 @@ AT_DOOR = "held_at = '0'"
 LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
 
 # As in migrations/versions, the newest last.
-VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
 
 meta = Table(
     "flows_meta",
@@ -205,7 +205,7 @@ Index("flows_waits_of_run", waits.c.run_id, waits.c.key, unique=True)
 shapes = Table(
     "flows_shapes",
     metadata,
-    Column("name", NAME, primary_key=True),
+    Column("name", NAME.with_variant(String(256), "mariadb"), primary_key=True),
     Column("path", String(512), primary_key=True),
 )
 

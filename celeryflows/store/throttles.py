@@ -29,7 +29,7 @@ class Throttles(Verbs):
             "ON CONFLICT (key) DO NOTHING"
         )
         self._many(sql, [{"key": key, "flow": flow, "value": value} for key, flow, value in rows])
-        if rows and self._connection.dialect.has_advisory_locks:
+        if rows and self._connection.dialect.has_row_locks:
             self._execute(
                 "SELECT key FROM flows_meters WHERE key {in_texts:keys} ORDER BY key {lock}",
                 keys=self._array([row[0] for row in rows]),

@@ -10,6 +10,7 @@ from alembic.config import Config
 from sqlalchemy.exc import DBAPIError
 
 from celeryflows.errors import StoreError
+from celeryflows.store import mariadb_schema
 from celeryflows.store.database import Store
 from celeryflows.store.locks import SCHEMA_SPACE
 from celeryflows.store.versions import Upgradable, newest_version, schema_version
@@ -40,6 +41,8 @@ def _with_lock(store: Upgradable, step: Callable[[Config], None]) -> None:
         if store.dialect.name == "sqlite":
             # Two processes that create the file at once: the second finds the schema made.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif store.dialect.name == "mariadb":
+            mariadb_schema.begin(connection)
         else:
             connection.exec_driver_sql("BEGIN")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_SPACE}, 1)")
@@ -48,7 +51,11 @@ def _with_lock(store: Upgradable, step: Callable[[Config], None]) -> None:
         except BaseException:
             connection.exec_driver_sql("ROLLBACK")
             raise
-        connection.exec_driver_sql("COMMIT")
+        else:
+            connection.exec_driver_sql("COMMIT")
+        finally:
+            if store.dialect.name == "mariadb":
+                mariadb_schema.end(connection)
 
 
 def _config(connection: Any = None) -> Config:

@@ -165,11 +165,11 @@ def _begun(transaction: Transaction, look: Callable[[Connection], None]) -> Tran
 
 def _connected(store: Store) -> UsersConnection:
     connection = store.engine.connect()
-    if store.dialect.has_one_writer:
-        # The pool's connections begin nothing by themselves; SQLite would take its lock too late besides.
-        event.listen(connection, "begin", lambda begun: begun.exec_driver_sql(store.dialect.begin))
-        return connection
-    return connection.execution_options(isolation_level="READ COMMITTED")
+    if store.dialect.name == "postgresql":
+        return connection.execution_options(isolation_level="READ COMMITTED")
+    # The pool's connections begin nothing by themselves; SQLite would take its lock too late besides.
+    event.listen(connection, "begin", lambda begun: begun.exec_driver_sql(store.dialect.begin))
+    return connection
 
 
 def _session_kind(fn: Callable[..., Any]) -> Any:
@@ -202,7 +202,7 @@ class _Joined(Connection):
         """From now on speak through it."""
         self._users = users
         self._raw = users.connection
-        self._cursor = users.connection.cursor()
+        self._cursor = self.dialect.cursor(users.connection.cursor())
 
     def leave(self) -> None:
         """Let it go."""

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from tests.acceptance.crew import Crew
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
 
@@ -16,7 +17,7 @@ MINUTE = 60_000_000
 OCCURRENCES = 100
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
     return make_world(request.param, **BRISK)
 

@@ -12,23 +12,24 @@ from celeryflows import Event
 from celeryflows.store.schema import metadata
 from tests.acceptance.terminal import Terminal
 from tests.celery.apps import tools
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
 
 SOON = 45.0
 SECRET = "4111-1111-1111-1111"
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-SETTINGS: dict[str, dict[str, Any]] = {"sqlite": {}, "postgres": {"flows_encryption_keys": [KEY]}}
+SETTINGS: dict[str, dict[str, Any]] = {"postgres": {"flows_encryption_keys": [KEY]}}
 
 
-@pytest.fixture(scope="module", params=sorted(SETTINGS))
+@pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def world(kind: str, make_world: Callable[..., World]) -> Iterator[World]:
-    made = make_world(kind, **BRISK, **SETTINGS[kind])
+    made = make_world(kind, **BRISK, **SETTINGS.get(kind, {}))
     engine = create_engine(made.store.url)
     tools.metadata.create_all(engine)
     engine.dispose()

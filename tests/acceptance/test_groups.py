@@ -8,6 +8,7 @@ from celery import Celery
 
 from celeryflows.model.runs import Delivery
 from tests.celery.apps import spread
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.workers import Worker
 from tests.worlds import BRISK, World
@@ -15,7 +16,7 @@ from tests.worlds import BRISK, World
 SOON = 40.0
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
     return make_world(request.param, worker_disable_prefetch=True, **BRISK)
 

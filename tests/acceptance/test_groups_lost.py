@@ -13,6 +13,7 @@ from celery.result import AsyncResult
 
 from tests.acceptance.crew import Crew
 from tests.celery.apps import spread
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
 
@@ -20,7 +21,7 @@ SOON = 40.0
 STEPS = [f"{name}{n}" for name in "abc" for n in (1, 2, 3)]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
     return make_world(request.param, worker_disable_prefetch=True, **BRISK)
 

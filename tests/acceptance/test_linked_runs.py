@@ -11,13 +11,14 @@ from celery.result import AsyncResult
 
 from tests.acceptance.crew import Crew
 from tests.celery.apps import linked
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
 
 SOON = 45.0
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
     return make_world(request.param, **BRISK)
 

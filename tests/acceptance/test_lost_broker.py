@@ -11,6 +11,7 @@ from celery import Celery
 
 from celeryflows import Event
 from tests.celery.apps import works
+from tests.kinds import KINDS
 from tests.servers import Redis, running_redis
 from tests.waiting import eventually
 from tests.workers import Worker
@@ -27,7 +28,7 @@ def redis() -> Iterator[Redis]:
         yield server
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, redis: Redis, make_world: Callable[..., World]) -> World:
     # kombu 5.7 may end a worker that loses its broker while it holds messages: here it holds none.
     return make_world(request.param, redis, worker_disable_prefetch=True, **BRISK)

@@ -11,13 +11,14 @@ from celery.result import AsyncResult
 
 from celeryflows import RunFailed, StepError
 from tests.celery.apps import works
+from tests.kinds import KINDS
 from tests.workers import Worker
 from tests.worlds import BRISK, World
 
 SOON = 25.0
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
     return make_world(request.param, flows_max_lost=5, **BRISK)
 

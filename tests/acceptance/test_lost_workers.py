@@ -10,13 +10,14 @@ from celery import Celery
 
 from tests.acceptance.crew import Crew
 from tests.celery.apps import works
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
 
 SOON = 30.0
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
     # A busy worker takes no message that the other one could work on.
     return make_world(request.param, worker_disable_prefetch=True, **BRISK)

@@ -12,6 +12,7 @@ from celery import Celery
 
 from tests.acceptance.crew import Crew
 from tests.celery.apps import again
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.workers import ROOT
 from tests.worlds import BRISK, World
@@ -19,7 +20,7 @@ from tests.worlds import BRISK, World
 APP = "tests.celery.apps.again"
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
     return make_world(request.param, **BRISK)
 

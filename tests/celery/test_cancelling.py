@@ -10,6 +10,7 @@ from celery.exceptions import TaskRevokedError
 from celery.result import AsyncResult
 
 from tests.celery.apps import shop
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import World
 
@@ -17,7 +18,7 @@ APP = "tests.celery.apps.shop"
 SOON = 15.0
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> Iterator[World]:
     made = make_world(request.param)
     with made.worker(APP, "-c", "2"):

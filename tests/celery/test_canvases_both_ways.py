@@ -8,13 +8,14 @@ from celery import Celery
 
 from celeryflows import Event, RunFailed
 from tests.celery.apps import canvases
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import World
 
 SOON = 60.0
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> Iterator[World]:
     made = make_world(request.param)
     with made.worker("tests.celery.apps.canvases", "-P", "threads", "-c", "8"):

@@ -14,6 +14,7 @@ from celery.result import AsyncResult
 from celery.schedules import schedule
 
 from tests.celery.apps import adopted
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.workers import Worker
 from tests.worlds import BRISK, World
@@ -22,7 +23,7 @@ SOON = 20.0
 ROUTES = {"adopted.send_email": {"queue": "mails"}}
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
     return make_world(request.param, task_routes=ROUTES, **BRISK)
 

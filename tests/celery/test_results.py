@@ -12,6 +12,7 @@ from celery.result import AsyncResult
 
 from celeryflows import Event, RunCancelled, StepError
 from tests.celery.apps import shop
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import World
 
@@ -19,7 +20,7 @@ APP = "tests.celery.apps.shop"
 SOON = 15.0
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> Iterator[World]:
     made = make_world(request.param)
     with made.worker(APP, "-c", "2"):

@@ -1,4 +1,4 @@
-"""Where a store may be: SQLite and PostgreSQL, each with the ways in which it can be hurt."""
+"""Where a store may be: SQLite, PostgreSQL and MariaDB, each with the ways in which it can be hurt."""
 
 import os
 import subprocess
@@ -9,8 +9,10 @@ from random import Random
 from typing import Protocol
 
 import psycopg
+import pymysql
 
 from tests.databases import prepared_database
+from tests.mariadb import Mariadb, running_mariadb
 from tests.servers import Postgres, running_postgres, temporary_folder
 
 MEGABYTE = 1 << 20
@@ -100,6 +102,53 @@ class PostgresPlace:
                 connection.close()
 
 
+class MariadbPlace:
+    """A server of its own."""
+
+    kind = "mariadb"
+    disk = None
+
+    def __init__(self, server: Mariadb) -> None:
+        self.server = server
+        self.database = prepared_database(server)
+        self.url = server.url(self.database)
+
+    def crash(self) -> None:
+        self.server.crash()
+
+    def start(self) -> None:
+        with suppress(pymysql.err.MySQLError):
+            self.server.connect().close()
+            return
+        self.server.crash()
+        self.server.start()
+
+    def cut_a_link(self, dice: Random) -> None:
+        if found := self._sessions():
+            with suppress(pymysql.err.OperationalError):
+                self.server.run(f"KILL {dice.choice(found)}")
+
+    @contextmanager
+    def crowded(self) -> Iterator[None]:
+        taken = [self.server.connect()]
+        try:
+            for _ in range(20):
+                self.server.free(self.database, taken[0])
+                with suppress(pymysql.err.MySQLError):
+                    while True:
+                        taken.append(self.server.connect())
+            yield
+        finally:
+            for connection in taken:
+                connection.close()
+
+    def _sessions(self) -> list[int]:
+        rows = self.server.run(
+            f"SELECT id FROM information_schema.processlist WHERE db = '{self.database}' ORDER BY id"
+        )
+        return [row[0] for row in rows]
+
+
 @contextmanager
 def sqlite_place() -> Iterator[SqlitePlace]:
     """An SQLite file, on a small disk where one can be had."""
@@ -119,7 +168,14 @@ def postgres_place() -> Iterator[PostgresPlace]:
         yield PostgresPlace(server, disk)
 
 
-PLACES = {"sqlite": sqlite_place, "postgres": postgres_place}
+@contextmanager
+def mariadb_place() -> Iterator[MariadbPlace]:
+    """A MariaDB that may be killed."""
+    with running_mariadb(max_connections="60") as server:
+        yield MariadbPlace(server)
+
+
+PLACES = {"mariadb": mariadb_place, "sqlite": sqlite_place, "postgres": postgres_place}
 
 
 @contextmanager

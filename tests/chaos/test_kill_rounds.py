@@ -15,6 +15,7 @@ from celery import Celery
 from celeryflows import Event
 from tests.acceptance.crew import Crew
 from tests.celery.apps import rounds
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
 
@@ -22,14 +23,16 @@ RUNS, KILLS = 30, 4
 STEPS = {"step0": "step 0", "step1": "step 1", "step2": "step 2", "stumble": "stumble", "last": "last"}
 
 
-@pytest.mark.parametrize(("kind", "count"), [("sqlite", 1), ("postgres", 2)])
+@pytest.mark.parametrize(
+    ("kind", "count"), [("sqlite", 1), ("postgres", 2), pytest.param("mariadb", 2, marks=pytest.mark.mariadb)]
+)
 @pytest.mark.timeout(300)
 def test_rounds_of_kills_lose_and_double_nothing(make_world: Callable[..., World], kind: str, count: int) -> None:
     play(make_world(kind, **BRISK), count)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(1800)
 def test_twenty_rounds_of_kills_lose_and_double_nothing(make_world: Callable[..., World], kind: str) -> None:
     play(make_world(kind, **BRISK), 20)

@@ -15,6 +15,7 @@ from celeryflows import Event
 from tests.acceptance.crew import Crew
 from tests.celery.apps import witnessed
 from tests.celery.apps.witnessed import ALLOWED, BATCH, BURST, LIMITS, PLACES, RATE
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
 
@@ -187,7 +188,7 @@ def test_every_limit_holds_while_workers_are_killed(party: Party) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("party", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("party", KINDS, indirect=True)
 @pytest.mark.parametrize("kind", list(LIMITS))
 def test_a_limit_holds_over_5_000_runs_and_their_kills(party: Party, kind: str) -> None:
     party.play([kind], int(os.environ.get("LIMIT_RUNS", "5000")), kills=6)

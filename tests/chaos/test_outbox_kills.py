@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.workers import ROOT
 from tests.worlds import BRISK, World
@@ -19,7 +20,7 @@ from tests.worlds import BRISK, World
 FRAMEWORKS = ("django", "sqlalchemy")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=KINDS)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> Iterator[World]:
     made = make_world(request.param, **BRISK)
     with made.worker("tests.celery.apps.outbox", "-c", "2"):
@@ -35,7 +36,7 @@ def test_of_forty_sends_in_transactions_exactly_the_committed_ones_start_once(wo
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_of_five_hundred_sends_in_transactions_exactly_the_committed_ones_start_once(
     make_world: Callable[..., World], kind: str, framework: str
 ) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from tests.chaos.findings import Findings
 from tests.chaos.storm import MIXED, say, storm
+from tests.kinds import KINDS
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+@pytest.mark.parametrize("store", KINDS)
 @pytest.mark.timeout(300)
 def test_a_storm_of_mixed_faults_breaks_no_promise(store: str) -> None:
     seed = int(os.environ.get("FLOWS_SEED") or random.SystemRandom().randrange(10**6))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.celery.apps import remote
+from tests.kinds import KINDS
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
 
@@ -19,7 +20,7 @@ OURS = ("tests.celery.apps.remote", "-c", "2", "-Q", "celery,side")
 DEPOT = ("tests.celery.apps.depot", "-c", "2", "-Q", "depot")
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_run_ends_rightly_whichever_workers_are_killed(make_world: Callable[..., World], kind: str) -> None:
     world, dice = make_world(kind, **BRISK), random.Random(7)
     app: Any = world.app(remote.sheet)

@@ -142,7 +142,7 @@ class Rounds:
     def lines(self, run_id: str) -> list[str]:
         """The executions that the witness knows, once the dead worker's connection is gone too."""
         with self.store.engine.connect() as connection:
-            if self.store.dialect.name == "postgresql":
+            if self.store.dialect.has_row_locks:
                 connection.exec_driver_sql("SELECT id FROM flows_runs WHERE id = %(id)s FOR UPDATE", {"id": run_id})
             return list(connection.scalars(select(witness.c.execution).where(witness.c.run == run_id)))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import django
+import pymysql
 import pytest
 from django.conf import settings
 from django.db import connections
@@ -15,8 +16,11 @@ from celeryflows.contrib.django.atomic import DjangoCallers, DjangoSurroundings
 from celeryflows.engine.callers import is_held
 from celeryflows.store.database import Store
 from celeryflows.store.schema import metadata
+from tests.databases import prepared_database
 from tests.engine.orders import declare_ship
-from tests.engine.world import World, store_at
+from tests.engine.world import World
+from tests.kinds import KINDS
+from tests.mariadb import Mariadb
 from tests.servers import Postgres
 
 # Another than DJANGO_SETTINGS_MODULE: with that, Celery would make every later app of this process Django's.
@@ -67,6 +71,13 @@ def add_alias(alias: str, url: str, **more: Any) -> Any:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         given = {"ENGINE": "django.db.backends.sqlite3", "NAME": parsed.database}
+    elif parsed.get_backend_name() == "mariadb":
+        given = {
+            "ENGINE": "django.db.backends.mysql",
+            "NAME": parsed.database,
+            "USER": parsed.username,
+            "HOST": parsed.query["unix_socket"],
+        }
     else:
         given = {
             "ENGINE": "django.db.backends.postgresql",
@@ -86,20 +97,27 @@ def drop_alias(alias: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def servers_url(postgres_server: Postgres) -> Iterator[str]:
+def postgres_shop(postgres_server: Postgres) -> Iterator[str]:
     """A database on a server that the tests of a file share, one after the other."""
-    name = postgres_server.create_database()
-    store_at(postgres_server.url(name)).dispose()
+    name = prepared_database(postgres_server)
     yield postgres_server.url(name)
     postgres_server.drop_database(name)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(scope="module")
+def mariadb_shop(mariadb_server: Mariadb) -> Iterator[str]:
+    """The same; Django takes PyMySQL for mysqlclient."""
+    pymysql.install_as_MySQLdb()
+    name = prepared_database(mariadb_server)
+    yield mariadb_server.url(name)
+    mariadb_server.drop_database(name)
+
+
+@pytest.fixture(params=KINDS)
 def shop_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty store of each kind."""
-    if request.param == "postgres":
-        url: str = request.getfixturevalue("servers_url")
-        store = Store(url)
+    if request.param != "sqlite":
+        store = Store(request.getfixturevalue(f"{request.param}_shop"))
         with store.begin() as tx:
             for table in metadata.tables:
                 tx.execute(f"DELETE FROM {table}" + (" WHERE key = 'flows_version'" if table == "flows_meta" else ""))

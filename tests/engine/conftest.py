@@ -12,6 +12,7 @@ from celeryflows.store.database import Store
 from celeryflows.testing import FlowsTester
 from tests.engine.orders import callers_engine
 from tests.engine.world import NEW_YEAR, World, store_at
+from tests.kinds import KINDS
 
 
 @pytest.fixture
@@ -54,13 +55,13 @@ def shared(store_url: str) -> Iterator[World]:
     world.close()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=KINDS)
 def turned(request: pytest.FixtureRequest) -> Iterator[World]:
     """A world with a turned clock on a store of each kind, in memory where there can be one."""
     if request.param == "sqlite":
         world = World()
     else:
-        world = World(Store(request.getfixturevalue("migrated_postgres"), clock=TurnedClock(NEW_YEAR)))
+        world = World(Store(request.getfixturevalue(f"migrated_{request.param}"), clock=TurnedClock(NEW_YEAR)))
     yield world
     world.close()
 

@@ -172,7 +172,8 @@ def test_a_run_is_claimed_in_the_commit_that_ends_its_last_branch(shared: World)
     take_turn(shared.runtime, run_id)
     shared.store.observer = None
     begins, ends = (
-        next(n for n in range(len(said) - 1, 0, -1) if said[n].startswith(word)) for word in ("BEGIN", "COM")
+        next(n for n in range(len(said) - 1, 0, -1) if said[n].startswith(word))
+        for word in (shared.store.dialect.begin, "COM")
     )
     assert [sql for sql in said[begins:ends] if "UPDATE flows_runs SET status = 'running'" in sql]
 

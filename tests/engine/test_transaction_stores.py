@@ -45,7 +45,8 @@ AT_ONCE = Backoff("0s")
 @pytest.fixture
 def engine(shared: World) -> Iterator[Engine]:
     engine = create_engine(shared.store.url)
-    metadata.create_all(engine)
+    # MariaDB defers no constraint to the commit.
+    metadata.create_all(engine, tables=[accounts] if engine.dialect.name == "mariadb" else None)
     shared.start_worker()
     yield engine
     engine.dispose()
@@ -104,6 +105,8 @@ def test_it_writes_once_with_its_memo(shared: World, engine: Engine, is_async: b
 
 def test_an_error_of_the_commit_itself_rolls_back_and_is_tried_again(shared: World, engine: Engine) -> None:
     """A deferred constraint is judged at the commit."""
+    if engine.dialect.name == "mariadb":
+        pytest.skip("MariaDB refuses nothing at the commit")
     if engine.dialect.name == "sqlite":
         shared.store.engine.dispose()
         event.listen(shared.store.engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=ON"))
@@ -190,7 +193,7 @@ def test_a_zombies_statements_are_rolled_back(shared: World, engine: Engine, fai
     def flow(ctx: Any) -> Any:
         def write(connection: Connection) -> str:
             calls.append("called")
-            if len(calls) == 1 and engine.dialect.name == "postgresql":
+            if len(calls) == 1 and engine.dialect.name != "sqlite":
                 book(connection, "zombie")
                 take_over(shared, others, ctx.run_id)
                 if fails:
@@ -223,7 +226,7 @@ def test_a_run_that_is_cancelled_meanwhile_rolls_back_and_leaves_no_memo(shared:
     def flow(ctx: Any) -> Any:
         def write(connection: Connection) -> None:
             book(connection, "never")
-            if engine.dialect.name == "postgresql":
+            if engine.dialect.name != "sqlite":
                 shared.flows.run(ctx.run_id).cancel("enough")
 
         if engine.dialect.name == "sqlite":
@@ -262,7 +265,7 @@ def test_sending_beside_it_is_refused_at_once_where_there_is_one_writer(shared: 
     began = time.monotonic()
     run = started(shared, flow, retries=0)
 
-    if engine.dialect.name == "postgresql":
+    if engine.dialect.name != "sqlite":
         assert run.status == Status.COMPLETED
     else:
         assert run.error is not None
@@ -276,9 +279,9 @@ def test_a_dead_connection_of_the_pool_costs_no_attempt(shared: World, engine: E
     seen: list[int] = []
 
     def flow(ctx: Any) -> Any:
-        ctx.step.transaction("a", lambda connection: seen.append(connection.scalar(text("SELECT pg_backend_pid()"))))
+        ctx.step.transaction("a", lambda connection: seen.append(connection.scalar(text(MYSELF[engine.dialect.name]))))
         with engine.connect() as other:
-            other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": seen[0]})
+            other.execute(text(END[engine.dialect.name]), {"pid": seen[0]})
         eventually(lambda: _is_gone(engine, seen[0]))
         ctx.step.transaction("b", book, "alive")
 
@@ -288,9 +291,15 @@ def test_a_dead_connection_of_the_pool_costs_no_attempt(shared: World, engine: E
     assert names(engine) == ["alive"]
 
 
+MYSELF = {"postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT CONNECTION_ID()"}
+END = {"postgresql": "SELECT pg_terminate_backend(:pid)", "mariadb": "KILL :pid"}
+SESSIONS = {"postgresql": "pg_stat_activity WHERE pid", "mariadb": "information_schema.processlist WHERE id"}
+
+
 def _is_gone(engine: Engine, pid: int) -> bool:
+    found = text(f"SELECT count(*) FROM {SESSIONS[engine.dialect.name]} = :pid")
     with engine.connect() as connection:
-        return not connection.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid"), {"pid": pid})
+        return not connection.scalar(found, {"pid": pid})
 
 
 def test_the_pools_connections_come_back_as_they_were(shared: World, engine: Engine) -> None:

@@ -17,6 +17,7 @@ from celeryflows.engine.turn import take_turn
 from celeryflows.store.database import Store
 from tests.engine.shop import waiter
 from tests.engine.world import NEW_YEAR, Process, World, store_at, us
+from tests.store.making import WHO_WAITS
 from tests.waiting import eventually
 
 WAITS = {
@@ -71,11 +72,8 @@ class Blocked:
         engine = create_engine(self._store.url)
         try:
             with engine.connect() as connection:
-                waiting = text(
-                    "SELECT count(*) FROM pg_stat_activity "
-                    "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                )
-                return bool(connection.execute(waiting).scalar())
+                waiting = f"SELECT count(*) FROM {WHO_WAITS[self._store.dialect.name]}"
+                return bool(connection.execute(text(waiting)).scalar())
         finally:
             engine.dispose()
 

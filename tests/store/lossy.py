@@ -17,7 +17,10 @@ Break = Literal["before", "after", "during", "statement", "conflict"]
 # Long enough for the retry to meet the locks of the commit that is still under way.
 LATE = 0.08
 # The server itself is made to say so: it ends the transaction then.
-DEADLOCK = "DO $$ BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = 'deadlock_detected'; END $$"
+DEADLOCK = {
+    "postgresql": "DO $$ BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = 'deadlock_detected'; END $$",
+    "mariadb": "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'planted'",
+}
 
 
 class LossyStore(Store):
@@ -62,7 +65,7 @@ class LossyConnection(Connection):
         self._meet(sql)
         if sql != "COMMIT":
             super()._command(sql)
-            self._inside = sql.startswith("BEGIN") or (self._inside and sql != "ROLLBACK")
+            self._inside = sql.startswith(("BEGIN", "START")) or (self._inside and sql != "ROLLBACK")
             return
         self._inside = False
         with self._broken(sql) as link:
@@ -79,7 +82,7 @@ class LossyConnection(Connection):
         rows: list[Row] = []
         with self._broken(sql) as link:
             if link == "during":
-                super()._command("BEGIN")
+                super()._command(self.dialect.begin)
             if link != "before":
                 rows = super()._run(how, sql, params)
             if link == "during":
@@ -111,7 +114,7 @@ class LossyConnection(Connection):
             error.sqlite_errorcode = sqlite3.SQLITE_BUSY
             raise self._translated(error) from error
         try:
-            super()._command(DEADLOCK)
+            super()._command(DEADLOCK[self.dialect.name])
         finally:
             if sql == "COMMIT":
                 super()._command("ROLLBACK")

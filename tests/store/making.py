@@ -22,6 +22,11 @@ from celeryflows.store.waits import NewWait
 from tests.waiting import eventually
 
 T = TypeVar("T")
+# Sessions that stand before a lock; MariaDB tells of them with a delay.
+WHO_WAITS = {
+    "postgresql": "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    "mariadb": "information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+}
 FLOW, EVENT = "shop.order", "shop/ordered"
 SECOND = 1_000_000
 
@@ -120,8 +125,8 @@ def rows_of(store: Store, sql: str, **params: Any) -> list[tuple[Any, ...]]:
 
 
 def until_somebody_waits(store: Store, count: int = 1) -> None:
-    """Until so many sessions of the PostgreSQL server wait for a lock."""
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    """Until so many sessions of the server wait for a lock."""
+    waiting = f"SELECT 1 FROM {WHO_WAITS[store.dialect.name]}"
     eventually(lambda: len(rows_of(store, waiting)) >= count)
 
 

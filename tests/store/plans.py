@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import event
 
+from celeryflows.store import mariadb
 from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
 from celeryflows.store.executor import Row
@@ -38,7 +39,7 @@ FILL = (
     f"CASE WHEN {_STATUS} = 'queued' THEN {{start}} + (n % 200) * 1000000000 END FROM numbers",
     "INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at) "
     f"SELECT 'r' || {_ID}, 's' || k, 'run', 'done', 1, '1', 1, n, n FROM numbers, "
-    "(SELECT 1 AS k UNION ALL SELECT 2) AS keys",
+    "(SELECT 1 AS k UNION ALL SELECT 2) AS twice",
     "INSERT INTO flows_waits (id, run_id, key, kind, name, path, hash, value, began, armed_at, state, due_at) "
     f"SELECT 'w' || {_ID}, 'r' || {_ID}, 's1', 'event', 'shop/e' || (n % 5), 'data.x', n, '1', n, n, "
     f"CASE WHEN {_STATUS} = 'suspended' THEN 'open' ELSE 'answered' END, n FROM numbers",
@@ -56,25 +57,39 @@ def fill(store: Store, *, analyzed: bool, misled: bool = False) -> None:
     """Write the rows, and have the database look at them: a server does so by itself, a file is never looked at.
     `misled`: it looked before there were any, and believes since that nothing is queued, open or at work."""
     postgres = store.dialect.name == "postgresql"
-    numbers = (
-        f"(SELECT generate_series(1, {RUNS}::bigint) AS n) AS numbers"
-        if postgres
-        else f"(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {RUNS}) SELECT n FROM c)"
-    )
+    numbers = numbers_to(store, RUNS)
     start = str(NOW - RUNS * 1_000_000)
     with store.engine.connect() as connection:
         for table in BIG if misled else ():
             connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
             connection.exec_driver_sql(f"ANALYZE {table}")
-        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql(store.dialect.begin)
         for sql in FILL:
             sql = sql.replace("{start}", start).replace("FROM numbers", f"FROM {numbers}").replace("%", "%%")
+            if store.dialect.name == "mariadb":
+                sql = mariadb.translated(sql.replace(" / ", " DIV "))
             if postgres:
                 sql = re.sub(r"substr\('0000000000' \|\| n, -10\)", "lpad(n::text, 10, '0')", sql)
-            connection.exec_driver_sql(sql if postgres else sql.replace("%%", "%"))
+            connection.exec_driver_sql(sql.replace("%%", "%") if store.dialect.name == "sqlite" else sql)
         connection.exec_driver_sql("COMMIT")
-        if analyzed:
-            connection.exec_driver_sql("ANALYZE")
+    if analyzed:
+        analyze(store, *BIG)
+
+
+def numbers_to(store: Store, most: int) -> str:
+    """The numbers from 1 on, as a table of one column n to select from."""
+    return {
+        "postgresql": f"(SELECT generate_series(1, {most}::bigint) AS n) AS numbers",
+        "mariadb": f"(SELECT seq AS n FROM seq_1_to_{most}) AS numbers",
+        "sqlite": f"(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {most}) SELECT n FROM c)",
+    }[store.dialect.name]
+
+
+def analyze(store: Store, *tables: str) -> None:
+    """Have the database look at its tables."""
+    with store.engine.connect() as connection:
+        of = f"TABLE {', '.join(tables)}" if store.dialect.name == "mariadb" else ""
+        connection.exec_driver_sql(f"ANALYZE {of}")
 
 
 class WatchedStore(Store):
@@ -83,6 +98,8 @@ class WatchedStore(Store):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self.seen: dict[str, Any] = {}
+        # How many rows each statement has read, where the database counts them for a session.
+        self.read: dict[str, int] = {}
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -107,9 +124,20 @@ class _WatchedConnection(Connection):
     store: WatchedStore
 
     def _run(self, how: str, sql: str, params: Any) -> list[Row]:
+        counts = self.store.dialect.name == "mariadb"
+        before = _rows_of_session(self._cursor or self._open()) if counts else 0
         rows = super()._run(how, sql, params)
-        self.store.seen[self.store.compiled[sql]] = params[0] if how == "executemany" else params
+        text = self.store.compiled[sql]
+        self.store.seen[text] = params[0] if how == "executemany" else params
+        if counts:
+            self.store.read[text] = max(self.store.read.get(text, 0), _rows_of_session(self._cursor) - before)
         return rows
+
+
+def _rows_of_session(cursor: Any) -> int:
+    """What a session of MariaDB's has read of tables and indexes; this look adds a few."""
+    cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
+    return sum(int(row[1]) for row in cursor.fetchall())
 
 
 def plan(store: Store, sql: str, params: Any) -> list[str]:
@@ -148,6 +176,11 @@ def rows_read(store: Store, sql: str, params: Any) -> int:
         cursor = raw.cursor()
         if store.dialect.name == "sqlite":
             return _rows_of_sqlite(raw.driver_connection, sql, params)
+        if store.dialect.name == "mariadb":
+            before = _rows_of_session(cursor)
+            cursor.execute(sql, params)
+            cursor.fetchall()
+            return _rows_of_session(cursor) - before
         cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}", params)
         return _rows_of_node(cursor.fetchone()[0][0]["Plan"])
     finally:

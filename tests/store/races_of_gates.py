@@ -201,7 +201,7 @@ def _all_ended(store: Store) -> bool:
 def _cancel_one(runtime: Runtime, store: Store) -> None:
     with store.connection() as connection:
         rows = connection.execute(
-            "SELECT id FROM flows_runs WHERE ended_at IS NULL ORDER BY claim_tok DESC NULLS FIRST LIMIT 1"
+            "SELECT id FROM flows_runs WHERE ended_at IS NULL ORDER BY claim_tok IS NOT NULL, claim_tok DESC LIMIT 1"
         )
     for row in rows:
         cancel(runtime, row[0], "for a race")

@@ -21,10 +21,8 @@ from tests.store.team import Racer
 
 @contextmanager
 def without_the_fence(store: Store) -> Iterator[None]:
-    """On PostgreSQL only the row's lock is taken out; SQLite has none, there the condition goes."""
-    old = (
-        ("{share}",) if store.dialect.name == "postgresql" else ("AND turn = :turn", "AND claim_tok = :token", RUNNING)
-    )
+    """On a server only the row's lock is taken out; SQLite has none, there the condition goes."""
+    old = ("{share}",) if store.dialect.has_row_locks else ("AND turn = :turn", "AND claim_tok = :token", RUNNING)
     sql = steps.RECORD
     for word in old:
         assert word in sql
@@ -137,14 +135,14 @@ def _take(store: Store, run_id: str) -> tuple[int, bool]:
 
 @contextmanager
 def memos_of_the_claims_snapshot(store: Store) -> Iterator[None]:
-    """How the waits stood is read with the claim (SQLite, whose statements are instants: before it)."""
+    """How the waits stood is read with the claim; where no statement can do both: before it."""
     states: dict[str, str] = {}
     claim, memos = runs.Runs.claim, steps.Steps.memos
     look = "SELECT key, state FROM flows_waits WHERE run_id = :id"
 
     def claim_with_memos(self: Any, run_id: str, worker: str, token: int) -> Claim | None:
         states.clear()
-        if store.dialect.name == "sqlite":
+        if store.dialect.name != "postgresql":
             states.update(self._execute(look, id=run_id))
             time.sleep(0.003)
             return claim(self, run_id, worker, token)

@@ -65,6 +65,8 @@ def slow_steps(store: Store) -> None:
     """Make that pause happen, inside the database."""
     if store.dialect.name == "sqlite":
         sql = ["CREATE TRIGGER slow BEFORE INSERT ON flows_steps BEGIN SELECT pause(); END"]
+    elif store.dialect.name == "mariadb":
+        sql = [f"CREATE TRIGGER slow BEFORE INSERT ON flows_steps FOR EACH ROW DO SLEEP(RAND() * {PAUSE})"]
     else:
         sql = [
             "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "

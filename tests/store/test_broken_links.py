@@ -44,6 +44,11 @@ def broken() -> Iterator[Any]:
         yield from ((name, "postgres", link) for link in ("after", "during"))
         # The longest is left to the long form here: nothing was committed, it is simply told again.
         yield pytest.param(name, "postgres", "before", marks=pytest.mark.slow if name == "spread" else ())
+        yield pytest.param(name, "mariadb", "after", marks=pytest.mark.mariadb)
+        yield from (
+            pytest.param(name, "mariadb", link, marks=[pytest.mark.slow, pytest.mark.mariadb])
+            for link in ("before", "during")
+        )
 
 
 @pytest.mark.parametrize(("name", "migrated_url", "link"), list(broken()), indirect=["migrated_url"])
@@ -61,7 +66,15 @@ def test_a_link_that_breaks_at_any_commit_doubles_and_loses_nothing(
         assert broken.end() == expected, f"the link broke {link} commit {at}: {lossy.commits[at]}"
 
 
-@pytest.mark.parametrize("migrated_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize(
+    "migrated_url",
+    [
+        "sqlite",
+        pytest.param("postgres", marks=pytest.mark.slow),
+        pytest.param("mariadb", marks=[pytest.mark.slow, pytest.mark.mariadb]),
+    ],
+    indirect=True,
+)
 @pytest.mark.parametrize("name", STORIES)
 def test_an_outage_before_any_statement_is_survived_in_place(lossy: LossyStore, clock: TurnedClock, name: str) -> None:
     whole = told(name, lossy, clock)

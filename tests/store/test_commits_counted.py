@@ -1,4 +1,4 @@
-"""What a turn asks of the store, counted statement by statement on both databases."""
+"""What a turn asks of the store, counted statement by statement on every database."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,12 +47,13 @@ def commits(seen: list[str]) -> int:
     """A statement that changes something outside a transaction is a commit of its own."""
     count, inside = 0, False
     for sql in seen:
-        if sql.startswith("BEGIN"):
+        if sql.startswith(("BEGIN NOT ATOMIC", *CHANGES)):
+            # MariaDB's block is a transaction of its own where none is open.
+            count += not inside
+        elif sql.startswith(("BEGIN", "START")):
             inside = True
         elif sql == "COMMIT":
             count, inside = count + 1, False
-        elif sql.startswith(CHANGES) and not inside:
-            count += 1
     return count
 
 
@@ -107,7 +108,7 @@ def test_a_turn_that_waits_costs_at_most_n_plus_two_commits(store: Store) -> Non
 
 @pytest.mark.parametrize("count", [1, 50])
 def test_a_send_is_one_transaction_however_many_events_it_has(store: Store, count: int) -> None:
-    """On a server five round trips for one event or for fifty: lock, look, events, runs, commit."""
+    """On PostgreSQL five round trips for one event or for fifty: lock, look, events, runs, commit."""
     flow = Flow(FlowDefinition("counted", triggers=(OnEvent("shop/paid"),)), lambda ctx: None, RetryPolicy())
     runtime = Runtime("counted", store, InlineDispatcher(), SchemaRegistry(), {"counted": flow})
     register_sender(runtime)
@@ -116,7 +117,7 @@ def test_a_send_is_one_transaction_however_many_events_it_has(store: Store, coun
         send(runtime, [Event("shop/paid", {"n": n}) for n in range(count)])
     assert commits(seen) == 1
     assert sum("FLOWS_RUNS" in sql for sql in seen) == 1
-    assert len(seen) == 5
+    assert len(seen) == (6 if store.dialect.name == "mariadb" else 5)
     with store.connection() as connection:
         rows = connection.execute(
             "SELECT e.data FROM flows_runs r JOIN flows_events e ON e.id = r.event_id WHERE r.status = 'queued' "
@@ -162,5 +163,5 @@ def test_a_limited_run_costs_one_commit_to_start_and_two_to_run(store: Store) ->
             take_turn(runtime, run_id)
         costs.append((commits(seen), commits(more)))
         assert len(seen) <= 16, seen
-        assert len(more) <= 9, more
+        assert len(more) <= (11 if store.dialect.name == "mariadb" else 9), more
     assert costs[0] == (1, 2)

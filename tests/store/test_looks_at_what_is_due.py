@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from celeryflows.store.connection import Connection
-from tests.store.plans import WatchedStore, rows_read
+from tests.store.plans import WatchedStore, analyze, numbers_to, rows_read
 
 LATER, MOST = 4_000, 400
 # By table: what lies in the future, each row with its number in it.
@@ -53,17 +53,13 @@ LOOKS: list[Callable[[Connection], object]] = [
 
 def fill(store: WatchedStore) -> None:
     at = time.time_ns() // 1000 + 3_600_000_000
-    numbers = (
-        f"(SELECT generate_series(1, {LATER}) AS n) AS numbers"
-        if store.dialect.name == "postgresql"
-        else f"(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {LATER}) SELECT n FROM c)"
-    )
+    numbers = numbers_to(store, LATER)
     with store.connection() as connection:
         for into, values in ROWS.items():
             connection.execute(f"INSERT INTO {into} SELECT {values} FROM {numbers}".replace(":at", str(at)))
         for sql in QUEUED:
             connection.execute(sql.format(numbers=numbers).replace(":at", str(at)))
-        connection.execute("ANALYZE")
+    analyze(store, *(into.split()[0] for into in ROWS))
 
 
 def test_a_look_reads_what_is_due_and_not_what_comes_later(migrated_url: str) -> None:
@@ -71,9 +67,11 @@ def test_a_look_reads_what_is_due_and_not_what_comes_later(migrated_url: str) ->
     fill(store)
     with store.connection() as connection:
         store.seen.clear()
+        store.read.clear()
         for look in LOOKS:
             assert not look(connection)
-    read = {sql: rows_read(store, sql, params) for sql, params in store.seen.items()}
+    # MariaDB has counted already.
+    read = store.read or {sql: rows_read(store, sql, params) for sql, params in store.seen.items()}
     store.dispose()
     assert len(read) >= len(LOOKS)
     assert {" ".join(sql.split()): rows for sql, rows in read.items() if rows > MOST} == {}

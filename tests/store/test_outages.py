@@ -17,22 +17,27 @@ from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import upgrade
 from tests.conftest import without
+from tests.kinds import MARIADB
+from tests.mariadb import Mariadb, running_mariadb
 from tests.servers import Postgres, ServerMissing, running_postgres
 from tests.store.making import FLOW, a_runtime, a_step, at_once, outcome, put_event, put_run, rows_of, running
 
+Server = Postgres | Mariadb
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """A PostgreSQL that these tests may crash."""
+
+@pytest.fixture(scope="module", params=["postgres", MARIADB])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server that these tests may crash."""
+    running = running_postgres if request.param == "postgres" else running_mariadb
     try:
-        with running_postgres() as made:
+        with running() as made:
             yield made
     except ServerMissing as missing:
         without(missing)
 
 
 @pytest.fixture
-def lasting(server: Postgres) -> Iterator[Store]:
+def lasting(server: Server) -> Iterator[Store]:
     """A store on it, which waits long for its server."""
     made = Store(server.url(server.create_database()), patience=20)
     upgrade(made)
@@ -40,13 +45,13 @@ def lasting(server: Postgres) -> Iterator[Store]:
     made.dispose()
 
 
-def restart(server: Postgres) -> None:
+def restart(server: Server) -> None:
     server.crash()
     server.start()
 
 
 def test_a_statement_after_a_restart_says_what_is_wrong_and_the_next_try_goes_through(
-    server: Postgres, lasting: Store
+    server: Server, lasting: Store
 ) -> None:
     claim = running(lasting)
     with lasting.connection() as connection:
@@ -57,7 +62,7 @@ def test_a_statement_after_a_restart_says_what_is_wrong_and_the_next_try_goes_th
         assert connection.steps.record(a_step(claim))
 
 
-def test_a_transaction_that_a_restart_cuts_is_done_again_as_a_whole(server: Postgres, lasting: Store) -> None:
+def test_a_transaction_that_a_restart_cuts_is_done_again_as_a_whole(server: Server, lasting: Store) -> None:
     tries: list[int] = []
 
     def work(tx: Connection) -> None:
@@ -71,7 +76,7 @@ def test_a_transaction_that_a_restart_cuts_is_done_again_as_a_whole(server: Post
     assert rows_of(lasting, "SELECT key FROM flows_once ORDER BY key") == [("k2",), ("last",)]
 
 
-def test_a_turn_goes_on_over_restarts_and_runs_no_step_twice(server: Postgres, lasting: Store) -> None:
+def test_a_turn_goes_on_over_restarts_and_runs_no_step_twice(server: Server, lasting: Store) -> None:
     ran: list[str] = []
 
     def step(name: str) -> str:
@@ -92,12 +97,12 @@ def test_a_turn_goes_on_over_restarts_and_runs_no_step_twice(server: Postgres, l
     assert rows_of(lasting, "SELECT count(*) FROM flows_events WHERE name = 'shop/told'") == [(1,)]
 
 
-def test_a_whole_pool_of_dead_connections_is_gone_through(server: Postgres, lasting: Store) -> None:
+def test_a_whole_pool_of_dead_connections_is_gone_through(server: Server, lasting: Store) -> None:
     event_id = put_event(lasting)
 
     def look(_: int) -> bool:
         with lasting.connection() as connection:
-            connection.execute("SELECT pg_sleep(0.2)")
+            connection.execute("SELECT SLEEP(0.2)" if isinstance(server, Mariadb) else "SELECT pg_sleep(0.2)")
             return connection.repeat(lambda: connection.events.get(event_id) is not None)
 
     assert all(at_once(8, look))
@@ -113,7 +118,7 @@ def _repeated(store: Store, event_id: str) -> bool:
 
 
 def test_senders_wait_for_a_server_that_comes_back(
-    server: Postgres, lasting: Store, monkeypatch: pytest.MonkeyPatch
+    server: Server, lasting: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # However few tries a conflict gets: an outage is bounded by time.
     monkeypatch.setattr(connection_module, "TRIES", 2)
@@ -129,7 +134,7 @@ def test_senders_wait_for_a_server_that_comes_back(
     assert rows_of(lasting, "SELECT count(*) FROM flows_events WHERE id = :id", id=event_id) == [(1,)]
 
 
-def test_a_server_that_stays_away_is_given_up_after_the_stores_patience(server: Postgres, lasting: Store) -> None:
+def test_a_server_that_stays_away_is_given_up_after_the_stores_patience(server: Server, lasting: Store) -> None:
     lasting.patience = 0.5
     put_event(lasting)
     server.crash()
@@ -146,8 +151,12 @@ def test_a_server_that_stays_away_is_given_up_after_the_stores_patience(server: 
 def test_a_session_that_an_operator_ends_is_replaced(lasting: Store) -> None:
     claim = running(lasting)
     with lasting.connection() as connection:
-        [(pid,)] = connection.execute("SELECT pg_backend_pid()")
-        rows_of(lasting, "SELECT pg_terminate_backend(:pid)", pid=pid)
+        if lasting.dialect.name == "mariadb":
+            [(pid,)] = connection.execute("SELECT CONNECTION_ID()")
+            rows_of(lasting, "KILL :pid", pid=pid)
+        else:
+            [(pid,)] = connection.execute("SELECT pg_backend_pid()")
+            rows_of(lasting, "SELECT pg_terminate_backend(:pid)", pid=pid)
         assert connection.repeat(lambda: connection.steps.record(a_step(claim)))
 
 

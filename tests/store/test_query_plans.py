@@ -30,6 +30,7 @@ from celeryflows.store.reports.health import overdue, queued, unrouted
 from celeryflows.store.reports.runs import list_runs, one_run, run_events, run_steps
 from celeryflows.store.reports.selecting import events_of_runs, open_runs
 from celeryflows.store.upgrade import upgrade
+from tests.kinds import MARIADB
 from tests.store.making import FLOW, SECOND, a_runtime, an_event, put_run
 from tests.store.plans import NOW, RUNS, WatchedStore, fill, full_scans, plan, rows_read, strays
 
@@ -42,7 +43,7 @@ class Broker(NoBroker):
 
 
 # What is asked rarely may be slow where a server has never looked at its tables; what is asked for each run may not.
-INFORMED, MISLED = ("sqlite", "sqlite analyzed", "postgres"), "postgres misled"
+INFORMED, MISLED = ("sqlite", "sqlite analyzed", "postgres", MARIADB), "postgres misled"
 
 
 @pytest.fixture(scope="module", params=INFORMED)
@@ -50,11 +51,11 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param.startswith("sqlite"):
         url = f"sqlite:///{tmp_path_factory.mktemp('filled') / 'store.sqlite3'}"
     else:
-        server = request.getfixturevalue("postgres_server")
+        server = request.getfixturevalue("mariadb_server" if request.param == "mariadb" else "postgres_server")
         url = server.url(server.create_database())
     store = WatchedStore(url, clock=TurnedClock(NOW))
     upgrade(store)
-    fill(store, analyzed=request.param in ("sqlite analyzed", "postgres"), misled=request.param == MISLED)
+    fill(store, analyzed=request.param in ("sqlite analyzed", "postgres", "mariadb"), misled=request.param == MISLED)
     yield store
     store.dispose()
 
@@ -149,6 +150,9 @@ WORDS = ("SAVEPOINT", "ROLLBACK")
 
 
 def scanned(store: WatchedStore) -> dict[str, list[str]]:
+    if store.dialect.name == "mariadb":
+        # Its blocks cannot be explained; it counts what they read.
+        return {sql: [f"{rows} rows"] for sql, rows in store.read.items() if rows > MOST}
     asked = {sql: params for sql, params in store.seen.items() if not sql.startswith(WORDS)}
     plans = {sql: plan(store, sql, params) for sql, params in asked.items()}
     return {sql: lines for sql, lines in plans.items() if full_scans(lines) or strays(sql, lines)}
@@ -165,7 +169,7 @@ def test_a_scan_would_be_seen(filled: WatchedStore) -> None:
         "SELECT w.id FROM flows_waits w WHERE w.kind = 'x'",
         "SELECT id FROM flows_events ORDER BY id LIMIT 500000",
     ):
-        assert full_scans(plan(filled, sql, {})), sql
+        assert filled.dialect.name == "mariadb" or full_scans(plan(filled, sql, {})), sql
         assert rows_read(filled, sql, {}) > MOST
 
 
@@ -177,6 +181,7 @@ def test_a_stray_would_be_seen(filled: WatchedStore) -> None:
 
 def test_what_senders_turns_and_the_leader_ask_is_found_by_indexes(filled: WatchedStore) -> None:
     filled.seen.clear()
+    filled.read.clear()
     live(filled)
     assert len(filled.seen) > 40
     assert shown(scanned(filled)) == ""
@@ -185,6 +190,7 @@ def test_what_senders_turns_and_the_leader_ask_is_found_by_indexes(filled: Watch
 @pytest.mark.parametrize("filled", [MISLED], indirect=True)
 def test_what_is_known_by_its_key_is_never_sought_among_all_that_is_queued(filled: WatchedStore) -> None:
     filled.seen.clear()
+    filled.read.clear()
     live(filled)
     live_limited(filled)
     plans = {sql: plan(filled, sql, params) for sql, params in filled.seen.items() if not sql.startswith(WORDS)}
@@ -228,6 +234,7 @@ def live_limited(store: WatchedStore) -> None:
 
 def test_what_limits_ask_is_found_by_indexes(filled: WatchedStore) -> None:
     filled.seen.clear()
+    filled.read.clear()
     live_limited(filled)
     assert len(filled.seen) > 30
     assert shown(scanned(filled)) == ""
@@ -235,6 +242,7 @@ def test_what_limits_ask_is_found_by_indexes(filled: WatchedStore) -> None:
 
 def test_what_retention_asks_is_found_by_indexes(filled: WatchedStore) -> None:
     filled.seen.clear()
+    filled.read.clear()
     with filled.connection() as connection, connection.transaction():
         verbs = connection.retention
         runs = verbs.runs_by_id("r0000050000", "r0000090000", 50)

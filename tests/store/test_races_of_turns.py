@@ -45,7 +45,7 @@ def slow(store: Store, request: pytest.FixtureRequest) -> Iterator[Store]:
     yield store
     with store.engine.connect() as connection:
         connection.exec_driver_sql(
-            "DROP TRIGGER slow" if store.dialect.name == "sqlite" else "DROP FUNCTION slow CASCADE"
+            "DROP FUNCTION slow CASCADE" if store.dialect.name == "postgresql" else "DROP TRIGGER slow"
         )
 
 

@@ -25,9 +25,11 @@ def alias_url(alias: str) -> str:
         return _file_url(alias, connection)
     if connection.vendor == "postgresql":
         return _server_url(params)
+    if connection.vendor == "mysql":
+        return _mariadb_url(params)
     raise ConfigurationError(
         f"flows_store_url='django:{alias}': {connection.display_name} is no store of celeryflows. Use an alias on "
-        "PostgreSQL or SQLite, or another URL."
+        "PostgreSQL, MariaDB or SQLite, or another URL."
     )
 
 
@@ -48,3 +50,15 @@ def _server_url(params: dict[str, Any]) -> str:
         key: str(value) for key, value in params.items() if key not in DJANGOS_OWN | SERVER and value is not None
     }
     return database_url("postgresql", str(params.get("dbname", "")), server, options)
+
+
+def _mariadb_url(params: dict[str, Any]) -> str:
+    server = {
+        "user": str(params.get("user") or ""),
+        "password": str(params.get("password") or params.get("passwd") or ""),
+        "host": str(params.get("host") or ""),
+        "port": str(params.get("port") or ""),
+    }
+    socket = {"unix_socket": str(params["unix_socket"])} if params.get("unix_socket") else {}
+    name = str(params.get("database") or params.get("db") or "")
+    return database_url("mariadb", name, server, socket)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import func, select, text
 
-from celeryflows.store.columns import ALONG, ALONG_EVENTS
+from celeryflows.store.columns import ALONG
 from celeryflows.store.database import Store
 from celeryflows.store.reports.reading import read
 from celeryflows.store.schema import calls, events, runs
@@ -35,10 +35,9 @@ def overdue(store: Store, before: int) -> Waiting:
 
 def unrouted(store: Store, before: int) -> Waiting:
     """Events stored before the moment that were not, or not wholly, routed, and calls that were not started."""
-    unfinished = or_(events.c.arrived_at.is_(None), events.c.piece.is_not(None))
-    late = select(events.c.stored_at).where(unfinished, text(ALONG_EVENTS), events.c.stored_at <= before)
+    late = select(events.c.stored_at).where(text(f"{store.dialect.word('unrouted')} <= :before"))
     left = late.union_all(select(calls.c.stored_at).where(calls.c.stored_at <= before)).subquery()
-    return _ask(store, select(func.count(), func.min(left.c.stored_at)))
+    return _ask(store, select(func.count(), func.min(left.c.stored_at)).params(before=before))
 
 
 def _ask(store: Store, query: object) -> Waiting:

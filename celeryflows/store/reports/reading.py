@@ -9,6 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from celeryflows.errors import StoreError, StoreUnavailable
 from celeryflows.store.database import Store
+from celeryflows.store.mariadb_session import code_of
 from celeryflows.store.sealing import payload_columns, shown_rows
 
 # A snapshot that is held for long slows every hand-over of the engine.
@@ -20,8 +21,7 @@ def read(store: Store, query: Executable) -> list[tuple[Any, ...]]:
     """The rows of one query. Raises StoreUnavailable when nothing answers, StoreError for a query that is refused."""
     try:
         with store.guard, store.engine.connect() as connection:
-            look = _bounded if store.dialect.name == "postgresql" else _rows
-            names, rows = look(connection, query)
+            names, rows = _LOOKS.get(store.dialect.name, _rows)(connection, query)
     except (DBAPIError, PoolTimeout) as error:
         raise _translated(store, error) from error
     return shown_rows(store.sealer, rows, payload_columns(names))
@@ -51,10 +51,24 @@ def _bounded(connection: Connection, query: Executable) -> Read:
             connection.exec_driver_sql("ROLLBACK")
 
 
+def _bounded_on_mariadb(connection: Connection, query: Executable) -> Read:
+    connection.exec_driver_sql(f"SET SESSION max_statement_time = {LONGEST.removesuffix('s')}")
+    try:
+        return _rows(connection, query)
+    finally:
+        if not connection.invalidated:
+            connection.exec_driver_sql("SET SESSION max_statement_time = DEFAULT")
+
+
+_LOOKS = {"postgresql": _bounded, "mariadb": _bounded_on_mariadb}
+# What a server says of a query that took too long.
+TOO_LONG = ("57014", 1969)
+
+
 def _translated(store: Store, error: DBAPIError | PoolTimeout) -> StoreError:
     cause = getattr(error, "orig", None) or error
     text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-    if getattr(cause, "sqlstate", None) == "57014":
+    if getattr(cause, "sqlstate", None) in TOO_LONG or code_of(cause) in TOO_LONG:
         return StoreError(f"The store {store.shown_url()} took longer than {LONGEST} for a report. Ask for less of it.")
     if isinstance(error, OperationalError | PoolTimeout):
         return StoreUnavailable(

@@ -11,8 +11,8 @@ branch_labels = None
 depends_on = None
 
 ID = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
-KEY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgresql")
-LONG = sa.Text().with_variant(sa.Text(16_777_215), "mysql", "mariadb")
+KEY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgresql").with_variant(sa.String(490), "mariadb")
+LONG = sa.Text()
 TABLES = (
     "flows_crons",
     "flows_events",
@@ -142,7 +142,7 @@ def upgrade() -> None:
     _partial_index("flows_runs_wake", "flows_runs", ["wake_at"], "wake_at IS NOT NULL")
     op.create_table(
         "flows_shapes",
-        sa.Column("name", sa.String(length=512), nullable=False),
+        sa.Column("name", sa.String(length=512).with_variant(sa.String(256), "mariadb"), nullable=False),
         sa.Column("path", sa.String(length=512), nullable=False),
         sa.PrimaryKeyConstraint("name", "path"),
     )

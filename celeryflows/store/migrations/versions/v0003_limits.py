@@ -9,8 +9,12 @@ branch_labels = None
 depends_on = None
 
 ID = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
-KEY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgresql")
-GATE = sa.String(64).with_variant(sa.String(64, collation="C"), "postgresql")
+KEY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgresql").with_variant(sa.String(490), "mariadb")
+GATE = (
+    sa.String(64)
+    .with_variant(sa.String(64, collation="C"), "postgresql")
+    .with_variant(sa.String(64, collation="ascii_nopad_bin"), "mariadb")
+)
 
 UNITS = (("runs", "id"), ("branches", "run_id"))
 AT_DOOR = "held_at = '0'"

@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 ID = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
-LONG = sa.Text().with_variant(sa.Text(16_777_215), "mysql", "mariadb")
+LONG = sa.Text()
 
 
 def upgrade() -> None:

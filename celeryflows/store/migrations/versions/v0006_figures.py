@@ -9,8 +9,8 @@ branch_labels = None
 depends_on = None
 
 ID = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
-KEY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgresql")
-LONG = sa.Text().with_variant(sa.Text(16_777_215), "mysql", "mariadb")
+KEY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgresql").with_variant(sa.String(490), "mariadb")
+LONG = sa.Text()
 
 COUNTS = ("made", "started", "unfinished", "completed", "failed", "cancelled", "skipped")
 CLASSES = tuple(f"d{i}" for i in range(28))

@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 ID = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
-KEY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgresql")
+KEY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgresql").with_variant(sa.String(490), "mariadb")
 
 
 def upgrade() -> None:
@@ -20,7 +20,7 @@ def upgrade() -> None:
         sa.Column("run_id", ID, nullable=False),
         sa.Column("key", KEY, nullable=False),
         sa.Column("queue", sa.String(512), nullable=False),
-        sa.Column("input", sa.Text().with_variant(sa.Text(16_777_215), "mysql", "mariadb"), nullable=False),
+        sa.Column("input", sa.Text(), nullable=False),
         sa.Column("sent_at", sa.BigInteger(), nullable=False),
         sa.Column("sends", sa.Integer(), nullable=False, server_default=sa.text("1")),
         sa.Column("next_at", sa.BigInteger(), nullable=True),

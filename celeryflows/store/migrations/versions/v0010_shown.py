@@ -9,8 +9,12 @@ branch_labels = None
 depends_on = None
 
 ID = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
-GATE = sa.String(64).with_variant(sa.String(64, collation="C"), "postgresql")
-LONG = sa.Text().with_variant(sa.Text(16_777_215), "mysql", "mariadb")
+GATE = (
+    sa.String(64)
+    .with_variant(sa.String(64, collation="C"), "postgresql")
+    .with_variant(sa.String(64, collation="ascii_nopad_bin"), "mariadb")
+)
+LONG = sa.Text()
 
 
 def upgrade() -> None:
