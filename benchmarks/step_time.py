@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import load
-from benchmarks.peers.crew import Crew, cpu_of
+from benchmarks.peers import processes
+from benchmarks.peers.crew import Crew
 from benchmarks.peers.roster import PEERS
 from benchmarks.peers.sampling import ROOMS
 from benchmarks.peers.servers import Servers, employed, running_servers
 from benchmarks.table import columns
 from tests.servers import temporary_folder
 from tests.waiting import eventually
-from tests.workers import children_of
 
 FLOWS = {"one": 2_000, "ten": 1_000}
 WARM = 100
@@ -66,16 +66,11 @@ def spent_by(reports: list[dict[str, Any]], flows: int) -> Spent:
     return found
 
 
-def server_cpu(pid: int) -> float:
-    """Seconds of CPU of a server and its children."""
-    return sum(cpu_of(process) for process in (pid, *children_of(pid)))
-
-
 def measure(kind: str, work: str, crew: Crew, folder: Path, servers: Mapping[str, int]) -> None:
     """Print where the CPU of one kind of flow went, and its rate."""
     count = FLOWS[work]
     write_down(folder)
-    before = {name: server_cpu(pid) for name, pid in servers.items()}
+    before = {name: processes.cpu([pid]) for name, pid in servers.items()}
     began = time.perf_counter()
     rate = crew.ask(work, count)[0]
     took = time.perf_counter() - began
@@ -87,7 +82,7 @@ def measure(kind: str, work: str, crew: Crew, folder: Path, servers: Mapping[str
         lines.append((room, *(f"{cell:.2f}" for cell in cells), f"{sum(cells):.2f}"))
     sums = [sum(spent.get((role, room), 0.0) for room in rooms) for role in ROLES]
     lines.append(("together", *(f"{cell:.2f}" for cell in sums), f"{sum(sums):.2f}"))
-    served = {name: (server_cpu(pid) - before[name]) * 1000 / count for name, pid in servers.items()}
+    served = {name: (processes.cpu([pid]) - before[name]) * 1000 / count for name, pid in servers.items()}
     lines += [(name, "", "", "", f"{cost:.2f}") for name, cost in served.items()]
     busy = (sum(sums) + sum(served.values())) * count / 1000 / took
     print(f"\n{kind}, {work}: {rate:,.0f} flows a second, {busy:.2f} of {os.cpu_count()} cores busy; {load()}")
@@ -106,7 +101,7 @@ def limits(kind: str, servers: Servers) -> None:
         before, count = celery.cpu(), FLOWS["one"]
         found = celery.ask("one", count)[0]
         cost = (celery.cpu() - before) * 1000 / count
-        print(f"Celery alone does {found:,.0f} tasks a second; its worker spends {cost:.2f} ms of CPU on one")
+        print(f"Celery alone does {found:,.0f} tasks a second; which cost caller and worker {cost:.2f} ms of CPU each")
 
 
 def main(kinds: list[str]) -> int:

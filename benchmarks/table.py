@@ -1,6 +1,6 @@
 """The one table of all benchmarks: figure, ours, the peer's, their ratio, what is wanted, and whether it is met."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 HEAD = ("figure", "ours", "peer", "ratio", "wanted", "")
@@ -51,12 +51,21 @@ class Row:
         )
 
 
-def table(rows: Iterable[Row]) -> str:
+Lines = Sequence[Sequence[str]]
+
+
+def table(rows: Iterable[Row], shown: Callable[[Lines], str] | None = None) -> str:
     """The rows in columns, under their heads."""
-    return columns([HEAD, *(row.cells for row in rows)])
+    return (shown or columns)([HEAD, *(row.cells for row in rows)])
 
 
-def columns(lines: Sequence[Sequence[str]]) -> str:
+def markdown(lines: Lines) -> str:
+    """Cells as a table of Markdown."""
+    head, *rest = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([head, "|" + "---|" * len(lines[0]), *rest])
+
+
+def columns(lines: Lines) -> str:
     """Cells in columns as wide as their widest; the first line is the head, with a rule below."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

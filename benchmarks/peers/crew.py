@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.peers import processes
 from benchmarks.peers.packages import ROOT
 from tests.servers import Server, temporary_folder
 
@@ -100,12 +101,13 @@ class Crew:
         self._signal(signal.SIGSTOP)
 
     def cpu(self) -> float:
-        """Seconds of CPU that its servers and workers have used."""
-        return sum(cpu_of(pid) for pid in self._pids())
+        """Seconds of CPU that its servers, its workers and its client have used."""
+        assert self._client is not None
+        return processes.cpu([self._client.pid, *self._workers()])
 
     def memory(self) -> float:
-        """MiB of its servers and workers, what they share counted once."""
-        return sum(_proportional(pid) for pid in self._pids()) / 1024
+        """MiB of its servers and workers."""
+        return processes.memory(self._workers())
 
     def end(self) -> None:
         """End all that was started."""
@@ -120,9 +122,8 @@ class Crew:
         for server in self._servers:
             os.killpg(server.pid, number)
 
-    def _pids(self) -> list[int]:
-        groups = {server.pid for server in self._servers}
-        return [pid for pid, group in _processes() if group in groups]
+    def _workers(self) -> list[int]:
+        return [server.pid for server in self._servers]
 
     def _tail(self) -> str:
         logs = [self.folder / "client.log", *(server.log for server in self._servers)]
@@ -139,31 +140,3 @@ def crew(name: str, environment: Mapping[str, str]) -> Iterator[Crew]:
         made = Crew(name, folder, environment)
         stack.callback(made.end)
         yield made
-
-
-def _processes() -> Iterator[tuple[int, int]]:
-    """Every process and its group."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                yield int(folder.name), os.getpgid(int(folder.name))
-            except ProcessLookupError:
-                continue
-
-
-def cpu_of(pid: int) -> float:
-    """Seconds of CPU of one process; none when it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _proportional(pid: int) -> float:
-    """KiB of a process, pages shared by several divided among them."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(float(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -2,6 +2,8 @@
 
 Each peer's are installed when it is first wanted. Whoever cannot be installed is missing, with the reason."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -35,10 +37,17 @@ def install(python: tuple[str, ...], node: tuple[str, ...]) -> None:
     stamp.write_text("\n".join(sorted(done.union(wanted))) + "\n")
 
 
-def version(package: str) -> str:
-    """The installed version of a Python package of the peers."""
-    code = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
-    return _run(str(PYTHON), "-c", code, package).strip()
+def versions(python: tuple[str, ...], node: tuple[str, ...]) -> str:
+    """What is installed of a peer, with versions."""
+    names = [re.split(r"[\[<>=]", requirement)[0] for requirement in python]
+    code = (
+        "import importlib.metadata as m, sys; print(*(f'{name} {m.version(name)}' for name in sys.argv[1:]), sep=', ')"
+    )
+    found = [_run(str(PYTHON), "-c", code, *names).strip()]
+    for package in node:
+        name = package.rpartition("@")[0]
+        found.append(f"{name} {json.loads((NODE_BIN.parent / name / 'package.json').read_text())['version']}")
+    return ", ".join(found)
 
 
 def _run(*command: str) -> str:

@@ -1,12 +1,12 @@
 """What the findings say: every figure with its spread and its settings, and the ratios that are wanted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 from benchmarks.bench import Side, compared, figure
 from benchmarks.peers.compare import KINDS, Findings
 from benchmarks.peers.roster import PEERS
-from benchmarks.table import Bound, Row, columns
+from benchmarks.table import Bound, Lines, Row, columns
 
 # A peer of several settings is compared by the best of its figures.
 RIVALS = {
@@ -18,6 +18,7 @@ RIVALS = {
         ("restate",),
     ),
     "postgresql-8": (("dbos", "dbos-quick", "dbos-direct"), ("absurd", "absurd-quick"), ("restate",)),
+    "mariadb": (("celery",),),
     "sqlite": (("celery",), ("bare-sqlite",), ("dbos-sqlite",)),
 }
 WANTED = {
@@ -65,16 +66,16 @@ def _best(findings: Findings, kind: str, rivals: Sequence[str]) -> Side | None:
     return (max if KINDS[kind].is_rate else min)(sides, key=lambda side: side.median)
 
 
-def details(findings: Findings, names: Sequence[str]) -> str:
+def details(findings: Findings, names: Sequence[str], shown: Callable[[Lines], str] = columns) -> str:
     """Every figure with its spread, then who they are and what they could not do."""
-    lines = [("figure", "who", "median", "least", "most", "its CPU a unit")]
+    lines = [("figure", "who", "median", "least", "most", "CPU of a unit")]
     for kind in KINDS:
         for name in names:
             side = findings.side(kind, name)
             if side is not None:
                 lines.append(_detail(findings, kind, name, side))
-    parts = [columns(lines), ""]
-    parts += [f"{PEERS[name].name}: {PEERS[name].settings}" for name in names]
+    parts = [shown(lines), ""]
+    parts += [f"{PEERS[name].name} ({found}): {PEERS[name].settings}" for name, found in findings.versions.items()]
     parts += [f"MISSING {PEERS[name].name}: {reason}" for name, reason in findings.reasons.items()]
     return "\n".join(parts)
 
@@ -87,5 +88,5 @@ def _detail(findings: Findings, kind: str, name: str, side: Side) -> tuple[str, 
         f"{KINDS[kind].title} {unit}",
         side.name,
         *spread,
-        f"{median(spent):.2f} ms" if spent and median(spent) and KINDS[kind].is_rate else "",
+        f"{median(spent):.1f} ms" if spent and KINDS[kind].is_rate else "",
     )

@@ -8,7 +8,6 @@ from benchmarks.peers.packages import PYTHON
 
 PROCESSES = 2
 DBOS = ("dbos>=3.4,<4", "psycopg[binary]>=3.2")
-
 ABSURD = ("absurd-sdk>=0.5,<0.6", "absurdctl>=0.5,<0.6", "psycopg[binary]>=3.2")
 
 
@@ -34,7 +33,6 @@ class Peer:
 
 
 CELERY = "one worker, prefork -c 2, early ack, prefetch 4 (default); Redis without persistence"
-
 BARE = "one connection in each of two processes; n + 2 fenced statements, each a commit, for n steps"
 
 PEERS = {
@@ -49,6 +47,7 @@ PEERS = {
         "eight pool processes: eight commits share an fsync",
         environment={"BENCH_PROCESSES": "8"},
     ),
+    "mariadb": Peer("celeryflows, MariaDB", "ours", "mariadb", "the same, every commit flushed (its default)"),
     "sqlite": Peer("celeryflows, SQLite", "ours", "sqlite", "the same; WAL, synchronous NORMAL (its default)"),
     "bare": Peer("the bare driver, PostgreSQL", "bare", "postgresql", BARE, workers=0),
     "bare-sqlite": Peer("the bare driver, SQLite", "bare", "sqlite", BARE, workers=0),
@@ -81,7 +80,7 @@ PEERS = {
         "DBOS, SQLite",
         "dbos_peer",
         "sqlite",
-        "one process (its SQLite is for one), no WAL (its own choice), polled every 10 ms",
+        "one process, no WAL (its own choice), polled every 10 ms",
         python=DBOS,
         environment={"BENCH_POLLING": "0.01"},
     ),

@@ -6,9 +6,11 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from benchmarks.peers import processes
 from benchmarks.peers.crew import Crew, crew
 from benchmarks.peers.packages import NODE_BIN, install
 from benchmarks.peers.roster import PROCESSES, Peer
+from tests.mariadb import Mariadb, running_mariadb
 from tests.servers import Postgres, free_port, running_postgres, running_redis
 
 
@@ -25,6 +27,16 @@ class Servers:
         """With fsync on."""
         return self._stack.enter_context(running_postgres())
 
+    @cached_property
+    def mariadb(self) -> Mariadb:
+        """With every commit flushed. Raises ServerMissing."""
+        return self._stack.enter_context(running_mariadb())
+
+    def cpu(self) -> float:
+        """Seconds of CPU that they have used."""
+        started = [self.__dict__[name].server.pid for name in ("redis", "postgres", "mariadb") if name in self.__dict__]
+        return processes.cpu(started)
+
     def broker_url(self) -> str:
         """An empty database of Redis."""
         return self.redis.url(next(self._databases))
@@ -34,6 +46,8 @@ class Servers:
         match kind:
             case "postgresql":
                 return self.postgres.url(self.postgres.create_database())
+            case "mariadb":
+                return self.mariadb.url(self.mariadb.create_database())
             case "sqlite":
                 return f"sqlite:///{folder}/store.db"
         return ""

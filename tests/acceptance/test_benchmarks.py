@@ -50,7 +50,7 @@ def test_the_table_has_its_columns_the_load_and_the_spread(printed: str) -> None
     heads = [line.split() for line in printed.splitlines()]
 
     assert [head for head in HEAD if head] in heads
-    assert ["figure", "who", "median", "least", "most", "its", "CPU", "a", "unit"] in heads
+    assert ["figure", "who", "median", "least", "most", "CPU", "of", "a", "unit"] in heads
     assert "(1 min)" in printed
     assert "MISSING" not in printed
 
