@@ -24,7 +24,7 @@ from flask_dashboard import create_app
 from tests.servers import running_postgres
 
 FEW, MANY = 10_000, 1_000_000
-STEPS = 5
+STEPS, LONG = 5, (1_000, 10_000)
 FLOWS = 20
 ASKED = 60
 WANTED_MS, WANTED_RATIO = 100.0, 1.5
@@ -46,6 +46,14 @@ def status_of(n: int, count: int) -> str:
     return "failed" if kind < 5 else kinds.get(kind, "completed")
 
 
+RUN_COLUMNS = "id, flow, status, event_id, turn, created_at, started_at, ended_at, sent_at, wake_at, output, error"
+
+
+def long_run(ids: list[str], steps: int) -> str:
+    """The id of the run of so many steps."""
+    return f"{ids[-1][:19]}{steps:06}L"
+
+
 def fill(url: str, count: int) -> list[str]:
     """Write runs with an event and steps each; some ids of them, the newest last."""
     now = time.time_ns() // 1000
@@ -53,12 +61,16 @@ def fill(url: str, count: int) -> list[str]:
     ids = [next(seeded_ids(at // 1000, f"{n}".encode())) for n, at in enumerate(moments)]
     with psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True) as connection:
         _copy(connection, "flows_events (id, name, data, ts, stored_at, arrived_at)", _events(ids, moments))
-        columns = "id, flow, status, event_id, turn, created_at, started_at, ended_at, sent_at, wake_at, output, error"
-        _copy(connection, f"flows_runs ({columns})", _runs(ids, moments))
+        _copy(connection, f"flows_runs ({RUN_COLUMNS})", _runs(ids, moments))
         columns = "run_id, key, kind, state, attempts, value, turn, began, ended_at, took"
         _copy(connection, f"flows_steps ({columns})", _steps(ids, moments))
+        long, last = [long_run(ids, steps) for steps in LONG], [moments[-1]] * len(LONG)
+        _copy(connection, "flows_events (id, name, data, ts, stored_at, arrived_at)", _events(long, last))
+        _copy(connection, f"flows_runs ({RUN_COLUMNS})", _runs(long, last, "completed"))
+        for steps in LONG:
+            _copy(connection, f"flows_steps ({columns})", _steps([long_run(ids, steps)], moments[-1:], steps))
         connection.execute("VACUUM ANALYZE")
-    return ids[:: max(1, count // 50)]
+    return [*ids[:: max(1, count // 50)], ids[-1]]
 
 
 def _copy(connection: Any, into: str, rows: Iterator[tuple[Any, ...]]) -> None:
@@ -74,9 +86,9 @@ def _events(ids: list[str], moments: list[int]) -> Iterator[tuple[Any, ...]]:
         yield f"{id[:-1]}E", name, DATA, at, at, at
 
 
-def _runs(ids: list[str], moments: list[int]) -> Iterator[tuple[Any, ...]]:
+def _runs(ids: list[str], moments: list[int], all_are: str = "") -> Iterator[tuple[Any, ...]]:
     for n, (id, at) in enumerate(zip(ids, moments, strict=True)):
-        status = status_of(n, len(ids))
+        status = all_are or status_of(n, len(ids))
         started = None if status in ("queued", "skipped") else at + 5_000
         ended = at + 5_000 + n % 977 * 1_000 if status in ("completed", "failed", "cancelled", "skipped") else None
         output, error = OUTPUT if status == "completed" else None, ERROR if status == "failed" else None
@@ -84,9 +96,9 @@ def _runs(ids: list[str], moments: list[int]) -> Iterator[tuple[Any, ...]]:
         yield id, f"shop.flow{n % FLOWS}", status, f"{id[:-1]}E", 1, at, started, ended, at, wake, output, error
 
 
-def _steps(ids: list[str], moments: list[int]) -> Iterator[tuple[Any, ...]]:
+def _steps(ids: list[str], moments: list[int], steps: int = STEPS) -> Iterator[tuple[Any, ...]]:
     for id, at in zip(ids, moments, strict=True):
-        for step in range(STEPS):
+        for step in range(steps):
             began = at + 5_000 + step * 9_000
             yield id, f"step {step}", "run", "done", 1, OUTPUT, 1, began, began + 8_000, 7_500
 
@@ -110,6 +122,9 @@ def pages(ids: list[str]) -> dict[str, Callable[[int], str]]:
         "runs, a condition": lambda n: f"/runs?if={condition}",
         "a run": lambda n: f"/runs/{ids[n % len(ids)]}",
         "a run's step": lambda n: f"/runs/{ids[n % len(ids)]}?step=step+2&part=live",
+        "a run of 1,000 steps": lambda n: f"/runs/{long_run(ids, 1_000)}",
+        "a run of 1,000 steps, live": lambda n: f"/runs/{long_run(ids, 1_000)}?step=step+{n * 16}&part=live",
+        "a run of 10,000 steps": lambda n: f"/runs/{long_run(ids, 10_000)}",
         "events": lambda n: "/events",
         "events, a name": lambda n: f"/events?name=order/kind.{n % FLOWS}",
         "events, a rare name": lambda n: "/events?name=order/rare",
