@@ -11,18 +11,19 @@ from celeryflows.durations import to_datetime
 from celeryflows.engine.failures import read_failure
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import UnknownRun
-from celeryflows.model.steps import Failure, State
+from celeryflows.model.steps import Failure, Kind, State
+from celeryflows.store.database import Store
 from celeryflows.store.reports.events import one_event
-from celeryflows.store.reports.runs import STEP_LINE, one_run, run_steps
+from celeryflows.store.reports.runs import STEP_LINE, StepView, one_run, run_steps, step_places
 from celeryflows.store.reports.steps import (
     AwaitedView,
-    ChildView,
     attempt_errors,
     awaited,
     run_attempts,
     run_children,
     step_values,
 )
+from celeryflows.store.reports.steps import ChildView as ChildView
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,15 @@ class Attempt:
     error: Failure | None = None
 
 
+# More rows than that are no picture, and a browser takes long to draw them.
+STEPS_AT_ONCE = 250
+
+
 @dataclass(frozen=True, slots=True)
 class RunPage:
     """One run: its event, its steps without values, the failed attempts by step ('' for its body), the runs that its
-    steps invoked; `now` is the store's clock when it was read."""
+    steps invoked; `now` is the store's clock when it was read. `steps` are those from the one numbered `first` on, of
+    `count` that it has."""
 
     run: RunSummary
     event: EventSummary | None
@@ -46,6 +52,8 @@ class RunPage:
     attempts: dict[str, tuple[Attempt, ...]]
     children: tuple[ChildView, ...]
     now: datetime
+    first: int = 0
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +72,12 @@ class StepPage:
     called_with: Any = None
 
 
-def run_page(runtime: Runtime, run_id: str) -> RunPage:
-    """One run as it stands now. Raises UnknownRun."""
+def run_page(runtime: Runtime, run_id: str, *, first: int | None = None, step: str = "") -> RunPage:
+    """One run as it stands now. Raises UnknownRun.
+
+    Of many steps those from about `first` on; without it those around `step`, else where something is to be seen:
+    around the one that failed, the last ones of a run that goes on, the first ones.
+    """
     store = runtime.store
     found = one_run(store, run_id)
     if found is None:
@@ -73,18 +85,40 @@ def run_page(runtime: Runtime, run_id: str) -> RunPage:
     with store.connection() as connection:
         now = connection.now()
     event = one_event(store, found.event_id)
-    rows = under_groups(run_steps(store, run_id, STEP_LINE))
+    summary = run_summary(found)
+    rows, first, count = _shown(store, summary, first, step)
     tried: dict[str, tuple[Attempt, ...]] = {}
-    for row in run_attempts(store, run_id):
+    for row in run_attempts(store, run_id, ["", *(row.id for row in rows)]):
         tried[row.key] = (*tried.get(row.key, ()), Attempt(row.attempt, to_datetime(row.ended_at), _length(row.took)))
     return RunPage(
-        run=run_summary(found),
+        run=summary,
         event=summary_of(event) if event else None,
         steps=tuple(step_summary(row, found.ended_at, now) for row in rows),
         attempts=tried,
-        children=tuple(run_children(store, run_id)),
+        children=tuple(
+            run_children(store, [row.wait_name for row in rows if row.kind == Kind.INVOKE and row.wait_name])
+        ),
         now=to_datetime(now),
+        first=first,
+        count=count,
     )
+
+
+def _shown(store: Store, run: RunSummary, first: int | None, step: str) -> tuple[list[StepView], int, int]:
+    """The steps of one picture, the number of the first of them, and how many there are."""
+    rows = run_steps(store, run.id, STEP_LINE, limit=STEPS_AT_ONCE + 1)
+    if len(rows) <= STEPS_AT_ONCE:
+        return under_groups(rows), 0, len(rows)
+    order = [place.id for place in under_groups(step_places(store, run.id))]
+    last = len(order) - 1
+    if first is None:
+        failed = run.error.step_id if run.error is not None else None
+        found = next((order.index(key) for key in (step, failed) if key and key in order), None)
+        first = found if found is not None else last if run.ended_at is None else 0
+    first = min(max(first, 0), last) // STEPS_AT_ONCE * STEPS_AT_ONCE
+    keys = {key: at for at, key in enumerate(order[first : first + STEPS_AT_ONCE])}
+    rows = run_steps(store, run.id, STEP_LINE, keys=list(keys))
+    return sorted(rows, key=lambda row: keys[row.id]), first, len(order)
 
 
 def step_page(runtime: Runtime, page: RunPage, key: str) -> StepPage | None:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from celeryflows.console.events import EventSummary, summary_of
 from celeryflows.console.pages import Page, decoded, moment
@@ -163,13 +163,27 @@ def step_summary(step: StepView, run_ended_at: int | None, now: int) -> StepSumm
     )
 
 
-def under_groups(steps: Sequence[StepView]) -> list[StepView]:
+class Placed(Protocol):
+    """A step with its place among the others."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def branch(self) -> str: ...
+
+
+P = TypeVar("P", bound=Placed)
+
+
+def under_groups(steps: Sequence[P]) -> list[P]:
     """The steps with those of each group's branches right below it, branch by branch; else in their order."""
-    below: dict[str, list[StepView]] = defaultdict(list)
+    below: dict[str, list[P]] = defaultdict(list)
     for step in steps:
         below[group_of(step.branch) if step.branch else ""].append(step)
 
-    def walk(group: str) -> Iterator[StepView]:
+    def walk(group: str) -> Iterator[P]:
         # Sorted by branch alone: inside one they keep their order.
         for step in sorted(below.pop(group, ()), key=lambda one: index_of(one.branch) if one.branch else 0):
             yield step

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as Answer
 
 from celeryflows import RerunRefused
 from celeryflows.console import actions
-from celeryflows.console.run_pages import run_page, step_page, with_errors
+from celeryflows.console.run_pages import STEPS_AT_ONCE, RunPage, run_page, step_page, with_errors
 from flask_dashboard.auth import acting
 from flask_dashboard.desk import runtime
 from flask_dashboard.pages.showing import LIVE, show
@@ -27,8 +27,8 @@ def add_to(pages: Blueprint) -> None:
 
 def show_run(run_id: str) -> Response:
     """Its header, its steps on one time axis, and what the chosen one did."""
-    page = run_page(runtime(), run_id)
     chosen, true_scale = request.args.get("step", ""), request.args.get("scale") == "true"
+    page = run_page(runtime(), run_id, first=request.args.get("from", type=int), step=chosen)
     step = next((step for step in page.steps if step.id == chosen), None)
     return show(
         "flows/run.html",
@@ -45,7 +45,16 @@ def show_run(run_id: str) -> Response:
         ended=page.run.ended_at is not None,
         live_url=here(part=LIVE),
         step_url=_step_url(run_id),
+        pager=_pager(page),
     )
+
+
+def _pager(page: RunPage) -> dict[str, str]:
+    """The pictures of other steps by what leads there."""
+    last = (page.count - 1) // STEPS_AT_ONCE * STEPS_AT_ONCE
+    earlier = {"First": 0, "Earlier": page.first - STEPS_AT_ONCE} if page.first > 0 else {}
+    later = {"Later": page.first + STEPS_AT_ONCE, "Last": last} if page.first < last else {}
+    return {word: here(step=None, **{"from": first}) for word, first in (earlier | later).items()}
 
 
 def _step_url(run_id: str) -> str:

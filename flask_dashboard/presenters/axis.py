@@ -32,10 +32,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Maps moments to per cents from left to right; `breaks` are where time was folded."""
+    """Maps moments to per cents from left to right; `breaks` are where time was folded, `zero` from when its marks
+    count."""
 
-    start: datetime
-    end: datetime
+    zero: datetime
     _points: tuple[datetime, ...]
     _places: tuple[float, ...]
     breaks: tuple[Mark, ...]
@@ -55,14 +55,16 @@ class Axis:
         return tuple(Mark(100 * share, self._label(100 * share)) for share in TICKS)
 
     def _label(self, x: float) -> str:
-        if x == 0:
+        if x == 0 and self._points[0] == self.zero:
             return "0"
         i = max(0, bisect_right(self._places, x) - 1)
         (a, b), (left, right) = self._points[i : i + 2], self._places[i : i + 2]
-        return length(a + (b - a) * ((x - left) / (right - left)) - self.start) if right > left else ""
+        return length(a + (b - a) * ((x - left) / (right - left)) - self.zero) if right > left else ""
 
 
-def axis_of(spans: Sequence[Span], start: datetime, end: datetime, *, folded: bool = True) -> Axis:
+def axis_of(
+    spans: Sequence[Span], start: datetime, end: datetime, *, folded: bool = True, zero: datetime | None = None
+) -> Axis:
     """The axis from `start` to `end`; `folded`: times in which nothing works are shortened."""
     end = max(end, start + timedelta(milliseconds=1))
     points = sorted({start, end, *(p for span in spans for p in (span.start, span.end) if start < p < end)})
@@ -80,7 +82,7 @@ def axis_of(spans: Sequence[Span], start: datetime, end: datetime, *, folded: bo
         if weight and seconds > BREAK * weight:
             breaks.append(Mark(round((left + places[-1]) / 2, 3), length(timedelta(seconds=seconds))))
     places[-1] = 100.0
-    return Axis(start, end, tuple(points), tuple(places), tuple(breaks))
+    return Axis(zero or start, tuple(points), tuple(places), tuple(breaks))
 
 
 def _busy(points: Sequence[datetime], works: Sequence[Span]) -> list[bool]:

@@ -1,10 +1,10 @@
 """A run's steps as rows of bars on one time axis: queue delay apart from work, attempts one by one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from celeryflows.console.run_pages import Attempt, RunPage, child_moments
+from celeryflows.console.run_pages import Attempt, ChildView, RunPage, child_moments
 from celeryflows.console.runs import StepSummary
 from flask_dashboard.presenters.axis import Axis, Mark, Span, axis_of
 from flask_dashboard.presenters.moments import length
@@ -25,7 +25,6 @@ KINDS = {
 }
 # Below this a delay is the way from one step to the next, not a queue.
 LEAST_DELAY = timedelta(milliseconds=5)
-MOST_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The rows with the marks of their axis; `folded`: there are breaks, or they were asked away."""
+    """The rows with the marks of their axis."""
 
     rows: tuple[Row, ...]
     ticks: tuple[Mark, ...]
     breaks: tuple[Mark, ...]
-    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +70,19 @@ class _Piece:
 
 
 def timeline(page: RunPage, *, folded: bool = True) -> Timeline:
-    """The rows of a run's page."""
+    """The rows of a run's page. Of a run with many steps the axis is as long as those that are shown."""
     start, end = page.run.created_at, page.run.ended_at or page.now
-    shown = page.steps[:MOST_ROWS]
+    whole = length(end - start)
+    shown = page.steps
     delays = _wakes(shown)
-    pieces = {step.id: [*delays.get(step.id, ()), *_pieces(step, page)] for step in shown}
+    children = {child.run_id: child for child in page.children}
+    pieces = {step.id: [*delays.get(step.id, ()), *_pieces(step, page, children)] for step in shown}
     body = list(_body(page))
     spans = [Span(p.start, p.end, p.works) for found in (body, *pieces.values()) for p in found]
-    axis = axis_of(spans, start, end, folded=folded)
-    rows = [Row("", "run", "run", page.run.status, 0, _bars(axis, body), length(end - start))]
+    if len(shown) < page.count:
+        start, end = _part(pieces, start, end)
+    axis = axis_of(spans, start, end, folded=folded, zero=page.run.created_at)
+    rows = [Row("", "run", "run", page.run.status, 0, _bars(axis, body), whole)]
     for step in shown:
         label = step.id[len(step.branch) + 1 :] if step.branch else step.id
         took = _took(step, page)
@@ -96,7 +98,13 @@ def timeline(page: RunPage, *, folded: bool = True) -> Timeline:
                 _note(step),
             )
         )
-    return Timeline(tuple(rows), axis.ticks(), axis.breaks, len(page.steps) - len(shown))
+    return Timeline(tuple(rows), axis.ticks(), axis.breaks)
+
+
+def _part(pieces: Mapping[str, Sequence[_Piece]], start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """From the first to the last moment of the steps that are shown."""
+    found = [piece for ones in pieces.values() for piece in ones]
+    return min((p.start for p in found), default=start), max((p.end for p in found), default=end)
 
 
 def _body(page: RunPage) -> Iterator[_Piece]:
@@ -111,10 +119,10 @@ def _body(page: RunPage) -> Iterator[_Piece]:
             yield _Piece("tried", one.ended_at, one.ended_at, f"attempt {one.number} of the body failed")
 
 
-def _pieces(step: StepSummary, page: RunPage) -> Iterator[_Piece]:
+def _pieces(step: StepSummary, page: RunPage, children: Mapping[str, ChildView]) -> Iterator[_Piece]:
     end = step.until or page.run.ended_at or page.now
     if step.kind in RESTING or step.kind in GROUPS:
-        yield from _resting(step, page, end)
+        yield from _resting(step, page, end, children.get(step.child or ""))
         return
     if step.standing == "edited":
         return
@@ -159,13 +167,12 @@ def _delay(ready: datetime, began: datetime, look: str) -> Iterator[_Piece]:
         yield _Piece(look, ready, began, f"{length(began - ready)} {words}")
 
 
-def _resting(step: StepSummary, page: RunPage, end: datetime) -> Iterator[_Piece]:
+def _resting(step: StepSummary, page: RunPage, end: datetime, child: ChildView | None) -> Iterator[_Piece]:
     looks = {"sleep": "sleep", "invoke": "invoke", "task": "invoke", **dict.fromkeys(GROUPS, "group")}
     look = looks.get(step.kind, "wait")
     yield _Piece(
         f"{look} {step.standing.replace(' ', '-')}", step.began, end, f"{step.standing}, {length(end - step.began)}"
     )
-    child = next((child for child in page.children if child.run_id == step.child), None)
     if child is not None:
         _made, started, ended = child_moments(child)
         if started is not None:

@@ -1,6 +1,6 @@
 """Runs as pages and terminals show them: lists by page, one run with its steps. Plain Core, each a short read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,15 @@ class StepView:
     joined_at: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StepPlace:
+    """Where a step stands among the others."""
+
+    id: str
+    kind: str
+    branch: str
+
+
 # The clocks of senders, which make ids, and of the store may differ by so much.
 SKEW = 10 * MINUTE
 # Ids of the time begin with 00 or 01 for centuries.
@@ -96,6 +105,7 @@ STEP = [
 ]
 # Without their values: a run may have a thousand of 4 MiB.
 STEP_LINE = [null() if column is steps.c.value else column for column in STEP]
+_BEGAN = (steps.c.began, steps.c.ended_at, steps.c.key)
 STEPS_AND_WAITS = (
     steps.outerjoin(waits, (waits.c.run_id == steps.c.run_id) & (waits.c.key == steps.c.key))
     .outerjoin(events, events.c.id == waits.c.event_id)
@@ -178,15 +188,26 @@ def one_run(store: Store, run_id: str) -> RunView | None:
     return RunView(*rows[0]) if rows else None
 
 
-def run_steps(store: Store, run_id: str, columns: Sequence[ColumnElement[Any]] = STEP) -> list[StepView]:
-    """A run's steps in the order in which they began; `columns` is STEP, or STEP_LINE without the values."""
-    query = (
-        select(*columns)
-        .select_from(STEPS_AND_WAITS)
-        .where(steps.c.run_id == run_id)
-        .order_by(steps.c.began, steps.c.ended_at, steps.c.key)
-    )
-    return [StepView(*row) for row in read(store, query)]
+def run_steps(
+    store: Store,
+    run_id: str,
+    columns: Sequence[ColumnElement[Any]] = STEP,
+    *,
+    keys: Collection[str] | None = None,
+    limit: int | None = None,
+) -> list[StepView]:
+    """A run's steps in the order in which they began; `columns` is STEP, or STEP_LINE without the values; `keys`: these
+    alone."""
+    query = select(*columns).select_from(STEPS_AND_WAITS).where(steps.c.run_id == run_id)
+    if keys is not None:
+        query = query.where(steps.c.key.in_(keys))
+    return [StepView(*row) for row in read(store, query.order_by(*_BEGAN).limit(limit))]
+
+
+def step_places(store: Store, run_id: str) -> list[StepPlace]:
+    """All steps of a run in the same order, and no more of them than that takes."""
+    query = select(steps.c.key, steps.c.kind, steps.c.branch).where(steps.c.run_id == run_id).order_by(*_BEGAN)
+    return [StepPlace(*row) for row in read(store, query)]
 
 
 def run_events(store: Store, run_id: str) -> list[StoredEvent]:

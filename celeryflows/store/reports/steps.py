@@ -1,5 +1,6 @@
 """What a run's page shows of its steps beside the time axis. Plain Core, each a short read."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -47,10 +48,11 @@ class ChildView:
     ended_at: int | None
 
 
-def run_attempts(store: Store, run_id: str) -> list[AttemptView]:
-    """The failed attempts of a run, without their errors."""
+def run_attempts(store: Store, run_id: str, keys: Collection[str]) -> list[AttemptView]:
+    """The failed attempts of some steps of a run, without their errors."""
     columns = (attempts.c.key, attempts.c.attempt, attempts.c.ended_at, attempts.c.took)
-    query = select(*columns).where(attempts.c.run_id == run_id).order_by(attempts.c.key, attempts.c.attempt)
+    query = select(*columns).where(attempts.c.run_id == run_id, attempts.c.key.in_(keys))
+    query = query.order_by(attempts.c.key, attempts.c.attempt)
     return [AttemptView(*row) for row in read(store, query)]
 
 
@@ -90,8 +92,8 @@ def awaited(store: Store, run_id: str, key: str) -> AwaitedView | None:
     return None if found is None else AwaitedView(*found)
 
 
-def run_children(store: Store, run_id: str) -> list[ChildView]:
-    """The runs that a run invoked."""
+def run_children(store: Store, run_ids: Collection[str]) -> list[ChildView]:
+    """Runs that a run invoked, by their ids."""
     names = ("parent_key", "id", "flow", "status", "created_at", "started_at", "ended_at")
-    query = select(*(runs.c[name] for name in names)).where(runs.c.parent == run_id).order_by(runs.c.id)
+    query = select(*(runs.c[name] for name in names)).where(runs.c.id.in_(run_ids)).order_by(runs.c.id)
     return [ChildView(*row) for row in read(store, query)]
