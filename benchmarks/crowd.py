@@ -1,5 +1,5 @@
 """100,000 runs that sleep and as many that wait: what they cost while nothing is due, and what happens when half of the
-sleepers wake at once. `python -m benchmarks.crowd [sqlite|postgresql] [RUNS]`"""
+sleepers wake at once. `python -m benchmarks.crowd [idle] [storm] [sqlite|postgresql] [RUNS]`"""
 
 import os
 import subprocess
@@ -111,22 +111,13 @@ def until() -> str:
     return (datetime.now(UTC) + timedelta(days=30)).isoformat()
 
 
-def idle(module: ModuleType, url: str, runs: int) -> None:
-    """CPU of a quiet minute without them and with them."""
-
-    def a_minute() -> tuple[float, float]:
-        workers, server = processes(OF_WORKER), of_server(url)
-        before = cpu(workers), cpu(server)
-        time.sleep(MINUTE)
-        return cpu(workers) - before[0], cpu(server) - before[1]
-
+def a_minute(url: str) -> tuple[float, float]:
+    """Seconds of CPU of the worker and of the database in a quiet minute."""
     time.sleep(STILL)
-    alone = a_minute()
-    crowd(module, runs)
-    time.sleep(STILL)
-    together = a_minute()
-    for what, (worker, server) in (("nobody", alone), (f"{runs:,} asleep, {runs:,} waiting", together)):
-        print(f"  CPU of a minute, {what}: worker {worker:.2f} s, database {server:.2f} s")
+    workers, server = processes(OF_WORKER), of_server(url)
+    before = cpu(workers), cpu(server)
+    time.sleep(MINUTE)
+    return cpu(workers) - before[0], cpu(server) - before[1]
 
 
 def storm(module: ModuleType, runs: int) -> bool:
@@ -166,12 +157,19 @@ def storm(module: ModuleType, runs: int) -> bool:
 def main(words: list[str]) -> int:
     """Print both; 1 when the storm took more connections than wanted."""
     runs = next((int(word) for word in words if word.isdigit()), RUNS)
+    kinds = [word for word in words if word in ("sqlite", "postgresql")] or ["sqlite", "postgresql"]
+    parts = [word for word in words if word in ("idle", "storm")] or ["idle", "storm"]
     met = True
-    for kind in [word for word in words if not word.isdigit()] or ["sqlite", "postgresql"]:
+    for kind in kinds:
         with store_of(kind) as url, bench_app(url, "-c", "2") as module:
             print(f"== {kind}, prefork -c 2, {load()}", flush=True)
-            idle(module, url, runs)
-            met &= storm(module, runs // 2)
+            alone = a_minute(url) if "idle" in parts else None
+            crowd(module, runs)
+            if alone is not None:
+                for what, used in (("nobody", alone), (f"{runs:,} asleep and {runs:,} waiting", a_minute(url))):
+                    print(f"  CPU of a minute, {what}: worker {used[0]:.2f} s, database {used[1]:.2f} s", flush=True)
+            if "storm" in parts:
+                met &= storm(module, runs // 2)
             print(load())
     return 0 if met else 1
 
