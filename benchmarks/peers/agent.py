@@ -58,7 +58,7 @@ class Witness:
         return float(self._socket.recv(64))
 
 
-def until(done: Callable[[], object], every: float = 0.005) -> None:
+def until(done: Callable[[], object], every: float = 0.01) -> None:
     """Wait for a fact. Raises TimeoutError."""
     deadline = time.monotonic() + PATIENCE
     while not done():
