@@ -15,8 +15,11 @@ from celeryflows.model.events import Event
 from celeryflows.store.database import Store
 from celeryflows.store.locks import Locks
 from celeryflows.store.once import Once
+from celeryflows.store.singletons import Singletons
 from tests.store.linear import Call, Recorder
 from tests.store.making import FLOW, a_runtime, put_event, put_run
+from tests.store.races_of_events import without_locks
+from tests.store.races_of_limits import limited, look_at_holder
 from tests.store.team import Racer
 
 EVENT = "linear/placed"
@@ -40,6 +43,11 @@ def mailbox(state: Any, call: Call) -> tuple[Hashable, Any]:
         case _:
             gone = (None if waiter == call.word else waiter, cancelled | {call.word})
             return gone, call.word not in cancelled
+
+
+def seat(state: Any, call: Call) -> tuple[Hashable, Any]:
+    """A key has one run at a time: a start takes the seat unless somebody sits there, an end leaves it."""
+    return (True, not state) if call.verb == "send" else (False, state)
 
 
 def send_ids(racer: Racer, url: str, names: list[str], sound: bool) -> list[Call]:
@@ -91,6 +99,28 @@ def wait_and_signal(racer: Racer, url: str, names: list[str], sound: bool) -> li
                     racer.pause(0.004)
                     with told.calling(name, "cancel", run) as gave:
                         gave(cancel(runtime, run, "enough"))
+    return told.calls
+
+
+def sit_and_leave(racer: Racer, url: str, names: list[str], sound: bool) -> list[Call]:
+    """All start runs of each key, and end those that they started."""
+    told = Recorder()
+    with racer.store(url, "flows_singletons", "COMMIT") as store, ExitStack() as stack:
+        if not sound:
+            stack.enter_context(without_locks(store))
+            stack.enter_context(patch.object(Singletons, "take", look_at_holder))
+        runtime = limited(store)
+        messages = runtime.dispatcher.waiting  # type: ignore[attr-defined]
+        for name in names:
+            racer.meet()
+            for _ in range(3):
+                racer.pause(0.004)
+                with told.calling(name, "send") as gave:
+                    send(runtime, [Event("shop/alone", {"key": name})])
+                    gave(bool(messages))
+                if messages:
+                    with told.calling(name, "end") as gave:
+                        gave(take_turn(runtime, messages.popleft().run_id).status == "completed")
     return told.calls
 
 

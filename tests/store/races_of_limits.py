@@ -87,7 +87,7 @@ def _break(stack: ExitStack, store: Store, flow: str) -> None:
         stack.enter_context(patch.object(batches.Batches, "take", _look_at_batch))
         stack.enter_context(patch.object(batches.Batches, "grow", _grow_blindly))
     elif flow == "alone":
-        stack.enter_context(patch.object(singletons.Singletons, "take", _look_at_holder))
+        stack.enter_context(patch.object(singletons.Singletons, "take", look_at_holder))
     else:
         stack.enter_context(patch.object(once.Once, "take", _look_then_take))
 
@@ -109,7 +109,7 @@ def _grow_blindly(self: Any, key: str, size: int) -> None:
     self._execute("UPDATE flows_batches SET n = :n WHERE key = :key", key=key, n=self._looked.n + 1)
 
 
-def _look_at_holder(self: Any, key: str, run_id: str) -> str:
+def look_at_holder(self: Any, key: str, run_id: str) -> str:
     found = self._execute("SELECT run_id FROM flows_singletons WHERE key = :key", key=key)
     if found:
         return str(found[0][0])

@@ -15,6 +15,7 @@ from celeryflows.engine.turn import take_turn
 from celeryflows.errors import InvokeError, NonRetriableError, StoreUnavailable
 from celeryflows.model.events import Event
 from celeryflows.model.flows import FlowDefinition
+from celeryflows.model.limits import NONE, Limits
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.triggers import OnEvent
 from celeryflows.scheduler.sweeper import route_left
@@ -23,6 +24,7 @@ from tests.store.lossy import LossyStore
 from tests.store.making import SECOND, a_runtime, rows_of
 
 PAID = {"order": 1}
+POLICY = RetryPolicy()
 
 
 class Story:
@@ -37,7 +39,7 @@ class Story:
         self.runtime = a_runtime(store)
         self.runtime.worker = "w1"
         self.runtime.flows = {
-            name: Flow(FlowDefinition(name, triggers=(OnEvent(event),)), handler, RetryPolicy())
+            name: Flow(FlowDefinition(name, triggers=(OnEvent(event),), limits=self.limits_of(name)), handler, POLICY)
             for name, (event, handler) in self.flows_of().items()
         }
         register_sender(self.runtime)
@@ -45,6 +47,10 @@ class Story:
     def flows_of(self) -> dict[str, tuple[str, Callable[[Any], Any]]]:
         """Handlers by name, each with the event that starts it."""
         raise NotImplementedError
+
+    def limits_of(self, flow: str) -> Limits:
+        """What bounds the flow."""
+        return NONE
 
     def scenes(self) -> list[Callable[[], object]]:
         """What happens, one after the other."""
@@ -69,7 +75,15 @@ class Story:
         events = "SELECT name, arrived_at IS NULL, piece FROM flows_events"
         branches = "SELECT path, status, turn, attempt, value, error, worker, lost FROM flows_branches"
         groups = "SELECT path, state, remaining, winner FROM flows_groups"
-        tables = {"runs": runs, "waits": waits, "events": events, "branches": branches, "groups": groups}
+        slots = "SELECT run_id FROM flows_slots WHERE run_id IS NOT NULL UNION ALL SELECT run_id FROM flows_queue"
+        tables = {
+            "runs": runs,
+            "waits": waits,
+            "events": events,
+            "branches": branches,
+            "groups": groups,
+            "slots": slots,
+        }
         ends = {name: sorted(map(repr, rows_of(self.store, sql))) for name, sql in tables.items()}
         # A sender's step holds the ids of its events.
         told = [row[:3] if row[1] == "tell" else row for row in rows_of(self.store, steps)]

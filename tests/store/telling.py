@@ -12,8 +12,9 @@ from celeryflows.store.schema import metadata
 from tests.store.lossy import Break, LossyStore
 from tests.store.stories import Bought, Linked, Sad, Story
 from tests.store.story_of_groups import Spread
+from tests.store.story_of_limits import Held
 
-STORIES = {"bought": Bought, "sad": Sad, "linked": Linked, "spread": Spread}
+STORIES = {"bought": Bought, "sad": Sad, "linked": Linked, "spread": Spread, "held": Held}
 
 
 @pytest.fixture

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from celeryflows.engine.registrar import register_worker
 from celeryflows.ids import new_id
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.triggers import OnEvent
 from celeryflows.store.database import Store
 from tests.store.linear import NEVER, Call, Unknown, unlinear
-from tests.store.linear_clients import EVENT, mailbox, once, send_ids, wait_and_signal
+from tests.store.linear_clients import EVENT, mailbox, once, seat, send_ids, sit_and_leave, wait_and_signal
 from tests.store.making import FLOW
+from tests.store.races_of_limits import limited
 from tests.store.team import Team, flat
 
 NOBODY = (None, frozenset[str]())
@@ -67,6 +69,19 @@ def test_a_signals_name_has_one_waiter_whom_one_signal_or_cancel_takes(
 @pytest.mark.parametrize("migrated_url", ["postgres"], indirect=True)
 def test_without_the_locks_no_order_explains_who_waits(store: Store, migrated_url: str, team: Team) -> None:
     assert any(unlinear(seen_of_signals(team, migrated_url, 10, sound=False), NOBODY, mailbox) for _ in range(BATCHES))
+
+
+def test_a_singletons_key_is_taken_once_and_free_when_its_run_ends(store: Store, migrated_url: str, team: Team) -> None:
+    register_worker(limited(store))
+    calls = flat(team.run(4, sit_and_leave, migrated_url, names(SHORT), True))
+    assert {(call.verb, call.gave) for call in calls} == {("send", True), ("send", False), ("end", True)}
+    assert unlinear(calls, False, seat) == []
+
+
+def test_without_the_key_no_order_explains_who_was_alone(store: Store, migrated_url: str, team: Team) -> None:
+    register_worker(limited(store))
+    found = (flat(team.run(4, sit_and_leave, migrated_url, names(5), False)) for _ in range(BATCHES))
+    assert any(unlinear(calls, False, seat) for calls in found)
 
 
 @pytest.mark.slow
