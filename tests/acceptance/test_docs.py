@@ -19,7 +19,7 @@ from celeryflows.testing import FlowsTester
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-GUARANTEES = ROOT / "docs" / "guarantees.md"
+GUARANTEES, BEHAVIOURS = ROOT / "docs" / "guarantees.md", ROOT / "docs" / "behaviours.md"
 # What a row may say in place of a test.
 OPENLY = {"nothing to hold", "not tested yet"}
 UNITS = {"KiB": 1024, "MiB": 1024 * 1024}
@@ -52,6 +52,14 @@ def test_every_fault_has_its_row_and_the_tests_that_hold_it_are_there():
     assert [int(number) for number, _ in rows] == list(range(1, 59))
     assert [number for number, held in rows if "](" not in held and held not in OPENLY] == []
     assert _missing_tests(GUARANTEES) == []
+
+
+def test_every_behaviour_names_tests_that_exist():
+    rows = re.findall(r"^\| (?!promise|---)(.+) \| (.+) \|$", BEHAVIOURS.read_text(), re.MULTILINE)
+
+    assert len(rows) > 70
+    assert [promise for promise, held in rows if "](../tests/" not in held] == []
+    assert _missing_tests(BEHAVIOURS) == []
 
 
 def _missing_tests(page: Path) -> list[str]:
