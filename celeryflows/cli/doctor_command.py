@@ -19,7 +19,7 @@ from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError
 from celeryflows.store.database import Store
 
-PACKAGES = ("celeryflows", "celery", "kombu", "redis", "sqlalchemy", "psycopg")
+PACKAGES = ("celeryflows", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "pymysql")
 STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.BAD: "red"}
 
 
