@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -26,7 +27,8 @@ from tests.worlds import BRISK, World
 APP = "tests.celery.apps.mixed"
 QUEUE = "celery"
 # Names of workers; the part behind @ is the node, and each node has its own way to the broker.
-POSTS = ("first@north", "second@north", "first@south", "second@south")
+NODES = ("north", "south")
+POSTS = tuple(f"{number}@{name}" for name in NODES for number in ("first", "second"))
 # kombu 5.7 may end a worker that loses its broker while it holds messages: these hold none.
 SETTINGS: dict[str, Any] = {
     **BRISK,
@@ -38,17 +40,40 @@ SOON = 30.0
 ROOMS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A host's ways to the broker and to the store; None where the store is a file."""
+
+    to_broker: Proxy
+    to_store: Proxy | None
+    store_url: str
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Of its workers."""
+        broker = f"redis://127.0.0.1:{self.to_broker.port}/0"
+        return {"broker_url": broker, "result_backend": broker, "flows_store_url": self.store_url}
+
+
+@contextmanager
+def node(name: str, place: Place, broker: Redis) -> Iterator[Node]:
+    """A node with its proxies."""
+    with running_proxy(broker.port) as to_broker, place.way(name) as (url, to_store):
+        yield Node(to_broker, to_store, url)
+
+
 class Fleet(Crew):
     """Workers by their post; whoever dies is followed by another, as a service manager would see to."""
 
-    def __init__(self, world: World, stack: ExitStack, ways: dict[str, Proxy], ledger_url: str) -> None:
+    def __init__(self, world: World, stack: ExitStack, nodes: dict[str, "Node"], ledger_url: str) -> None:
         super().__init__(world, stack, APP)
         self.at: dict[str, Worker] = {}
-        self.followed = 0
+        # The last words of those that ended by themselves.
+        self.ended: list[str] = []
         self.env: dict[str, str] = {"LEDGER": ledger_url}
         # Faults of workers and the mending of the fleet take turns.
         self.lock = threading.RLock()
-        self._ways = ways
+        self._nodes = nodes
 
     def start(self) -> None:
         """All four, at once."""
@@ -90,7 +115,7 @@ class Fleet(Crew):
         with self.lock:
             for post, worker in list(self.at.items()):
                 if worker.exit_code is not None:
-                    self.followed += 1
+                    self.ended.append(last_words(worker))
                     self.man(post)
 
     def leading_post(self) -> str | None:
@@ -99,11 +124,8 @@ class Fleet(Crew):
         return next((post for post, worker in self.at.items() if worker.pid == pid), None)
 
     def _begin(self, post: str, env: dict[str, str] | None = None) -> Worker:
-        way = self._ways[post.partition("@")[2]]
-        broker = f"redis://127.0.0.1:{way.port}/0"
-        starting = self.world.starting(
-            APP, "-n", post, "-c", "2", env={**self.env, **(env or {})}, broker_url=broker, result_backend=broker
-        )
+        node = self._nodes[post.partition("@")[2]]
+        starting = self.world.starting(APP, "-n", post, "-c", "2", env={**self.env, **(env or {})}, **node.settings)
         return self._stack.enter_context(starting)
 
 
@@ -114,13 +136,13 @@ class Arena:
         self,
         place: Place,
         broker: Redis,
-        ways: dict[str, Proxy],
+        nodes: dict[str, "Node"],
         witness: Redis,
         world: World,
         fleet: Fleet,
         threads: Executor,
     ) -> None:
-        self.place, self.broker, self.ways, self.world, self.fleet = place, broker, ways, world, fleet
+        self.place, self.broker, self.nodes, self.world, self.fleet = place, broker, nodes, world, fleet
         self.ledger = Ledger(witness.url())
         self.app: Celery = world.app(mixed.sheet)
         # A server or worker dies with the thread that started it: those of faults last as long as the arena.
@@ -154,18 +176,24 @@ def arena(kind: str) -> Iterator[Arena]:
         place: Any = stack.enter_context(PLACES[kind]())
         broker = stack.enter_context(running_redis(appendonly="yes", appendfsync="everysec"))
         witness = stack.enter_context(running_redis())
-        ways = {node: stack.enter_context(running_proxy(broker.port)) for node in ("north", "south")}
+        nodes = {name: stack.enter_context(node(name, place, broker)) for name in NODES}
         folder = stack.enter_context(temporary_folder("arena"))
         world = World(broker.url(), place.url, folder, **SETTINGS)
         stack.callback(world.close)
         upgrade(world.store)
         world.rows("CREATE TABLE chaos_lines (run varchar(64))")
-        fleet = Fleet(world, stack, ways, witness.url())
+        fleet = Fleet(world, stack, nodes, witness.url())
         fleet.start()
-        made = Arena(place, broker, ways, witness, world, fleet, threads)
+        made = Arena(place, broker, nodes, witness, world, fleet, threads)
         stack.callback(made.close)
         eventually(lambda: len(fleet.entered()) == len(POSTS) and fleet.leader(), within=SOON)
         yield made
+
+
+def last_words(worker: Worker) -> str:
+    """Why a worker ended, as far as it told."""
+    errors = [line for line in worker.log.splitlines() if "Error" in line or "rror:" in line]
+    return f"{worker.exit_code}: {errors[-1] if errors else worker.log[-200:]}"
 
 
 def explained(made: Arena) -> str:

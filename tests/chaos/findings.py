@@ -30,7 +30,7 @@ class Findings:
 @dataclass(frozen=True, slots=True)
 class Round:
     """One round: `recovered` is the seconds from the end of the fault until all had ended, `zombies` bodies that a
-    worker which had lost its run began or ended, `followed` workers that ended by themselves."""
+    worker which had lost its run began or ended, `ended` the last words of workers that ended by themselves."""
 
     store: str
     fault: str
@@ -38,7 +38,7 @@ class Round:
     runs: int
     recovered: float
     zombies: int
-    followed: int
+    ended: tuple[str, ...]
     findings: Findings
 
 

@@ -14,16 +14,18 @@ USERS = 3
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of flow. `ends` are the ends that one of its runs may have; `spared` that some of its events may have no
-    run of their own that did its work; `makes` the flows of which each of its runs starts one run."""
+    run of their own that did its work; `makes` the flows of which each of its runs starts one run; `each` how many come
+    at once, more than a limit lets in."""
 
     name: str
     ends: frozenset[str] = frozenset({COMPLETED})
     spared: str | None = None
     makes: tuple[str, ...] = ()
+    each: int = 1
 
 
-def _kind(name: str, end: str = COMPLETED, spared: str | None = None, makes: Iterable[str] = ()) -> Kind:
-    return Kind(name, frozenset({end}), spared, tuple(makes))
+def _kind(name: str, end: str = COMPLETED, spared: str | None = None, makes: Iterable[str] = (), each: int = 1) -> Kind:
+    return Kind(name, frozenset({end}), spared, tuple(makes), each)
 
 
 PLAIN = ("one", "ten", "nap", "answered", "provokes", "unanswered", "signalled", "parallel", "races", "awaits", "tasks")
@@ -31,17 +33,20 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         *map(_kind, PLAIN),
-        *map(_kind, ("books", "lingers", "retries", "catches", "called", "keyed", "ranked", "throttled")),
+        *map(_kind, ("books", "lingers", "retries", "catches", "called")),
         _kind("invokes", makes=["child"]),
         _kind("sends", makes=["heard"]),
         _kind("goes_on", makes=["goes_on"]),
         _kind("fails", FAILED, makes=["fails.on_failure"]),
         _kind("stopped", CANCELLED),
-        _kind("rated", spared="rate"),
-        _kind("single", spared="user"),
-        _kind("once", spared="value"),
-        _kind("bounced", spared="value"),
-        _kind("batched", spared="batch"),
+        _kind("keyed", each=6),
+        _kind("ranked", each=4),
+        _kind("throttled", each=6),
+        _kind("rated", spared="rate", each=12),
+        _kind("single", spared="user", each=6),
+        _kind("once", spared="value", each=2),
+        _kind("bounced", spared="value", each=3),
+        _kind("batched", spared="batch", each=5),
     )
 }
 # Sent by faults alone.
@@ -81,14 +86,14 @@ class Load:
     accepted: list[Item] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def next(self, kinds: Iterable[str], of_each: int) -> list[Item]:
-        """So many more of each kind, in an order that mixes them."""
+    def next(self, kinds: Iterable[str], times: int = 1) -> list[Item]:
+        """A portion of each kind, or several."""
         found = []
-        for _ in range(of_each):
-            for kind in kinds:
-                number = self.counts.get(kind, 0)
-                self.counts[kind] = number + 1
-                found.append(Item(f"{self.prefix}.{kind}.{number}", kind, number))
+        for kind in kinds:
+            first = self.counts.get(kind, 0)
+            self.counts[kind] = first + ALL[kind].each * times
+            numbers = range(first, self.counts[kind])
+            found += [Item(f"{self.prefix}.{kind}.{number}", kind, number) for number in numbers]
         return found
 
     def of(self, kind: str) -> list[Item]:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from tests.celery.apps.mixed import ALLOWED, BATCH, BURST, OF_USER, RATE, WIDE
+from tests.celery.apps.mixed import ALLOWED, BATCH, BURST, OF_USER, RANKED, RATE, WIDE
 from tests.chaos.findings import DOUBLED, EXCEEDED, LOST, Findings
 from tests.chaos.kinds import SKIPPED, Load
 from tests.chaos.laws import RunSeen, Sight
@@ -17,7 +17,7 @@ def places_of(run: RunSeen) -> Iterator[tuple[str, int]]:
         yield "keyed", WIDE
         yield f"keyed {run.data['user']}", OF_USER
     elif run.kind == "ranked":
-        yield "ranked", 2
+        yield "ranked", RANKED
 
 
 def nobody_was_too_many(sight: Sight, lines: Iterable[Line], findings: Findings) -> None:

@@ -1,7 +1,9 @@
 """Where a store may be: SQLite, PostgreSQL and MariaDB, each with the ways in which it can be hurt."""
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,11 +13,13 @@ from typing import Protocol
 import psycopg
 import pymysql
 
+from tests.chaos.proxy import Proxy, running_proxy
 from tests.databases import prepared_database
 from tests.mariadb import Mariadb, running_mariadb
 from tests.servers import Postgres, running_postgres, temporary_folder
 
-MEGABYTE = 1 << 20
+SOCKET = ".s.PGSQL.5432"
+RECOVERS_IN = 10
 
 
 class Place(Protocol):
@@ -38,6 +42,15 @@ class Place(Protocol):
         ...
 
     @contextmanager
+    def way(self, node: str) -> Iterator[tuple[str, Proxy | None]]:
+        """The URL by which a node reaches it, and the proxy on that way; None where there is no network."""
+        ...
+
+    def kill_a_process(self, dice: Random) -> None:
+        """kill -9 of one process of the server, as when memory runs out."""
+        ...
+
+    @contextmanager
     def crowded(self) -> Iterator[None]:
         """Meanwhile there is no connection to be had, and those that were there are cut."""
         ...
@@ -51,6 +64,10 @@ class SqlitePlace:
     def __init__(self, folder: Path, disk: Path | None) -> None:
         self.disk = disk
         self.url = f"sqlite:///{folder / 'store.sqlite3'}"
+
+    @contextmanager
+    def way(self, node: str) -> Iterator[tuple[str, Proxy | None]]:
+        yield self.url, None
 
     def start(self) -> None:
         pass
@@ -71,19 +88,39 @@ class PostgresPlace:
         self.server.server.kill()
 
     def start(self) -> None:
-        with suppress(psycopg.OperationalError):
-            self.server.connect().close()
-            return
+        # It may be up, or recover by itself.
+        for _ in range(RECOVERS_IN * 10):
+            with suppress(psycopg.OperationalError):
+                self.server.connect().close()
+                return
+            if not (self.server.folder / SOCKET).exists():
+                break
+            time.sleep(0.1)
         self.server.server.kill()
         self.server.start()
 
+    @contextmanager
+    def way(self, node: str) -> Iterator[tuple[str, Proxy | None]]:
+        folder = self.server.folder / node
+        folder.mkdir()
+        with running_proxy(self.server.folder / SOCKET, folder / SOCKET) as proxy:
+            yield f"postgresql+psycopg://postgres@/{self.database}?host={folder}", proxy
+
     def cut_a_link(self, dice: Random) -> None:
         with self.server.connect() as connection:
-            found = connection.execute(
-                "SELECT pid FROM pg_stat_activity WHERE application_name = 'celeryflows' ORDER BY pid"
-            ).fetchall()
-            if found:
-                connection.execute("SELECT pg_terminate_backend(%s)", [dice.choice(found)[0]])
+            if found := self._processes(connection):
+                connection.execute("SELECT pg_terminate_backend(%s)", [dice.choice(found)])
+
+    def kill_a_process(self, dice: Random) -> None:
+        with self.server.connect() as connection:
+            found = self._processes(connection)
+        if found:
+            with suppress(ProcessLookupError):
+                os.kill(dice.choice(found), signal.SIGKILL)
+
+    def _processes(self, connection: psycopg.Connection) -> list[int]:
+        look = "SELECT pid FROM pg_stat_activity WHERE application_name = 'celeryflows' ORDER BY pid"
+        return [row[0] for row in connection.execute(look).fetchall()]
 
     @contextmanager
     def crowded(self) -> Iterator[None]:

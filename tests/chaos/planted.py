@@ -34,6 +34,14 @@ def slots_kept(put: Put) -> None:
     put(tick, "audit", lambda *_: 0)
 
 
+def wide_gates(put: Put) -> None:
+    """Two more come in than may."""
+    take, give, grow = Gates.share_and_take, Gates.give, Gates.grow
+    put(Gates, "share_and_take", lambda self, gate, unit, most: take(self, gate, unit, most + 2))
+    put(Gates, "give", lambda self, gate, units, most, highest: give(self, gate, units, most + 2, highest))
+    put(Gates, "grow", lambda self, gate, highest, most: grow(self, gate, highest, most + 2))
+
+
 def no_rates(put: Put) -> None:
     """Every start passes its meter."""
     passes = "WHERE flows_meters.tat - :tolerance <= {now} RETURNING"
@@ -42,7 +50,7 @@ def no_rates(put: Put) -> None:
 
 
 PLANTS: dict[str, Callable[[Put], None]] = {
-    plant.__name__: plant for plant in (no_fence, no_resend, slots_kept, no_rates)
+    plant.__name__: plant for plant in (no_fence, no_resend, slots_kept, wide_gates, no_rates)
 }
 VARIABLE = "CHAOS_PLANT"
 

@@ -1,18 +1,24 @@
-"""A TCP proxy of ours between workers and a server: it delays, holds what comes one way, and cuts."""
+"""A proxy of ours between workers and a server: it delays, holds what comes one way, and cuts."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 CHUNK = 1 << 16
 
 
-class Proxy:
-    """One address before another. `delay` is in seconds each way; while `holds_answers` nothing comes back."""
+# A port of loopback, or the path of a socket.
+Address = int | Path
 
-    def __init__(self, target_port: int) -> None:
-        self.target_port = target_port
+
+class Proxy:
+    """One address before another of its kind. `delay` is in seconds each way; while `holds_answers` none comes back."""
+
+    def __init__(self, target: Address, path: Path | None = None) -> None:
+        self.target = target
+        self.path = path
         self.delay = 0.0
         self.holds_answers = False
         self.port = 0
@@ -22,7 +28,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def start(self) -> None:
-        """Listen on a free port of loopback."""
+        """Listen on the path, or on a free port."""
         self._thread.start()
         self._ready.wait(10)
 
@@ -31,6 +37,16 @@ class Proxy:
         self.holds_answers = False
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Meanwhile nothing comes back. The network returns afterwards, the connections over it do not."""
+        self.holds_answers = True
+        try:
+            yield
+        finally:
+            self.cut()
+            self._loop.call_soon_threadsafe(setattr, self, "holds_answers", False)
 
     def cut(self) -> None:
         """Cut every connection; new ones are let in."""
@@ -44,8 +60,7 @@ class Proxy:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
+        server = self._loop.run_until_complete(self._listen())
         self._ready.set()
         self._loop.run_forever()
         server.close()
@@ -55,9 +70,21 @@ class Proxy:
             self._loop.run_until_complete(asyncio.wait(left, timeout=5))
         self._loop.close()
 
+    async def _listen(self) -> asyncio.Server:
+        if self.path is not None:
+            return await asyncio.start_unix_server(self._accept, self.path)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self.target, Path):
+            return await asyncio.open_unix_connection(self.target)
+        return await asyncio.open_connection("127.0.0.1", self.target)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+            there_reader, there_writer = await self._connect()
         except OSError:
             writer.transport.abort()
             return
@@ -95,9 +122,9 @@ class Proxy:
 
 
 @contextmanager
-def running_proxy(target_port: int) -> Iterator[Proxy]:
+def running_proxy(target: Address, path: Path | None = None) -> Iterator[Proxy]:
     """A proxy of this block."""
-    proxy = Proxy(target_port)
+    proxy = Proxy(target, path)
     proxy.start()
     try:
         yield proxy

@@ -15,6 +15,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.kinds import KINDS, Item, Load
 
 PATIENCE = 120.0
+NOW_AND_THEN = 2.0
 WAITING = """
 SELECT r.id, e.data, w.name FROM flows_waits w JOIN flows_runs r ON r.id = w.run_id
 JOIN flows_events e ON e.id = r.event_id WHERE w.state = 'open' AND w.kind = :kind AND w.name LIKE 'load/%'
@@ -88,15 +89,23 @@ class Background:
 
 
 class Sender:
-    """A portion of every kind at each call."""
+    """A portion of every kind at each call, so many of them; then now and then one for as long as the fault lasts."""
 
     def __init__(self, arena: Arena, load: Load, portions: int) -> None:
-        self._arena, self._load, self.left = arena, load, portions
+        self._arena, self._load, self._left = arena, load, portions
+        self._next = 0.0
+        self.struck = False
+
+    @property
+    def is_done(self) -> bool:
+        """All has been sent and accepted."""
+        return self.struck and self._left <= 0
 
     def __call__(self) -> None:
-        if self.left:
-            send(self._arena, self._load, self._load.next(KINDS, 1))
-            self.left -= 1
+        if not self.is_done and (self._left > 0 or time.monotonic() > self._next):
+            send(self._arena, self._load, self._load.next(KINDS))
+            self._left -= 1
+            self._next = time.monotonic() + NOW_AND_THEN
 
 
 class Answerer:

@@ -25,6 +25,8 @@ from tests.waiting import eventually
 NONE, MIXED = "none", "mixed"
 # A round that is not at rest by then is stuck.
 BOUND = 90.0
+# Seconds between two portions of the load.
+PACE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +73,15 @@ def strike(made: Arena, load: Load, plan: Plan) -> None:
 def play(made: Arena, plan: Plan, lines: list[Line], prefix: str) -> Round:
     """One round. `lines` are all that the witness was told in this arena, and grow."""
     load, findings = Load(prefix), Findings()
-    followed, since = made.fleet.followed, made.ledger.now()
+    ended, since = len(made.fleet.ended), made.ledger.now()
     watcher = Watcher(made)
     with Background(Answerer(made), 0.3), Background(watcher, 1.0):
         sender = Sender(made, load, plan.portions)
-        with Background(sender, 0.4) as sending:
+        with Background(sender, PACE) as sending:
             strike(made, load, plan)
-            eventually(lambda: sending.check() or not sender.left, within=PATIENCE, every=0.05)
-        healed = time.monotonic()
-        send(made, load, load.next(KINDS, 1))
+            healed, sender.struck = time.monotonic(), True
+            eventually(lambda: sending.check() or sender.is_done, within=PATIENCE, every=0.05)
+        send(made, load, load.next(KINDS))
         rested = _rest(made)
         recovered = time.monotonic() - healed
         for after in made.afterwards:
@@ -97,7 +99,7 @@ def play(made: Arena, plan: Plan, lines: list[Line], prefix: str) -> Round:
     findings.add(CHANGED, watcher.changed)
     runs = sum(1 for run in sight.runs.values() if str(run.data.get("id", "")).startswith(f"{prefix}."))
     return Round(
-        made.place.kind, plan.name, plan.seed, runs, recovered, zombies, made.fleet.followed - followed, findings
+        made.place.kind, plan.name, plan.seed, runs, recovered, zombies, tuple(made.fleet.ended[ended:]), findings
     )
 
 
@@ -150,9 +152,10 @@ def _played(made: Arena, plan: Plan, lines: list[Line], prefix: str, tell: Calla
         return None
     tell(
         f"{one.store}: {faults}: seed {one.seed}, {one.runs} runs, recovered in {one.recovered:.1f} s, "
-        f"{one.zombies} bodies of zombies, {one.followed} workers followed, {len(one.findings.all)} findings"
+        f"{one.zombies} bodies of zombies, {len(one.ended)} workers ended by themselves, "
+        f"{len(one.findings.all)} findings"
     )
-    for words in one.findings.all:
+    for words in [*one.findings.all, *sorted(set(one.ended))]:
         tell(f"  {words}")
     return one
 

@@ -18,6 +18,7 @@ SOON = 20.0
         ("no_fence", FREEZE, {CHANGED, DOUBLED}),
         ("no_resend", "FLUSHALL", {STUCK}),
         ("slots_kept", storm.NONE, {LEAKED}),
+        ("wide_gates", storm.NONE, {EXCEEDED}),
         ("no_rates", storm.NONE, {EXCEEDED}),
     ],
 )

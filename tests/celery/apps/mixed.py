@@ -37,7 +37,7 @@ RELEASE = int(os.environ.get("CHAOS_RELEASE", "1"))
 # What a lost worker or an outage costs an attempt must not end a run here.
 STEADY: dict[str, Any] = {"retries": 20, "backoff": Backoff(first="200ms", factor=1.5, max="2s")}
 USER, VALUE, ID = "event.data.user", "event.data.value", "event.data.id"
-WIDE, OF_USER, RATE, BURST, ALLOWED, BATCH = 3, 1, 20, 2, 3, 4
+WIDE, OF_USER, RANKED, RATE, BURST, ALLOWED, BATCH = 2, 1, 2, 12, 2, 3, 4
 MEGABYTE = 1 << 20
 
 
@@ -247,7 +247,7 @@ def keyed(ctx: Any) -> Any:
     return [before, ctx.step.run("last", act, before)]
 
 
-@flow("ranked", concurrency=Concurrency(2), priority=Priority("event.data.no * 10"))
+@flow("ranked", concurrency=Concurrency(RANKED), priority=Priority("event.data.no * 10"))
 def ranked(ctx: Any) -> Any:
     return [ctx.step.run("only", act)]
 

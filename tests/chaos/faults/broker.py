@@ -3,7 +3,7 @@
 import time
 from random import Random
 
-from tests.chaos.arena import Arena
+from tests.chaos.arena import NODES, Arena
 from tests.chaos.faults.shape import fault
 from tests.chaos.kinds import Load
 
@@ -62,27 +62,23 @@ def read_only(arena: Arena, load: Load, dice: Random) -> None:
 @fault("Redis slow, 200 ms each way", BROKER)
 def slow(arena: Arena, load: Load, dice: Random) -> None:
     _pause(dice)
-    for way in arena.ways.values():
-        way.delay = 0.2
+    for node in arena.nodes.values():
+        node.to_broker.delay = 0.2
     time.sleep(dice.uniform(4.0, 6.0))
-    for way in arena.ways.values():
-        way.delay = 0.0
+    for node in arena.nodes.values():
+        node.to_broker.delay = 0.0
 
 
 @fault("one node cut off from Redis, one way", BROKER)
 def cut_one_way(arena: Arena, load: Load, dice: Random) -> None:
     _pause(dice)
-    way = arena.ways[dice.choice(sorted(arena.ways))]
-    way.holds_answers = True
-    time.sleep(dice.uniform(6.0, 9.0))
-    # As when the network comes back, but the connections over it do not.
-    way.cut()
-    way.holds_answers = False
+    with arena.nodes[dice.choice(NODES)].to_broker.silent():
+        time.sleep(dice.uniform(6.0, 9.0))
 
 
 @fault("links to Redis cut again and again", BROKER)
 def cut_links(arena: Arena, load: Load, dice: Random) -> None:
     for _ in range(6):
         _pause(dice)
-        for way in arena.ways.values():
-            way.cut()
+        for node in arena.nodes.values():
+            node.to_broker.cut()

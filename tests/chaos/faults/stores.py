@@ -5,9 +5,10 @@ import time
 from contextlib import suppress
 from random import Random
 
+import psycopg
 from sqlalchemy.engine import make_url
 
-from tests.chaos.arena import Arena
+from tests.chaos.arena import NODES, Arena
 from tests.chaos.faults.shape import SERVERS, NotHere, fault
 from tests.chaos.kinds import Load
 from tests.chaos.places import full
@@ -30,6 +31,32 @@ def cut(arena: Arena, load: Load, dice: Random) -> None:
     for _ in range(60):
         time.sleep(dice.uniform(0.02, 0.15))
         arena.place.cut_a_link(dice)
+
+
+@fault("a process of the database killed", STORE, SERVERS)
+def kill_process(arena: Arena, load: Load, dice: Random) -> None:
+    for _ in range(2):
+        time.sleep(dice.uniform(0.3, 2.0))
+        with suppress(psycopg.OperationalError):
+            arena.place.kill_a_process(dice)
+    arena.place.start()
+
+
+@fault("one node cut off from the database, one way", STORE, SERVERS)
+def cut_one_way(arena: Arena, load: Load, dice: Random) -> None:
+    time.sleep(dice.uniform(0.3, 1.0))
+    with arena.nodes[dice.choice(NODES)].to_store.silent():
+        time.sleep(dice.uniform(6.0, 9.0))
+
+
+@fault("the database slow, 30 ms each way", STORE, SERVERS)
+def slow(arena: Arena, load: Load, dice: Random) -> None:
+    time.sleep(dice.uniform(0.3, 1.0))
+    for node in arena.nodes.values():
+        node.to_store.delay = 0.03
+    time.sleep(dice.uniform(4.0, 6.0))
+    for node in arena.nodes.values():
+        node.to_store.delay = 0.0
 
 
 @fault("no connection to the database to be had", STORE, SERVERS)
