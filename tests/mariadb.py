@@ -122,21 +122,23 @@ class Mariadb:
 
 
 @contextmanager
-def running_mariadb(**settings: str) -> Iterator[Mariadb]:
-    """A MariaDB of this block alone, empty, with these settings. Raises ServerMissing."""
+def running_mariadb(beside: Path | None = None, **settings: str) -> Iterator[Mariadb]:
+    """A MariaDB of this block alone, empty, on the disk `beside` when one is given, with these settings. Raises
+    ServerMissing."""
     install = mariadb_binary("mariadb-install-db")
     with temporary_folder("mariadb") as folder:
         options = ["--auth-root-authentication-method=normal", "--skip-test-db", *_user()]
         sizes = ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M"]
+        data = (beside or folder) / "data"
         done = subprocess.run(
-            [install, "--no-defaults", f"--datadir={folder / 'data'}", *options, *sizes],
+            [install, "--no-defaults", f"--datadir={data}", *options, *sizes],
             cwd=folder,
             capture_output=True,
             text=True,
         )
         if done.returncode:
             raise ServerDied(f"mariadb-install-db failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        server = Mariadb(folder, **settings)
+        server = Mariadb(folder, datadir=str(data), **settings)
         try:
             server.start()
             yield server

@@ -33,12 +33,13 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         *map(_kind, PLAIN),
-        *map(_kind, ("books", "lingers", "retries", "catches", "called")),
+        *map(_kind, ("books", "retries", "catches", "called")),
         _kind("invokes", makes=["child"]),
         _kind("sends", makes=["heard"]),
         _kind("goes_on", makes=["goes_on"]),
         _kind("fails", FAILED, makes=["fails.on_failure"]),
         _kind("stopped", CANCELLED),
+        _kind("lingers", each=2),
         _kind("keyed", each=6),
         _kind("ranked", each=4),
         _kind("throttled", each=6),

@@ -53,6 +53,10 @@ class Ledger:
             self._last = f"({told[-1][0]}"
         return [_line(id, fields["line"]) for id, fields in told]
 
+    def newest(self, count: int) -> list[Line]:
+        """The last lines, for who strikes by what goes on."""
+        return [_line(id, fields["line"]) for id, fields in self._client.xrevrange(STREAM, count=count)]
+
     def now(self) -> float:
         """The witness's clock."""
         seconds, micros = self._client.time()

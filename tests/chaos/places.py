@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from typing import Protocol
 import psycopg
 import pymysql
 
+from tests.chaos.disks import small_disk
 from tests.chaos.proxy import Proxy, running_proxy
 from tests.databases import prepared_database
 from tests.mariadb import Mariadb, running_mariadb
@@ -143,10 +143,10 @@ class MariadbPlace:
     """A server of its own."""
 
     kind = "mariadb"
-    disk = None
 
-    def __init__(self, server: Mariadb) -> None:
+    def __init__(self, server: Mariadb, disk: Path | None) -> None:
         self.server = server
+        self.disk = disk
         self.database = prepared_database(server)
         self.url = server.url(self.database)
 
@@ -159,6 +159,12 @@ class MariadbPlace:
             return
         self.server.crash()
         self.server.start()
+
+    @contextmanager
+    def way(self, node: str) -> Iterator[tuple[str, Proxy | None]]:
+        path = self.server.folder / f"{node}.sock"
+        with running_proxy(self.server.socket, path) as proxy:
+            yield f"mysql://root@localhost/{self.database}?unix_socket={path}", proxy
 
     def cut_a_link(self, dice: Random) -> None:
         if found := self._sessions():
@@ -208,38 +214,12 @@ def postgres_place() -> Iterator[PostgresPlace]:
 @contextmanager
 def mariadb_place() -> Iterator[MariadbPlace]:
     """A MariaDB that may be killed."""
-    with running_mariadb(max_connections="60") as server:
-        yield MariadbPlace(server)
+    with (
+        temporary_folder("chaos") as folder,
+        small_disk(folder, 400) as disk,
+        running_mariadb(beside=disk, max_connections="60") as server,
+    ):
+        yield MariadbPlace(server, disk)
 
 
 PLACES = {"mariadb": mariadb_place, "sqlite": sqlite_place, "postgres": postgres_place}
-
-
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
-    """A disk of so many megabytes below the folder; None where this user may mount none."""
-    disk = folder / "disk"
-    disk.mkdir()
-    disk.chmod(0o755)
-    folder.chmod(0o755)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        yield None
-        return
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-@contextmanager
-def full(disk: Path) -> Iterator[None]:
-    """Meanwhile not a byte is free on it."""
-    ballast = disk / "ballast"
-    try:
-        with ballast.open("wb", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(bytes(4096))
-        yield
-    finally:
-        ballast.unlink(missing_ok=True)

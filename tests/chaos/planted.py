@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from celeryflows.flow_control.gates import GateBook
 from celeryflows.scheduler import tick
 from celeryflows.store import meters, steps
 from celeryflows.store.gates import Gates
@@ -36,10 +37,8 @@ def slots_kept(put: Put) -> None:
 
 def wide_gates(put: Put) -> None:
     """Two more come in than may."""
-    take, give, grow = Gates.share_and_take, Gates.give, Gates.grow
-    put(Gates, "share_and_take", lambda self, gate, unit, most: take(self, gate, unit, most + 2))
-    put(Gates, "give", lambda self, gate, units, most, highest: give(self, gate, units, most + 2, highest))
-    put(Gates, "grow", lambda self, gate, highest, most: grow(self, gate, highest, most + 2))
+    number = GateBook.number
+    put(GateBook, "number", lambda self, gate: (number(self, gate) or 0) + 2)
 
 
 def no_rates(put: Put) -> None:

@@ -30,6 +30,17 @@ PACE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """How much there is to come: rounds of each fault, portions of the load in a round, and how many faults a mixed
+    round has."""
+
+    seed: int
+    rounds: int = 1
+    portions: int = 6
+    at_once: int = 4
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A round: its faults by room, each room's one after the other, and how many items of each kind there are."""
 
@@ -39,18 +50,18 @@ class Plan:
     portions: int
 
 
-def plan_of(name: str, store: str, seed: int, portions: int) -> Plan | None:
+def plan_of(name: str, store: str, seed: int, forecast: Forecast) -> Plan | None:
     """A round of one fault, of none, or of several that the seed picks; None where the store cannot have it."""
     dice = Random(f"{seed} {store} {name}")
     possible = [fault for fault in known.values() if store in fault.stores]
     if name == NONE:
-        return Plan(name, seed, (), portions)
+        return Plan(name, seed, (), forecast.portions)
     if name != MIXED:
-        return Plan(name, seed, ((known[name],),), portions) if store in known[name].stores else None
+        return Plan(name, seed, ((known[name],),), forecast.portions) if store in known[name].stores else None
     rooms: dict[str, list[Fault]] = {}
-    for fault in dice.sample(possible, 4):
+    for fault in dice.sample(possible, forecast.at_once):
         rooms.setdefault(fault.room, []).append(fault)
-    return Plan(name, seed, tuple(tuple(faults) for faults in rooms.values()), portions)
+    return Plan(name, seed, tuple(tuple(faults) for faults in rooms.values()), forecast.portions)
 
 
 def strike(made: Arena, load: Load, plan: Plan) -> None:
@@ -118,19 +129,17 @@ def _rest(made: Arena) -> bool:
     return False
 
 
-def storm(
-    stores: Iterable[str], names: Sequence[str], rounds: int, seed: int, portions: int, tell: Callable[[str], None]
-) -> list[Round]:
+def storm(stores: Iterable[str], names: Sequence[str], forecast: Forecast, tell: Callable[[str], None]) -> list[Round]:
     """So many rounds of each named fault on each store; an arena that broke a promise is not used again."""
     played: list[Round] = []
     for store in stores:
-        left = [name for _ in range(rounds) for name in names]
+        left = [name for _ in range(forecast.rounds) for name in names]
         while left:
             with ExitStack() as stack:
                 made = stack.enter_context(arena(store))
                 lines: list[Line] = []
                 while left:
-                    plan = plan_of(left.pop(0), store, seed + len(played), portions)
+                    plan = plan_of(left.pop(0), store, forecast.seed + len(played), forecast)
                     if plan is None:
                         continue
                     one = _played(made, plan, lines, f"r{len(played)}", tell)

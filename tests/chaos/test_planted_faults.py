@@ -29,7 +29,7 @@ def test_a_planted_fault_is_seen(monkeypatch: pytest.MonkeyPatch, plant: str, fa
     monkeypatch.setattr(storm, "BOUND", SOON)
     found = dict.fromkeys(columns, 0)
     for seed in (1, 2, 3):
-        for one in storm.storm(["postgres"], [fault], rounds=1, seed=seed, portions=6, tell=storm.say):
+        for one in storm.storm(["postgres"], [fault], storm.Forecast(seed), storm.say):
             found = {column: found[column] + one.findings.count(column) for column in columns}
         if any(found.values()):
             break

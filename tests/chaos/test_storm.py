@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tests.chaos.findings import Findings
-from tests.chaos.storm import MIXED, say, storm
+from tests.chaos.storm import MIXED, Forecast, say, storm
 from tests.kinds import KINDS
 
 
@@ -16,5 +16,5 @@ from tests.kinds import KINDS
 def test_a_storm_of_mixed_faults_breaks_no_promise(store: str) -> None:
     seed = int(os.environ.get("FLOWS_SEED") or random.SystemRandom().randrange(10**6))
     say(f"FLOWS_SEED={seed}")
-    played = storm([store], [MIXED], rounds=1, seed=seed, portions=2, tell=say)
+    played = storm([store], [MIXED], Forecast(seed, portions=2, at_once=2), say)
     assert [one.findings.all for one in played] == [Findings().all]

@@ -75,9 +75,15 @@ def nap(ctx: Any) -> Any:
     return [before, ctx.step.run("after", act, before)]
 
 
+def dwell(*given: Any) -> str:
+    """Long enough to meet others inside a limit."""
+    time.sleep(0.08)
+    return act(*given)
+
+
 def linger(*_given: Any) -> str:
     """Long enough to be struck in the middle."""
-    time.sleep(0.6)
+    time.sleep(1.0)
     return act()
 
 
@@ -242,14 +248,14 @@ def called(ctx: Any) -> Any:
 
 @flow("keyed", concurrency=[Concurrency(WIDE), Concurrency(OF_USER, key=USER)])
 def keyed(ctx: Any) -> Any:
-    before = ctx.step.run("first", act)
+    before = ctx.step.run("first", dwell)
     ctx.step.sleep("nap", "50ms")
-    return [before, ctx.step.run("last", act, before)]
+    return [before, ctx.step.run("last", dwell, before)]
 
 
 @flow("ranked", concurrency=Concurrency(RANKED), priority=Priority("event.data.no * 10"))
 def ranked(ctx: Any) -> Any:
-    return [ctx.step.run("only", act)]
+    return [ctx.step.run("only", dwell)]
 
 
 @flow("throttled", throttle=Throttle(RATE, "1s", burst=BURST))

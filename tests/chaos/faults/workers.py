@@ -11,8 +11,11 @@ from celeryflows.errors import FlowsError
 from tests.chaos.arena import POSTS, Arena
 from tests.chaos.faults.shape import SERVERS, NotHere, fault
 from tests.chaos.kinds import Load
+from tests.chaos.ledger import BEGAN
 from tests.chaos.sending import send
 from tests.servers import temporary_folder
+from tests.waiting import eventually
+from tests.workers import Worker
 
 WORKERS = "workers"
 # After four seconds another leads; when that one has looked on for four more, a silent worker's runs go to others.
@@ -59,9 +62,10 @@ def kill_all(arena: Arena, load: Load, dice: Random) -> None:
 
 @fault("SIGSTOP past the lease, then SIGCONT", WORKERS)
 def freeze(arena: Arena, load: Load, dice: Random) -> None:
-    time.sleep(dice.uniform(0.2, 1.0))
+    time.sleep(dice.uniform(0.5, 1.0))
     with arena.fleet.lock:
-        frozen = [arena.fleet.at[post] for post in dice.sample(POSTS, 2)]
+        # One in the middle of a step that takes long, and one that is anywhere.
+        frozen = [worker for worker in (_at_work(arena), arena.fleet.at[dice.choice(POSTS)]) if worker is not None]
         for worker in frozen:
             with suppress(ProcessLookupError):
                 worker.freeze()
@@ -69,6 +73,22 @@ def freeze(arena: Arena, load: Load, dice: Random) -> None:
         for worker in frozen:
             with suppress(ProcessLookupError):
                 worker.thaw()
+
+
+def _at_work(arena: Arena) -> Worker | None:
+    """A worker of which a process is in a long step; None when there is none soon."""
+    with suppress(AssertionError):
+        return eventually(lambda: _first_at_work(arena), within=5.0)
+    return None
+
+
+def _first_at_work(arena: Arena) -> Worker | None:
+    told = arena.ledger.newest(60)
+    ended = {(line.run, line.turn) for line in told if line.key == "long" and line.what != BEGAN}
+    began = [line for line in told if line.key == "long" and line.what == BEGAN]
+    inside = {line.pid for line in began if (line.run, line.turn) not in ended}
+    owners = (worker for worker in arena.fleet.living if inside & set(worker.children))
+    return next(owners, None)
 
 
 @fault("a step that kills its process", WORKERS)
