@@ -21,7 +21,7 @@ from tests.chaos.places import PLACES, Place
 from tests.chaos.proxy import Proxy, running_proxy
 from tests.servers import Redis, running_redis, temporary_folder
 from tests.waiting import eventually
-from tests.workers import Worker
+from tests.workers import Worker, WorkerDied
 from tests.worlds import BRISK, World
 
 APP = "tests.celery.apps.mixed"
@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
     "worker_disable_prefetch": True,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
 }
-SOON = 30.0
+SOON, WITH_PATIENCE = 30.0, 90.0
 # As many faults at once.
 ROOMS = 3
 
@@ -85,12 +85,19 @@ class Fleet(Crew):
             self.living = list(self.at.values())
 
     def man(self, post: str, env: dict[str, str] | None = None) -> Worker:
-        """A new worker at a post, whose former one has ended."""
+        """A new worker at a post, whose former one has ended; again when the store is away and it refuses to start."""
         with self.lock:
-            worker = self.at[post] = self._begin(post, env)
+            return eventually(lambda: self._manned(post, env), within=WITH_PATIENCE, every=0.5)
+
+    def _manned(self, post: str, env: dict[str, str] | None) -> Worker | None:
+        worker = self.at[post] = self._begin(post, env)
+        try:
             worker.wait_ready()
-            self.living = list(self.at.values())
-            return worker
+        except WorkerDied:
+            self.ended.append(last_words(worker))
+            return None
+        self.living = list(self.at.values())
+        return worker
 
     def strike(self, post: str) -> None:
         """kill -9 of all processes at a post, and another in their place."""
