@@ -4,9 +4,10 @@ A plan is made from the seed before anything starts: the same seed strikes the s
 
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import wait
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -20,9 +21,10 @@ from tests.chaos.laws import at_rest, check
 from tests.chaos.ledger import Line
 from tests.chaos.limit_laws import check_limits
 from tests.chaos.sending import PATIENCE, Answerer, Background, Sender, Watcher, send
+from tests.servers import ServerMissing
 from tests.waiting import eventually
 
-NONE, MIXED = "none", "mixed"
+NONE, MIXED = UNNAMED = "none", "mixed"
 # A round that is not at rest by then is stuck.
 BOUND = 90.0
 # Seconds between two portions of the load.
@@ -50,14 +52,14 @@ class Plan:
     portions: int
 
 
-def plan_of(name: str, store: str, seed: int, forecast: Forecast) -> Plan | None:
-    """A round of one fault, of none, or of several that the seed picks; None where the store cannot have it."""
+def plan_of(name: str, store: str, seed: int, forecast: Forecast) -> Plan:
+    """A round of one fault, of none, or of several that the seed picks."""
     dice = Random(f"{seed} {store} {name}")
     possible = [fault for fault in known.values() if store in fault.stores]
     if name == NONE:
         return Plan(name, seed, (), forecast.portions)
     if name != MIXED:
-        return Plan(name, seed, ((known[name],),), forecast.portions) if store in known[name].stores else None
+        return Plan(name, seed, ((known[name],),), forecast.portions)
     rooms: dict[str, list[Fault]] = {}
     for fault in dice.sample(possible, forecast.at_once):
         rooms.setdefault(fault.room, []).append(fault)
@@ -130,35 +132,46 @@ def _rest(made: Arena) -> bool:
 
 
 def storm(stores: Iterable[str], names: Sequence[str], forecast: Forecast, tell: Callable[[str], None]) -> list[Round]:
-    """So many rounds of each named fault on each store; an arena that broke a promise is not used again."""
+    """So many rounds of each named fault on each store. A store whose server is not installed is left out."""
     played: list[Round] = []
     for store in stores:
-        left = [name for _ in range(forecast.rounds) for name in names]
-        while left:
-            with ExitStack() as stack:
-                made = stack.enter_context(arena(store))
-                lines: list[Line] = []
-                while left:
-                    plan = plan_of(left.pop(0), store, forecast.seed + len(played), forecast)
-                    if plan is None:
-                        continue
-                    one = _played(made, plan, lines, f"r{len(played)}", tell)
-                    if one is None:
-                        continue
-                    played.append(one)
-                    if one.findings.all:
-                        break
+        left = [
+            name for _ in range(forecast.rounds) for name in names if name in UNNAMED or store in known[name].stores
+        ]
+        try:
+            while left:
+                _play_in_one_arena(store, left, forecast, played, tell)
+        except ServerMissing as missing:
+            tell(f"{store} is left out: {missing}")
     tell(table(played))
     return played
 
 
-def _played(made: Arena, plan: Plan, lines: list[Line], prefix: str, tell: Callable[[str], None]) -> Round | None:
+def _play_in_one_arena(
+    store: str, left: list[str], forecast: Forecast, played: list[Round], tell: Callable[[str], None]
+) -> None:
+    """Rounds until all are played, or a promise is broken: then the arena is not used again."""
+    with arena(store) as made:
+        lines: list[Line] = []
+        while left:
+            plan = plan_of(left.pop(0), store, forecast.seed + len(played), forecast)
+            try:
+                one = play(made, plan, lines, f"r{len(played)}")
+            except NotHere as why:
+                tell(f"{store}: {plan.name} is not to be had: {why}")
+                continue
+            except Exception:
+                findings = Findings()
+                findings.add(STUCK, [traceback.format_exc()])
+                one = Round(store, plan.name, plan.seed, 0, 0.0, 0, (), findings)
+            played.append(one)
+            _tell(one, plan, tell)
+            if one.findings.all:
+                return
+
+
+def _tell(one: Round, plan: Plan, tell: Callable[[str], None]) -> None:
     faults = ", ".join(fault.name for room in plan.rooms for fault in room) or NONE
-    try:
-        one = play(made, plan, lines, prefix)
-    except NotHere as why:
-        tell(f"{made.place.kind}: {plan.name} is not to be had: {why}")
-        return None
     tell(
         f"{one.store}: {faults}: seed {one.seed}, {one.runs} runs, recovered in {one.recovered:.1f} s, "
         f"{one.zombies} bodies of zombies, {len(one.ended)} workers ended by themselves, "
@@ -166,7 +179,6 @@ def _played(made: Arena, plan: Plan, lines: list[Line], prefix: str, tell: Calla
     )
     for words in [*one.findings.all, *sorted(set(one.ended))]:
         tell(f"  {words}")
-    return one
 
 
 def say(words: str) -> None:

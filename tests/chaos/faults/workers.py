@@ -102,8 +102,9 @@ def wrong_clock(arena: Arena, load: Load, dice: Random) -> None:
     with temporary_folder("clock") as folder:
         off = folder / "off"
         off.write_text("+0")
+        bent = faked(off)
         arena.fleet.dismiss(post)
-        arena.fleet.man(post, env=faked(off))
+        arena.fleet.man(post, env=bent)
         for minutes in (5, -5, 5):
             off.write_text(f"{minutes * dice.uniform(0.5, 1):+.1f}m")
             time.sleep(dice.uniform(1.5, 2.5))
