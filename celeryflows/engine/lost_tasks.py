@@ -11,6 +11,7 @@ from celeryflows.engine.failures import failure_text
 from celeryflows.engine.remote_tasks import answer
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.remote_tasks import Outcome, SentTask
+from celeryflows.model.runs import Status
 from celeryflows.model.steps import Failure
 
 logger = logging.getLogger("celeryflows")
@@ -61,13 +62,24 @@ class LostTasks:
                 connection.tasks.forget([one.id for one in over])
 
     def _ended(self, task: SentTask) -> bool:
-        """Both callbacks were lost, or neither could be called; the result backend has kept the end."""
-        outcome = self.runtime.tasks.outcome(task.id)
+        """Both callbacks were lost, or neither could be called; the store or the result backend has kept the end."""
+        outcome = self._as_a_run(task) or self.runtime.tasks.outcome(task.id)
         if outcome is None:
             return False
         with self.gate:
             answer(self.runtime, task.id, outcome)
         return True
+
+    def _as_a_run(self, task: SentTask) -> Outcome | None:
+        """A task with limits, or a durable one, is a run: one that was skipped or cancelled calls nobody back."""
+        with self.gate, self.runtime.store.connection() as connection:
+            found = connection.runs.outcome(task.id)
+        if found is None or found.ended_at is None or found.continued_as is not None:
+            return None
+        if found.status == Status.COMPLETED:
+            return Outcome(value=found.output)
+        reason = failure_text(Failure("TaskRevokedError", found.reason or found.status))
+        return Outcome(error=found.error if found.status == Status.FAILED else reason)
 
     def _settle(self, silent: list[SentTask], missing: set[str]) -> None:
         lost = []

@@ -11,7 +11,7 @@ from redis import Redis
 from celeryflows import Event
 from tests.acceptance.crew import Crew
 from tests.acceptance.witness import counter_url, kill
-from tests.celery.apps import shipping
+from tests.celery.apps import adopted, shipping
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
 
@@ -80,3 +80,13 @@ def test_a_chain_goes_from_service_to_service(world: World, app: Celery, crew: C
     other = app.signature("outside.add", args=(41,), queue="outside")
     line = chain(app.tasks["shipping.ship"].s("chained"), other, app.tasks["shipping.ship"].si("after"))
     assert line.apply_async().get(timeout=SOON) == 1
+
+
+def test_a_step_hears_of_a_skipped_task_without_a_result_backend(make_world: Callable[..., World]) -> None:
+    world = make_world("sqlite", result_backend="disabled://", **BRISK)
+    with world.worker("tests.celery.apps.adopted", "-c", "2"):
+        app = world.app(adopted.sheet)
+        asking = app.tasks["adopted.asking_once"]
+        runs = [app.flows.run(asking.delay(name="asked").id) for _ in range(2)]  # type: ignore[attr-defined]
+        ends = sorted(run.get(timeout=SOON)[0] for run in runs)
+    assert ends == ["TaskRevokedError", "done"]

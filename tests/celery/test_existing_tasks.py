@@ -317,6 +317,24 @@ def test_limited_and_durable_tasks_are_steps_of_a_flow(tasks: Any) -> None:
     assert tasks["adopted.asking"].delay().get(timeout=SOON) == [3, 30]
 
 
+def test_a_step_whose_limited_task_is_skipped_fails_with_the_reason(tasks: Any) -> None:
+    assert tasks["adopted.asking_once"].delay(name="asked").get(timeout=SOON) == ["done", "asked"]
+    name, message, after = tasks["adopted.asking_once"].delay(name="asked").get(timeout=SOON)
+    assert (name, after) == ("TaskRevokedError", "goes on")
+    assert "rate limit: more than 1 in 1 hour" in message
+
+
+def test_map_starmap_and_chunks_call_a_limited_task_as_a_function(tasks: Any, world: World) -> None:
+    once = tasks["adopted.once"]
+    before = world.rows("SELECT count(*) FROM flows_runs")
+    mapped = once.map(["f", "f"]).apply_async().get(timeout=SOON)
+    assert [one[:3] for one in mapped] == [["f", [], {}]] * 2
+    assert once.starmap([("f", 1), ("f", 2)]).apply_async().get(timeout=SOON)[1][:2] == ["f", [2]]
+    parts = once.chunks([("f",), ("f",), ("f",)], 2).apply_async().get(timeout=SOON)
+    assert [len(part) for part in parts] == [2, 1]
+    assert world.rows("SELECT count(*) FROM flows_runs") == before
+
+
 def test_replace_is_refused_by_name(tasks: Any) -> None:
     with pytest.raises(Exception, match=r"self\.replace"):
         tasks["adopted.replaced"].delay().get(timeout=SOON)

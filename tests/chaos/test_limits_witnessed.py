@@ -297,6 +297,9 @@ def test_without_its_limit_each_kind_is_seen_to_fail(
     make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNLIMITED", "yes")
+    # A rate that the slowest machine exceeds.
+    for name in ("RATE", "ALLOWED"):
+        monkeypatch.setattr(f"{__name__}.{name}", 1)
     world = make_world("sqlite", worker_disable_prefetch=True, **BRISK)
     with a_party(world, monkeypatch, witnessed.unlimited) as party:
         for kind in WITNESSED:

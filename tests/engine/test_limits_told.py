@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from celeryflows import Concurrency, Event, Singleton, Throttle
+from celeryflows import Concurrency, Event, RateLimit, Singleton, Throttle
 from celeryflows.durations import to_datetime
 from celeryflows.signals import LimitNews, limit_reached
 from tests.engine.crowd import Crowd
@@ -44,6 +44,9 @@ def told(heard: list[LimitNews]) -> list[tuple[str, str | None, str]]:
     [
         ({"concurrency": 1}, ("concurrency", None, "held")),
         ({"concurrency": Concurrency(1, key=USER)}, ("concurrency", '"a"', "held")),
+        ({"concurrency": [Concurrency(1, key=USER), Concurrency(5)]}, ("concurrency", '"a"', "held")),
+        ({"concurrency": [Concurrency(5, key=USER), Concurrency(1)]}, ("concurrency", None, "held")),
+        ({"rate_limit": RateLimit(1, "1m", key=USER)}, ("rate_limit", '"a"', "skipped")),
         ({"throttle": Throttle(1, "1m")}, ("throttle", None, "held")),
         ({"throttle": Throttle(1, "1m", key=USER)}, ("throttle", '"a"', "held")),
         ({"singleton": Singleton("skip", key=USER)}, ("singleton", '"a"', "skipped")),
@@ -58,6 +61,9 @@ def test_a_start_that_a_limit_holds_or_skips_is_told(
     assert told(heard) == [news]
     (one,) = heard
     assert one.run_id == turned.runs()[-1].id
+    # Who is let in then is told of no more.
+    turned.run_due()
+    assert told(heard) == [news]
 
 
 def test_a_run_that_comes_back_from_a_sleep_and_is_held_is_told(heard: list[LimitNews]) -> None:

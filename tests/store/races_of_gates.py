@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from celeryflows.engine.finish import cancel
 from celeryflows.engine.intake import send
@@ -27,6 +27,7 @@ from celeryflows.scheduler.inline import InlineDispatcher
 from celeryflows.schemas import SchemaRegistry
 from celeryflows.store.database import Store
 from celeryflows.store.gates import Gates
+from celeryflows.store.standings import Standings
 from tests.store.witness import Witness
 
 # One process imports all that is needed, the workers are forked from it: a start costs as good as nothing.
@@ -43,6 +44,10 @@ LIMITS: dict[str, tuple[Concurrency, ...]] = {
 }
 
 
+# What a worker does wrong: it hands slots on whatever their number, or leaves those of who lost a race where they are.
+Fault = Literal["hands on blindly", "forgets losers"]
+
+
 @dataclass(frozen=True)
 class Race:
     """One race: where, by how many, and what happens in it."""
@@ -54,7 +59,8 @@ class Race:
     cancels: bool = True
     branches: bool = True
     seconds: float = 30.0
-    sound: bool = True
+    kinds: tuple[str, ...] = ("plain", "plain", "sleeps", "branches", "races")
+    fault: Fault | None = None
 
     @property
     def lowered(self) -> Path:
@@ -101,6 +107,9 @@ def handler_of(flow: str, witness: Witness, dice: random.Random, race: Race) -> 
             ctx.group.parallel([partial(branch, ctx, n) for n in range(3)])
         elif kind == "races" and race.branches:
             ctx.group.race([partial(branch, ctx, n) for n in range(3)])
+        elif kind == "nests" and race.branches:
+            inner = partial(ctx.group.race, [partial(branch, ctx, n) for n in range(2)])
+            ctx.group.race([inner, partial(branch, ctx, 2), inner])
         return ctx.step.run("last", look, ctx)
 
     return handler
@@ -132,7 +141,7 @@ def work(race: Race, worker: str) -> None:
     store = Store(race.url)
     runtime = runtime_of(store, worker, race)
     race.declared(worker).touch()
-    _break_unless_sound(race)
+    _break(race)
 
     def hesitate(sql: str) -> None:
         if ("flows_queue" in sql or "flows_slots" in sql or "COMMIT" in sql) and dice.random() < 0.3:
@@ -162,19 +171,19 @@ def work(race: Race, worker: str) -> None:
     store.dispose()
 
 
-def _break_unless_sound(race: Race) -> None:
-    """Each hands its slot on, whatever its number."""
-    if not race.sound:
+def _break(race: Race) -> None:
+    if race.fault == "hands on blindly":
         Gates.share_unless_lowered = lambda *_: False  # type: ignore[method-assign]
+    elif race.fault == "forgets losers":
+        Standings.left_behind = lambda *_: []  # type: ignore[method-assign]
 
 
 def _send(runtime: Runtime, dice: random.Random, race: Race, left: int) -> int:
     count = min(left, dice.choice((1, 1, 1, 4)))
-    kinds = ("plain", "plain", "sleeps", "branches", "races")
     events = [
         Event(
             f"shop/{dice.choice(race.flows)}",
-            {"user": dice.choice("ab"), "item": dice.choice("xy"), "kind": dice.choice(kinds)},
+            {"user": dice.choice("ab"), "item": dice.choice("xy"), "kind": dice.choice(race.kinds)},
         )
         for _ in range(count)
     ]

@@ -15,7 +15,7 @@ from celeryflows.store.branches import Unit
 from celeryflows.store.database import Store
 from celeryflows.store.gates import TAKE, Gates
 from tests.store.making import FLOW, rows_of
-from tests.store.races_of_gates import LIMITS, Race, play, runtime_of, work
+from tests.store.races_of_gates import LIMITS, Fault, Race, play, runtime_of, work
 from tests.store.witness import Witness
 from tests.waiting import eventually
 
@@ -85,6 +85,30 @@ def test_two_limits_each_from_eight_processes_do_not_deadlock(
     nothing_is_wrong(postgres, race_of(postgres, migrated_postgres, tmp_path, workers=8, runs=20, flows=flows))
 
 
+@pytest.mark.parametrize("migrated_url", ["sqlite", "postgres"], indirect=True)
+def test_races_in_races_leave_no_slot_behind(store: Store, migrated_url: str, tmp_path: Path) -> None:
+    race = race_of(store, migrated_url, tmp_path, workers=3, runs=12, kinds=("nests",), flows=("hot", "nested"))
+    nothing_is_wrong(store, race)
+
+
+@pytest.mark.parametrize("migrated_url", ["sqlite", "postgres"], indirect=True)
+def test_losers_of_races_in_races_that_are_forgotten_are_seen(store: Store, migrated_url: str, tmp_path: Path) -> None:
+    race = race_of(
+        store,
+        migrated_url,
+        tmp_path,
+        workers=3,
+        runs=12,
+        kinds=("nests",),
+        flows=("hot", "nested"),
+        cancels=False,
+        seconds=6.0,
+        fault="forgets losers",
+    )
+    with pytest.raises(AssertionError):
+        nothing_is_wrong(store, race)
+
+
 BOOK = GateBook({}, {"0" * 26: 1})
 GATE = Gate(f"1{'0' * 26}one", GateLimit("0" * 26, 1, FLOW, None, 1), None)
 
@@ -136,8 +160,9 @@ def held(store: Store) -> int:
 
 def lowered_and_raised(store: Store, url: str, tmp_path: Path, runs: int, *, sound: bool = True) -> None:
     """A limit of three is lowered to one and raised again while three workers race at it."""
+    fault: Fault | None = None if sound else "hands on blindly"
     race = Race(
-        url, str(tmp_path), flows=("hot",), runs=runs, cancels=False, seconds=60.0 if sound else 8.0, sound=sound
+        url, str(tmp_path), flows=("hot",), runs=runs, cancels=False, seconds=60.0 if sound else 8.0, fault=fault
     )
     leader = runtime_of(store, "leader", race)
     with without_deadlocks(store), ThreadPoolExecutor(1) as pool:

@@ -21,10 +21,10 @@ def team() -> Iterator[Team]:
     made.stop()
 
 
-def play(team: Team, store: Store, url: str, kind: str, count: int) -> list[tuple[int, str]]:
+def play(team: Team, store: Store, url: str, kind: str, count: int, *, sound: bool = True) -> list[tuple[int, str]]:
     """The turns and the outputs of so many runs."""
     run_ids = [put_run(store) for _ in range(count)]
-    stolen = team.run(RACERS, all_at_once, url, run_ids, kind)
+    stolen = team.run(RACERS, all_at_once, url, run_ids, kind, sound)
     assert sum(stolen) > 0
     rows = rows_of(store, "SELECT status, turn, output FROM flows_runs")
     assert [row[0] for row in rows] == ["completed"] * count
@@ -63,8 +63,8 @@ def test_a_race_has_one_winner_whatever_is_doubled_or_lost(store: Store, migrate
     exactly_one_wins(team, store, migrated_url, 15)
 
 
-def each_race_in_a_race_has_one_winner(team: Team, store: Store, url: str, count: int) -> None:
-    for turn, output in play(team, store, url, "nested", count):
+def each_race_in_a_race_has_one_winner(team: Team, store: Store, url: str, count: int, *, sound: bool = True) -> None:
+    for turn, output in play(team, store, url, "nested", count, sound=sound):
         index, value = json.loads(output)
         if index == 0:
             inner, value = value
@@ -88,6 +88,19 @@ def test_a_race_in_a_race_has_one_winner_whatever_is_doubled_or_lost(
     store: Store, migrated_url: str, team: Team
 ) -> None:
     each_race_in_a_race_has_one_winner(team, store, migrated_url, 10)
+
+
+@pytest.mark.parametrize("migrated_url", ["sqlite", "postgres"], indirect=True)
+def test_races_in_races_that_nobody_closes_are_seen_to_have_several_winners(
+    store: Store, migrated_url: str, team: Team
+) -> None:
+    def play_some() -> None:
+        for _ in range(5):
+            each_race_in_a_race_has_one_winner(team, store, migrated_url, 6, sound=False)
+            _empty(store)
+
+    with pytest.raises(AssertionError):
+        play_some()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Task, current_task, signature
 from celery.exceptions import Ignore, Reject
 
-from celeryflows import Concurrency, OnCron, RateLimit, Singleton, Throttle
+from celeryflows import Concurrency, OnCron, RateLimit, Singleton, StepError, Throttle
 from tests.celery.apps.sheet import Sheet, first_time, pass_gate, witness
 
 sheet = Sheet("adopted")
@@ -177,6 +177,16 @@ def asking(ctx: Any) -> list[Any]:
     """Steps that are limited and durable tasks."""
     added = ctx.step.task("add", signature("adopted.add", args=(1, 2)))
     return [added, ctx.step.task("process", signature("adopted.process", args=(added,)))[0]]
+
+
+@sheet.flow()
+def asking_once(ctx: Any) -> list[Any]:
+    """A step that is a task of which a limit skips the second call, and a step after it."""
+    try:
+        found = ctx.step.task("once", signature("adopted.once", args=(ctx.event.data["name"],)))
+        return ["done", found[0]]
+    except StepError as error:
+        return [error.name, error.message, ctx.step.run("after", lambda: "goes on")]
 
 
 app = sheet.worker_app()
