@@ -78,9 +78,11 @@ def test_a_singletons_key_is_taken_once_and_free_when_its_run_ends(store: Store,
     assert unlinear(calls, False, seat) == []
 
 
+# MariaDB was not seen to let two in by this fault alone.
+@pytest.mark.parametrize("migrated_url", ["sqlite", "postgres"], indirect=True)
 def test_without_the_key_no_order_explains_who_was_alone(store: Store, migrated_url: str, team: Team) -> None:
     register_worker(limited(store))
-    found = (flat(team.run(4, sit_and_leave, migrated_url, names(5), False)) for _ in range(BATCHES))
+    found = (flat(team.run(4, sit_and_leave, migrated_url, names(5), False)) for _ in range(2 * BATCHES))
     assert any(unlinear(calls, False, seat) for calls in found)
 
 
