@@ -15,6 +15,7 @@ from celeryflows.celery_bridge.postman import Batch, Postman
 from celeryflows.celery_bridge.quick_connection import QuickProducer, quick_connection
 from celeryflows.celery_bridge.result_writer import ResultWriter, request_of
 from celeryflows.codec import is_sealed
+from celeryflows.engine.runtime import LetGo
 from celeryflows.model.runs import FIRST, Delivery
 
 logger = logging.getLogger("celeryflows")
@@ -57,9 +58,9 @@ class CeleryDispatcher:
             self._closed_until = time.monotonic() + REST
             logger.warning("the broker takes no messages (%s); the runs are kept and sent when it does", error)
 
-    def postpone(self) -> Batch:
+    def postpone(self, let_go: LetGo) -> Batch:
         """Messages that are sent once the first of their work takes longer than a moment."""
-        return Batch(self.send_runs, self._postman)
+        return Batch(self.send_runs, let_go, self._postman)
 
     def run_suspended(self, run_id: str) -> bool:
         """SUSPENDED in the result backend, so that AsyncResult tells it."""

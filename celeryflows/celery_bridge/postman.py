@@ -14,10 +14,11 @@ Send = Callable[[Sequence[Delivery]], None]
 
 
 class Batch:
-    """The messages of one delivery. `due` is when they are sent, None when none is left."""
+    """The messages of one delivery. `due` is when what is left is let go and sent, None when that was done."""
 
-    def __init__(self, send: Send, postman: "Postman") -> None:
+    def __init__(self, send: Send, let_go: Send, postman: "Postman") -> None:
         self._send = send
+        self._let_go = let_go
         self._postman = postman
         self._lock = threading.Lock()
         self._waiting: dict[str, Delivery] = {}
@@ -28,7 +29,7 @@ class Batch:
         """They wait."""
         now = time.monotonic()
         with self._lock:
-            if not self._waiting:
+            if self.due is None:
                 self._until = now + ALL
             self._waiting |= {delivery.branch: delivery for delivery in deliveries}
             self.due = min(now + ONE, self._until)
@@ -38,12 +39,14 @@ class Batch:
         """This one is taken on."""
         with self._lock:
             self._waiting.pop(path, None)
-            self.due = min(time.monotonic() + ONE, self._until) if self._waiting else None
+            if self.due is not None:
+                self.due = min(time.monotonic() + ONE, self._until)
 
     def release(self) -> None:
         """Send what is left."""
         with self._lock:
             left, self._waiting, self.due = list(self._waiting.values()), {}, None
+        self._let_go(left)
         if left:
             self._send(left)
 

@@ -1,5 +1,6 @@
 """How a branch's turn ends: its value or error goes to its row, the last one resumes whoever opened the group."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -19,6 +20,7 @@ from celeryflows.engine.conclusion import (
 from celeryflows.engine.failures import failure_of, failure_text, is_final
 from celeryflows.engine.leaving import go_out, pass_out, send_off, settle, written_before
 from celeryflows.engine.passage import Passage
+from celeryflows.engine.passing import End, write_ends
 from celeryflows.engine.remote_tasks import recall
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.units import lock_units, queue_units
@@ -117,6 +119,10 @@ def _ended(runtime: Runtime, flow: Flow, journal: BranchJournal, outcome: Conclu
 def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: str | None, error: str | None) -> None:
     claim, connection, carrier = journal.recorder.claim, journal.recorder.connection, journal.recorder.carrier
     has_more = journal.has_branches or bool(journal.pending) or journal.has_open_waits
+    alone = not has_more and not claim.gates
+    if alone and carrier is not None and value is not None and carrier.ends_later(claim, value):
+        return
+    ends = carrier.ends_of(group_of(claim.path)) if carrier is not None else []
     following = carrier.following() if carrier is not None else Following()
     asked = runtime.clock.monotonic()
     has_won = False
@@ -125,19 +131,19 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
         nonlocal has_won
         if passage is not None:
             passage.go()
-        state = _arrive(tx, claim.unit, passage)
+        state = _arrive(tx, claim.unit, passage, ends)
         has_won = state == WON
         if not tx.branches.end(claim, status, value, error):
             check_own_end(tx, claim)
             raise EndedBefore
+        write_ends(tx, ends)
         if has_more:
             tx.branches.cancel_below(claim.run_id, f"{claim.path}/")
             tx.waits.close_below(claim.run_id, claim.path)
         deliveries = _resume_parent(tx, claim.unit, state)
         return deliveries, _take_on(tx, claim, carrier, deliveries, following)
 
-    alone = not has_more and not claim.gates
-    if alone and (among := _end_among(journal, status, value, error, following)) is not None:
+    if alone and not ends and (among := _end_among(journal, status, value, error, following)) is not None:
         _go_on(runtime, journal, [], among if isinstance(among, Claim) else None, asked)
         return
     try:
@@ -224,13 +230,13 @@ def fail_lost_branch(runtime: Runtime, unit: Unit, error: str) -> None:
     settle(runtime, [unit[0]])
 
 
-def _arrive(tx: Connection, unit: Unit, passage: Passage | None) -> str | None:
-    """Count the branch in. The group's row, then who opened it and whom the gates let in, of a race all its branches:
-    in order of locks."""
+def _arrive(tx: Connection, unit: Unit, passage: Passage | None, ends: Sequence[End] = ()) -> str | None:
+    """Count the branch in, and those that ended before it. The group's row, then who opened it, whom the gates let in
+    and who ended, of a race all its branches: in order of locks."""
     run_id, path = unit
     group = group_of(path)
-    state = tx.groups.arrive(run_id, group, path)
-    moved = set(passage.moved) if passage is not None else set()
+    state = tx.groups.arrive(run_id, group, path, count=1 + len(ends))
+    moved = {*(passage.moved if passage is not None else ()), *(end.unit for end in ends)}
     if moved and state == WON:
         moved |= {(run_id, one) for one in tx.branches.open_below(run_id, f"{group}[")}
     if state in OVER:

@@ -7,7 +7,7 @@ from typing import Any
 
 from celeryflows.codec import dumps
 from celeryflows.engine import telling
-from celeryflows.engine.carrier import first_of
+from celeryflows.engine.carrier import AT_ONCE, first_of
 from celeryflows.engine.debts import pay
 from celeryflows.engine.endings import completed_event, told, turn_failed_event
 from celeryflows.engine.failures import failure_of, failure_text, is_final
@@ -34,6 +34,7 @@ from celeryflows.ids import derived_id
 from celeryflows.model.branches import NewGroup
 from celeryflows.model.events import RUN_COMPLETED, RUN_FAILED, StoredEvent
 from celeryflows.model.runs import Status
+from celeryflows.model.steps import Kind
 from celeryflows.model.waits import OpenWait, WaitSpec
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import NOTHING, Claim
@@ -78,12 +79,12 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     opened = [p.group for p in pending if p.group is not None and not p.armed]
     openings = Openings(recorder, pending)
     carries = carrier is not None and bool(opened) and carrier.may_go_on
-    first = _first_branch(recorder, opened[0]) if carries and len(pending) == 1 else None
+    claimed = _first_branches(recorder, opened[0]) if carries and len(pending) == 1 else []
     tries = 0
     begin_to_hear(runtime, recorder.connection, fresh)
 
     def work(tx: Connection, passage: Passage | None) -> bool:
-        nonlocal tries, first
+        nonlocal tries, claimed
         tries += 1
         # A second try may find the waits that the first one armed and answered, when only its reply was lost.
         known = armed if tries == 1 else [p.row.key for p in pending if p.waits and p.group is None]
@@ -94,8 +95,8 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         tx.steps.put([p.row for p in pending])
         stood = [group.path for group in groups if group not in opened]
         for group in opened:
-            if not tx.groups.open(claim, group, first, carrier=carrier.path if carrier else ""):
-                stood, first = [*stood, group.path], None
+            if not tx.groups.open(claim, group, claimed, carrier=carrier.path if carrier else ""):
+                stood, claimed = [*stood, group.path], []
         answered = _arm(runtime, tx, claim, pending) | openings.open(tx, again=tries > 1)
         if (
             answered
@@ -114,23 +115,24 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     openings.send_off()
     if suspended and not claim.path:
         telling.suspended(claim, recorder.now(), wake)
-        if first is None:
+        if not claimed:
             tell_suspended(runtime, recorder.connection, claim.run_id)
     if opened:
         paths = [path for group in opened for path in group.branches]
         branches = [replace(claim.delivery, branch=path, at_door=bool(claim.gates)) for path in paths]
         if carrier is not None and carries and suspended:
             # They may be over in a moment, and the run with them.
-            carrier.owes_word = first is not None and not claim.path
-            carrier.open(branches, first, recorder.heard_at)
+            carrier.owes_word = bool(claimed) and not claim.path
+            carrier.open(branches, claimed, recorder.heard_at)
         else:
             send_off(runtime, branches)
     return suspended
 
 
-def _first_branch(recorder: Recorder, group: NewGroup) -> Claim:
-    """Who opens a group takes its first branch on at once."""
-    return first_of(recorder.claim, group.branches[0], random.getrandbits(62), recorder.heard)
+def _first_branches(recorder: Recorder, group: NewGroup) -> list[Claim]:
+    """Who opens a group takes its first branches on at once; of a race one, which may make the others needless."""
+    token, count = random.getrandbits(62), AT_ONCE if group.kind == Kind.PARALLEL else 1
+    return [first_of(recorder.claim, path, token, recorder.heard) for path in group.branches[:count]]
 
 
 def _lock_waits(tx: Connection, waits: Sequence[WaitSpec], signals: Sequence[int]) -> None:

@@ -25,6 +25,9 @@ from celeryflows.store.runs import Claim
 Handler = Callable[[Any], Any]
 
 
+LetGo = Callable[[Sequence[Delivery]], None]
+
+
 class Postponed(Protocol):
     """Messages that wait a moment, for what their sender may take on itself."""
 
@@ -48,8 +51,9 @@ class Dispatcher(Protocol):
         """One message for each run that may start."""
         ...
 
-    def postpone(self) -> Postponed:
-        """For messages that are sent only if their work takes longer than a moment."""
+    def postpone(self, let_go: LetGo) -> Postponed:
+        """For messages that are sent only if their work takes longer than a moment; `let_go` is called before with what
+        is left, which may be nothing, in any thread."""
         ...
 
     def run_suspended(self, run_id: str) -> bool:

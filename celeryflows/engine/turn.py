@@ -169,10 +169,12 @@ def _run_claimed(
                 return end
             recorder.looked = True
     except TurnCancelled:
+        carrier.lose()
         if claim.gates:
             leave(runtime, claim)
         return TurnEnd(Status.CANCELLED)
     except LostTurn:
+        carrier.lose()
         return NOT_CLAIMED
 
 

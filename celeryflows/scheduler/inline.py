@@ -8,7 +8,7 @@ from celeryflows.engine.closing import close_due
 from celeryflows.engine.hearing import tell_missed
 from celeryflows.engine.replay import drive_due
 from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, wake_branches, wake_due
-from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.runtime import LetGo, Runtime
 from celeryflows.engine.throttling import let_in_due
 from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.errors import FlowsError
@@ -24,8 +24,9 @@ Turn = Callable[..., TurnEnd]
 class Kept:
     """Messages that wait for what their sender does not do in place."""
 
-    def __init__(self, dispatcher: "InlineDispatcher") -> None:
+    def __init__(self, dispatcher: "InlineDispatcher", let_go: LetGo) -> None:
         self._dispatcher = dispatcher
+        self._let_go = let_go
         self._waiting: dict[str, Delivery] = {}
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
@@ -39,6 +40,7 @@ class Kept:
     def release(self) -> None:
         """Send what is left."""
         left, self._waiting = list(self._waiting.values()), {}
+        self._let_go(left)
         if left:
             self._dispatcher.send_runs(left)
 
@@ -53,9 +55,9 @@ class InlineDispatcher:
         """Keep the messages."""
         self.waiting.extend(deliveries)
 
-    def postpone(self) -> "Kept":
+    def postpone(self, let_go: LetGo) -> "Kept":
         """Messages that are sent only when their work is not done in place."""
-        return Kept(self)
+        return Kept(self, let_go)
 
     def run_suspended(self, run_id: str) -> bool:
         """Nobody asks."""

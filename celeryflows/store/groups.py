@@ -1,5 +1,6 @@
 """Groups: how many of their branches are out, and how those that ended did. A group's row lock makes one the last."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from celeryflows.codec import check_open
@@ -28,21 +29,20 @@ SELECT :run, CAST(:path AS varchar) || '[' || each.value || ']', :path, :parent,
   {now}, '0', :gate, :further FROM {each_text:numbers} WHERE true ON CONFLICT DO NOTHING
 """
 
-# Whoever opens the group has the first one at once: when its process dies, it is found like any that runs.
-OPEN_WITH_FIRST = """
-INSERT INTO flows_branches (run_id, path, group_path, parent_path, idx, status, created_at, sent_at,
-  turn, worker, claim_tok, carrier, started_at)
+# Whoever opens the group has the first ones at once: when its process dies, they are found like any that run. The loss
+# of one that had not begun is no loss of its own.
+OPEN_CLAIMED = """
+INSERT INTO flows_branches (run_id, path, group_path, parent_path, idx, created_at, sent_at, carrier,
+  status, turn, worker, claim_tok, started_at, lost, lost_at)
 SELECT :run, CAST(:path AS varchar) || '[' || each.value || ']', :path, :parent, CAST(each.value AS integer),
-  CASE WHEN each.value = '0' THEN 'running' ELSE 'queued' END, {now}, {now},
-  CASE WHEN each.value = '0' THEN 1 ELSE 0 END, CASE WHEN each.value = '0' THEN CAST(:worker AS varchar) END,
-  CASE WHEN each.value = '0' THEN CAST(:token AS bigint) END, CAST(:carrier AS varchar),
-  CASE WHEN each.value = '0' THEN {now} END
-FROM {each_text:numbers} WHERE true ON CONFLICT DO NOTHING
+  {now}, {now}, CAST(:carrier AS varchar), 'running', 1, CAST(:worker AS varchar), CAST(:token AS bigint), {now},
+  CASE WHEN each.value = '0' THEN 0 ELSE -1 END, CASE WHEN each.value = '0' THEN NULL ELSE 0 END
+FROM {each_text:claimed} WHERE true ON CONFLICT DO NOTHING
 """
 
 ARRIVE = """
-UPDATE flows_groups SET remaining = remaining - 1,
-  state = CASE WHEN kind = 'race' THEN 'won' WHEN remaining = 1 THEN 'done' ELSE 'open' END,
+UPDATE flows_groups SET remaining = remaining - :count,
+  state = CASE WHEN kind = 'race' THEN 'won' WHEN remaining = :count THEN 'done' ELSE 'open' END,
   winner = CASE WHEN kind = 'race' THEN CAST(:idx AS integer) END
 WHERE run_id = :run AND path = :path AND state = 'open' RETURNING state
 """
@@ -90,29 +90,34 @@ class GroupStanding:
 class Groups(Verbs):
     """The verbs of groups."""
 
-    def open(self, claim: Claim, group: NewGroup, first: Claim | None = None, *, carrier: str = "") -> bool:
+    def open(self, claim: Claim, group: NewGroup, claimed: Sequence[Claim] = (), *, carrier: str = "") -> bool:
         """Write a group and its branches, in the suspension of its parent; False leaves them as they stand.
 
-        All are queued, but the one that `first` claims, whose turn the message of `carrier` carries; those of a run
-        with limits stand at the door.
+        All are queued, but the first ones that are `claimed`, whose turns the message of `carrier` carries; those of a
+        run with limits stand at the door.
         """
         run_id = claim.run_id
         if not self._execute(OPEN_GROUP, run=run_id, path=group.path, kind=group.kind, count=group.count):
             return False
         words = {"run": run_id, "path": group.path, "parent": claim.path}
-        words["numbers"] = self._array([str(number) for number in range(group.count)])
+        words["numbers"] = self._array([str(number) for number in range(len(claimed), group.count)])
         if claim.gates:
             further = claim.gates[1] if len(claim.gates) > 1 else None
             self._execute(OPEN_LIMITED, **words, gate=claim.gates[0], further=further)
-        elif first is None:
+            return True
+        if claimed:
+            first = claimed[0]
+            numbers = self._array([str(number) for number in range(len(claimed))])
+            mine = {"worker": first.worker, "token": first.token, "carrier": carrier, "claimed": numbers}
+            self._execute(OPEN_CLAIMED, **mine, **{name: words[name] for name in ("run", "path", "parent")})
+        if len(claimed) < group.count:
             self._execute(OPEN_BRANCHES, **words)
-        else:
-            self._execute(OPEN_WITH_FIRST, **words, worker=first.worker, token=first.token, carrier=carrier)
         return True
 
-    def arrive(self, run_id: str, group: str, branch: str) -> str | None:
-        """A branch ends: how the group stands with it, None when it was over before. Locks the group (class 3)."""
-        rows = self._execute(ARRIVE, run=run_id, path=group, idx=index_of(branch))
+    def arrive(self, run_id: str, group: str, branch: str, *, count: int = 1) -> str | None:
+        """A branch ends, or `count` of a parallel group: how the group stands with that, None when it was over before.
+        Locks the group (class 3)."""
+        rows = self._execute(ARRIVE, run=run_id, path=group, idx=index_of(branch), count=count)
         return rows[0][0] if rows else None
 
     def settled(self, run_id: str, paths: list[str]) -> bool:

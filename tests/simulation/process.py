@@ -8,7 +8,7 @@ from celeryflows.clock import TurnedClock
 from celeryflows.engine.catalog import Catalog
 from celeryflows.engine.intake import send
 from celeryflows.engine.registrar import release_of
-from celeryflows.engine.runtime import Flow, Handler, Runtime
+from celeryflows.engine.runtime import Flow, Handler, LetGo, Runtime
 from celeryflows.engine.settings import Settings
 from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.errors import StoreUnavailable
@@ -215,9 +215,9 @@ class Process:
             self.touch("message")
             self._broker.put(delivery)
 
-    def postpone(self) -> "Kept":
+    def postpone(self, let_go: LetGo) -> "Kept":
         """Messages that wait a moment."""
-        kept = Kept(self)
+        kept = Kept(self, let_go)
         self._kept.append(kept)
         return kept
 
@@ -242,19 +242,22 @@ class Process:
 class Kept:
     """Messages that wait for what their sender may do in passing; sent when that takes too long."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, let_go: LetGo) -> None:
         self._process = process
+        self._let_go = let_go
         self._waiting: dict[str, Delivery] = {}
+        self._is_over = True
         self._until = 0
 
     @property
     def is_due(self) -> bool:
         """They have waited for long enough."""
-        return bool(self._waiting) and self._process.now() >= self._until
+        return not self._is_over and self._process.now() >= self._until
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
         """They wait."""
         self._waiting |= {delivery.branch: delivery for delivery in deliveries}
+        self._is_over = False
         self._until = self._process.now() + A_MOMENT
 
     def begin(self, path: str) -> None:
@@ -263,8 +266,9 @@ class Kept:
         self._until = self._process.now() + A_MOMENT
 
     def take(self) -> list[Delivery]:
-        """What is left."""
-        left, self._waiting = list(self._waiting.values()), {}
+        """What is left, which nobody does in passing any more."""
+        left, self._waiting, self._is_over = list(self._waiting.values()), {}, True
+        self._let_go(left)
         return left
 
     def release(self) -> None:
