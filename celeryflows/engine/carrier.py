@@ -5,7 +5,7 @@ A branch that is over in a moment needs no message; those of longer ones are sen
 import random
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -118,13 +118,9 @@ class Carrier:
         with self._lock:
             return self._ends.pop(group, [])
 
-    def lose(self) -> None:
-        """A turn was cancelled or lost, and with it what has its token: none of that begins or ends here."""
-        with self._lock:
-            gone = set(self._held)
-            self._held.clear()
-            self._ends.clear()
-        self._leave_out(gone)
+    def stop(self) -> None:
+        """A turn was cancelled or lost: nothing more begins here, for what was claimed with it may be another's too."""
+        self._todo.clear()
 
     def _let_go(self, deliveries: Sequence[Delivery]) -> None:
         """Something takes its time, or the delivery ends: others may have what has not begun, and see what ended."""
@@ -166,9 +162,7 @@ class Carrier:
             self._until = self._runtime.clock.monotonic() + CARRIES
 
     def _drop(self, prefix: str) -> None:
-        self._leave_out({path for path in self._todo if path.startswith(prefix)})
-
-    def _leave_out(self, gone: Collection[str]) -> None:
+        gone = [path for path in self._todo if path.startswith(prefix)]
         if gone and self._messages is not None:
             self._todo = deque(path for path in self._todo if path not in gone)
             for path in gone:

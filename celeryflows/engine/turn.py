@@ -169,12 +169,12 @@ def _run_claimed(
                 return end
             recorder.looked = True
     except TurnCancelled:
-        carrier.lose()
+        carrier.stop()
         if claim.gates:
             leave(runtime, claim)
         return TurnEnd(Status.CANCELLED)
     except LostTurn:
-        carrier.lose()
+        carrier.stop()
         return NOT_CLAIMED
 
 
