@@ -57,11 +57,16 @@ def look(runtime: Runtime, rules: Sequence[AlertRule]) -> Look:
         told = told_at(runtime, rule.name)
         if told is not None and now - told < rule.every:
             continue
-        # What came since it was told last; a rule that is new looks back by its own time.
-        since = now - rule.every if told is None else told
-        if lines := tuple(_SEEN[rule.when](runtime, rule, since, now)):
+        if lines := _sees(runtime, rule, told, now):
             found.append(Alarm(rule.name, lines))
     return Look(now - UNSEEN, tuple(found))
+
+
+def _sees(runtime: Runtime, rule: AlertRule, told: int | None, now: int) -> tuple[str, ...]:
+    """What a rule would tell now, were its time over: what came since it was told last; a rule that is new looks back
+    by its own time."""
+    since = now - rule.every if told is None else told
+    return tuple(_SEEN[rule.when](runtime, rule, since, now))
 
 
 def told_at(runtime: Runtime, rule: str) -> int | None:
@@ -92,15 +97,17 @@ class RuleStanding:
 
 def standings(runtime: Runtime, rules: Sequence[AlertRule]) -> list[RuleStanding]:
     """Every rule as it stands."""
-    seen = {alarm.rule: alarm.lines for alarm in look(runtime, rules).alarms}
+    with runtime.store.connection() as connection:
+        now = connection.now()
+    told = {rule.name: told_at(runtime, rule.name) for rule in rules}
     return [
         RuleStanding(
             name=rule.name,
             when=rule.when,
             to=rule.places,
             every=format_duration(rule.every),
-            told=moment(told_at(runtime, rule.name)),
-            sees=seen.get(rule.name, ()),
+            told=moment(told[rule.name]),
+            sees=_sees(runtime, rule, told[rule.name], now),
         )
         for rule in rules
     ]

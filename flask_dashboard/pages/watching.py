@@ -7,7 +7,7 @@ from celeryflows.console.alerting import standings, try_places
 from celeryflows.console.audit import audit
 from flask_dashboard.auth import acting
 from flask_dashboard.desk import flows, runtime
-from flask_dashboard.pages.showing import show
+from flask_dashboard.pages.showing import LIVE, show
 from flask_dashboard.presenters.links import here
 
 A_PAGE = 50
@@ -30,7 +30,7 @@ def list_audit() -> Response:
 
 def list_alerts() -> Response:
     """The rules, what they see now, and when each was told last."""
-    return show("flows/alerts.html", rules=standings(runtime(), flows().alert_rules))
+    return show("flows/alerts.html", rules=standings(runtime(), flows().alert_rules), live_url=here(part=LIVE))
 
 
 @acting

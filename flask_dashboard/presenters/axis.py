@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from flask_dashboard.presenters.moments import length
 
+# Labels nearer to each other than so many per cent would cover one another.
+APART = 13.0
 # A wait is as wide as this part of all work, at most; and so much wider than drawn it must be to be called a break.
 REST_SHARE, BREAK = 0.35, 4.0
 TICKS = (0.0, 0.25, 0.5, 0.75)
@@ -82,7 +84,20 @@ def axis_of(
         if weight and seconds > BREAK * weight:
             breaks.append(Mark(round((left + places[-1]) / 2, 3), length(timedelta(seconds=seconds))))
     places[-1] = 100.0
-    return Axis(zero or start, tuple(points), tuple(places), tuple(breaks))
+    return Axis(zero or start, tuple(points), tuple(places), readable(breaks))
+
+
+def readable(breaks: Sequence[Mark]) -> tuple[Mark, ...]:
+    """The breaks, of which those that stand too near to the one before say nothing."""
+    found: list[Mark] = []
+    last = -APART
+    for mark in breaks:
+        if mark.x - last >= APART:
+            last = mark.x
+            found.append(mark)
+        else:
+            found.append(Mark(mark.x, ""))
+    return tuple(found)
 
 
 def _busy(points: Sequence[datetime], works: Sequence[Span]) -> list[bool]:

@@ -15,8 +15,8 @@ PLACES: tuple[tuple[str, str, str, tuple[str, ...]] | None, ...] = (
     ("Limits", "list_limits", "limits", ()),
     ("Workers", "list_workers", "workers", ()),
     ("Replays", "list_replays", "replays", ()),
-    ("Alerts", "list_alerts", "failures", ()),
-    ("Audit", "list_audit", "events", ()),
+    ("Alerts", "list_alerts", "alerts", ()),
+    ("Audit", "list_audit", "audit", ()),
     None,
     ("Send event", "write_event", "send", ()),
 )

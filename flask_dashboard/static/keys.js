@@ -1,7 +1,7 @@
 // The keyboard: j and k along the rows, / to the filter, g and a letter to a page, ? for all of them.
 const typing = (target) => target.closest("input, textarea, select, [contenteditable]");
 const rows = () => [...document.querySelectorAll("[data-rows] tbody tr, [data-rows] [data-row]")];
-const PAGES = { r: "Runs", e: "Events", f: "Flows", x: "Failures", m: "Metrics", l: "Limits", w: "Workers", s: "Send event" };
+const PAGES = { r: "Runs", e: "Events", f: "Flows", x: "Failures", m: "Metrics", l: "Limits", w: "Workers", a: "Alerts", u: "Audit", s: "Send event" };
 let leading = 0;
 
 function step(by) {
@@ -48,4 +48,6 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// On a phone the pages are a line that scrolls: the one at hand is to be seen.
+document.querySelector("nav.side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 document.querySelector("[data-keys]").addEventListener("click", ACTS["?"]);

@@ -3,6 +3,7 @@
 Needs Chromium and Pillow; each picture has few colours and stays below 80 KB."""
 
 import io
+import os
 import random
 import sys
 import tempfile
@@ -13,11 +14,15 @@ from typing import Any
 from PIL import Image
 
 from celeryflows import Event
+from celeryflows.console import audit
 from celeryflows.durations import HOUR, MINUTE
+from celeryflows.engine.limits_in_use import DeclaredLimit, declared_limits
 from celeryflows.store.figure_tables import CLASSES
 from celeryflows.store.figures import ALL, Backlog
+from celeryflows.store.limit_uses import LimitUse
 from tests.celery.apps.store_front import SHEET
 from tests.dashboard.browsing import Reader, running_browser, served
+from tests.inbox import Inbox, running_inbox
 from tests.servers import running_postgres, running_redis
 from tests.waiting import eventually
 from tests.worlds import BRISK, World, made_world
@@ -28,8 +33,10 @@ FOLDER = ROOT / "docs" / "pictures"
 WITHOUT_ROOT = """root => document.querySelectorAll("pre.stack").forEach(
   stack => { stack.textContent = stack.textContent.replaceAll(root, "") })"""
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn")
+SHOWN = {"flows_record_inputs": True, **BRISK}
 COLOURS, MOST_BYTES = 256, 80_000
-SIZE = {"width": 1280, "height": 760}
+SIZE, PHONE = {"width": 1280, "height": 760}, {"width": 390, "height": 844}
+PHONES = os.environ.get("FLOWS_PICTURES", "")
 # What the figures of the last day look like: a shop that sleeps at night, and a bank that fails for an hour.
 DAILY = {"shop.fulfil": (30, 0.02), "shop.onboarding": (55, 0.0), "shop.ship": (30, 0.0), "shop.refund": (6, 0.3)}
 
@@ -95,6 +102,61 @@ def past(world: World) -> None:
             )
 
 
+def past_limits(world: World, flows: Any) -> None:
+    """The same for the limits: full at noon."""
+    dice = random.Random(5)
+    with world.store.connection() as connection:
+        catalog = flows.runtime.catalog.read(connection)
+        limits = [limit for its in declared_limits(catalog).values() for limit in its]
+        now = connection.now()
+        for ago in range(2, 288):
+            at = now - now % (5 * MINUTE) - ago * 5 * MINUTE
+            level = 0.15 + 0.85 * max(0.0, 1 - abs(at // HOUR % 24 - 13) / 7)
+            uses = [_use(dice, limit, level) for limit in limits]
+            connection.limit_uses.put(at, uses, catalog.gates.numbers)
+
+
+def _use(dice: random.Random, limit: DeclaredLimit, level: float) -> LimitUse:
+    most = limit.capacity or 0
+    fullest = min(most, round(level * dice.uniform(0.7, 1.3) * most))
+    waiting = round(max(0.0, level - 0.6) * dice.uniform(0, 25)) if fullest == most else 0
+    keys = round(1 + 20 * level) if limit.key else 1
+    return LimitUse(limit.id, fullest * keys // (2 if limit.key else 1) or fullest, waiting, keys, fullest)
+
+
+ACTS = (
+    ("ann", "page", "rerun_run", "/runs/{run}/rerun from_step=ship", "done"),
+    ("ann", "page", "pause_flow", "/flow-acts/pause/shop.refund flow=shop.refund", "done"),
+    ("key grafana", "rest", "cancel_runs", "/v1/cancellations function_id=shop.export", "refused: 403"),
+    ("deploy@web-1", "terminal", "prune", "all flows older_than=30d", "done"),
+    ("ben", "page", "log in, refused", "192.0.2.7", "done"),
+    ("ben", "page", "log in", "192.0.2.7", "done"),
+    ("ben", "page", "resume_flow", "/flow-acts/resume/shop.refund flow=shop.refund", "done"),
+    ("deploy@web-1", "terminal", "create key", "web shop", "done"),
+    ("ann", "page", "cancel_run", "/runs/{run}/cancel because=sent twice", "refused: 409"),
+    ("ann", "page", "replay_filtered", "/runs-filtered/replay flow=shop.refund status=failed pace=10", "done"),
+)
+
+
+def acts(flows: Any, run: str) -> None:
+    """What people did, as the doors write it down."""
+    for who, via, action, subject, outcome in ACTS:
+        entry = audit.begin(flows.runtime, who=who, via=via, action=action, subject=subject.format(run=run))
+        audit.end(flows.runtime, entry, outcome)
+
+
+def rules(inbox: Inbox) -> dict[str, Any]:
+    """Alerts as a shop would have them."""
+    return {
+        "refunds fail": {"when": "failed", "flow": "shop.refund", "to": inbox.address},
+        "bad hour": {"when": "failure rate", "above": 0.05, "to": [inbox.address, "mailto://ops:pw@shop.example"]},
+        "queue too long": {"when": "backlog", "above": 500, "to": inbox.address},
+        "slow start": {"when": "oldest waiting", "longer": "2 minutes", "to": "slack://a/b/c"},
+        "worker gone": {"when": "worker silent", "to": inbox.address, "every": "5 minutes"},
+        "nightly report": {"when": "cron missed", "by": "10 minutes", "to": inbox.address},
+    }
+
+
 def _bucket(dice: random.Random, runs: float, bad: float, hour: int) -> dict[str, int]:
     made = max(0, round(dice.gauss(runs, runs / 6)))
     failed = sum(dice.random() < (bad * 8 if hour == 9 else bad) for _ in range(made))
@@ -130,6 +192,8 @@ def paths(chosen: dict[str, str]) -> dict[str, str]:
         "limits": "/limits",
         "workers": "/workers",
         "replays": "/replays",
+        "alerts": "/alerts",
+        "audit": "/audit",
     }
 
 
@@ -144,14 +208,32 @@ def save(raw: bytes, path: Path) -> None:
     path.write_bytes(out.getvalue())
 
 
+def draw(browser: Any, address: str, theme: str, chosen: dict[str, str]) -> None:
+    """The chosen pages in one theme; with FLOWS_PICTURES=<folder> also on a phone, there."""
+    for folder, size in ((FOLDER, SIZE), *([(Path(PHONES), PHONE)] if PHONES else [])):
+        reader = Reader(browser, address, theme=theme, width=size["width"])
+        reader.page.set_viewport_size(size)  # type: ignore[arg-type]
+        for name, path in chosen.items():
+            reader.open(path).wait_for_timeout(400)
+            reader.page.evaluate(WITHOUT_ROOT, f"{ROOT}/")
+            save(reader.page.screenshot(full_page=folder is not FOLDER), folder / f"{name}-{theme}.png")
+        print(f"{theme}, {size['width']} wide: {reader.complaints or 'no complaint'}")
+        reader.close()
+
+
+def _wanted(name: str, names: list[str]) -> bool:
+    return not names or name in names
+
+
 def main(names: list[str]) -> int:
     """Write the pictures, or those that are named."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (
+        running_inbox() as inbox,
         running_redis() as redis,
         running_postgres() as postgres,
         tempfile.TemporaryDirectory() as folder,
-        made_world(redis, 1, postgres, Path(folder), **BRISK) as world,
+        made_world(redis, 1, postgres, Path(folder), **SHOWN, flows_alerts=rules(inbox)) as world,
         world.worker("tests.celery.apps.store_front", "-c", "4", "-P", "threads"),
         running_browser() as browser,
     ):
@@ -161,16 +243,17 @@ def main(names: list[str]) -> int:
         for n in range(8):
             flows.send(Event("export/asked", {"user_id": NAMES[n % 3].lower(), "seconds": 20}))
         past(world)
+        past_limits(world, flows)
+        acts(flows, chosen["run"])
+        eventually(lambda: inbox.messages, within=40.0)
         with served(flows) as address:
             for theme in ("light", "dark"):
-                reader = Reader(browser, address, theme=theme, width=SIZE["width"])
-                reader.page.set_viewport_size(SIZE)  # type: ignore[arg-type]
-                for name, path in paths(chosen).items():
-                    if not names or name in names:
-                        reader.open(path).wait_for_timeout(400)
-                        reader.page.evaluate(WITHOUT_ROOT, f"{ROOT}/")
-                        save(reader.page.screenshot(), FOLDER / f"{name}-{theme}.png")
-                reader.close()
+                draw(
+                    browser,
+                    address,
+                    theme,
+                    {name: path for name, path in paths(chosen).items() if _wanted(name, names)},
+                )
     print(f"{len(list(FOLDER.glob('*.png')))} pictures in {FOLDER}")
     return 0
 

@@ -81,6 +81,22 @@ def test_who_looks_sees_every_page_and_may_do_nothing(shop):
     assert shop.runs() == []
 
 
+def test_who_looks_is_offered_no_act_and_who_acts_is(shop):
+    shop.send("user/came", {})
+    (run,) = shop.runs()
+    rules = {"late": {"when": "backlog", "to": "json://localhost"}}
+    pages = ["runs", f"runs/{run.id}", "events", "flows", "flows/greet", "failures", "figures", "limits", "workers"]
+    pages += ["replays", "alerts", "audit"]
+    for name, offered in (("bob", set()), ("ann", {f"runs/{run.id}", "flows/greet", "alerts"})):
+        browser = client(shop, flows_users=USERS, flows_alerts=rules)
+        log_in(browser, name)
+        found = {page: browser.get(f"/{page}", environ_base=FAR) for page in pages}
+        assert {answer.status_code for answer in found.values()} == {200}
+        # Whoever has come in may leave.
+        acts = re.compile(r'formaction="|<form[^>]*method="post"[^>]*action="(?!/logout)')
+        assert {page for page, answer in found.items() if acts.search(answer.text)} == offered
+
+
 def test_who_acts_acts_and_is_written_down(shop):
     shop.send("user/came", {})
     (run,) = shop.runs()
