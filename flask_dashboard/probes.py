@@ -1,14 +1,23 @@
 """For those who watch the server: `/health`, `/ready`, and `/metrics` as Prometheus reads them."""
 
 from collections.abc import Iterable, Sequence
+from math import isinf
+from typing import Any
 
 from flask import Blueprint, Response, request
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 from werkzeug.exceptions import Forbidden, Unauthorized
 
 from celeryflows import StoreError
+from celeryflows.console.counters import Spread, counters, limit_gauges
 from celeryflows.console.gauges import Gauge, gauges, is_ready
 from celeryflows.console.keys import API
 from flask_dashboard.answers import told
@@ -40,7 +49,9 @@ def create_probes(door: Door) -> Blueprint:
     @probes.get("/metrics")
     def metrics() -> Response:
         _check(door)
-        return Response(prometheus_text(gauges(door.flows.runtime)), content_type=TEXT)
+        runtime = door.flows.runtime
+        found = [*gauges(runtime), *limit_gauges(runtime), *counters(runtime)]
+        return Response(prometheus_text(found), content_type=TEXT)
 
     return probes
 
@@ -62,20 +73,35 @@ def _check(door: Door) -> None:
 class _Given(Collector):
     """Measures that were taken already."""
 
-    def __init__(self, found: Sequence[Gauge]) -> None:
+    def __init__(self, found: Sequence[Gauge | Spread]) -> None:
         self._found = found
 
     def collect(self) -> Iterable[Metric]:
         """One family for each name."""
-        families: dict[str, Metric] = {}
-        for gauge in self._found:
-            kind = CounterMetricFamily if gauge.name.endswith("_total") else GaugeMetricFamily
-            family = families.setdefault(gauge.name, kind(gauge.name, gauge.help, labels=list(gauge.labels)))
-            family.add_metric(list(gauge.labels.values()), gauge.value)  # type: ignore[attr-defined]
+        families: dict[str, Any] = {}
+        for one in self._found:
+            family = families.get(one.name)
+            if family is None:
+                family = families[one.name] = _kind(one)(one.name, one.help, labels=list(one.labels))
+            labels = list(one.labels.values())
+            if isinstance(one, Gauge):
+                family.add_metric(labels, one.value)
+            elif one.buckets:
+                family.add_metric(
+                    labels, [("+Inf" if isinf(le) else repr(le), n) for le, n in one.buckets], one.seconds
+                )
+            else:
+                family.add_metric(labels, one.count, one.seconds)
         return families.values()
 
 
-def prometheus_text(found: Sequence[Gauge]) -> bytes:
+def _kind(one: Gauge | Spread) -> Any:
+    if isinstance(one, Gauge):
+        return CounterMetricFamily if one.name.endswith("_total") else GaugeMetricFamily
+    return HistogramMetricFamily if one.buckets else SummaryMetricFamily
+
+
+def prometheus_text(found: Sequence[Gauge | Spread]) -> bytes:
     """Measures in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Given(found))

@@ -22,6 +22,7 @@ from celeryflows.signals import run_queued
 from celeryflows.store.bounds import Overdue
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Held, Outcome
+from celeryflows.store.totals import LOST
 
 BATCH = 200
 # Younger ones are being paid by those who made them.
@@ -134,9 +135,12 @@ def requeue(runtime: Runtime, held: Held, failed: Exception | None = None) -> bo
         if back is None:
             return None
         delivery, lost = back
-        if failed is None and lost < runtime.settings.max_lost:
-            return Recovered(delivery)
-        return _fail_lost(runtime, tx, delivery, _worker_lost(lost) if failed is None else failure_of(failed))
+        if failed is not None:
+            return _fail_lost(runtime, tx, delivery, failure_of(failed))
+        goes_on = lost < runtime.settings.max_lost
+        ended = Recovered(delivery) if goes_on else _fail_lost(runtime, tx, delivery, _worker_lost(lost))
+        tx.totals.add(delivery.flow, {LOST: 1})
+        return ended
 
     recovered = runtime.store.transact(work)
     if recovered is None:
@@ -158,7 +162,13 @@ def requeue(runtime: Runtime, held: Held, failed: Exception | None = None) -> bo
 
 
 def _requeue_branch(runtime: Runtime, held: Held) -> bool:
-    back = runtime.store.transact(lambda tx: tx.branches.requeue(held))
+    def work(tx: Connection) -> tuple[Delivery, int] | None:
+        back = tx.branches.requeue(held)
+        if back is not None:
+            tx.totals.add(back[0].flow, {LOST: 1})
+        return back
+
+    back = runtime.store.transact(work)
     if back is None:
         leave(runtime, held)
         return False

@@ -5,15 +5,14 @@ open."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from celeryflows.durations import DAY, MINUTE, SECOND
 from celeryflows.engine.limits_in_use import limits_in_use
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.runs import OPEN
 from celeryflows.store.connection import Connection
-from celeryflows.store.figure_tables import CLASSES, COUNTS
-from celeryflows.store.figures import ALL, Backlog, Counted
+from celeryflows.store.figures import ALL, NAMES, Backlog, Counted
 
 BUCKET = 5 * MINUTE
 # The runs of a minute are one look: a snapshot that is held for long slows every hand-over of the engine.
@@ -23,7 +22,9 @@ FRESH, BUCKETS_AT_ONCE = 15 * SECOND, 4
 BACK = DAY
 KEEP, KEEP_BACKLOG = 90 * DAY, 30 * DAY
 # These only grow: what retention forgot meanwhile is not taken back.
-GROWING = (*(name for name in COUNTS if name != "unfinished"), "waited")
+GROWING = tuple(name for name in NAMES if name != "unfinished")
+# How the reasons of skipped runs begin.
+SKIPPED_BY = {"rate limi": "rate_limited", "singleton": "singletons", "duplicate": "duplicates", "paused": "paused"}
 
 
 @dataclass(slots=True)
@@ -32,6 +33,8 @@ class Counter:
 
     newest: int = 0
     sampled: int = 0
+    # What the minutes of the newest bucket have of steps: each is read once while the bucket grows, and once after.
+    work: dict[int, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
     def piece(self, runtime: Runtime) -> int:
         """Count a few buckets that are due; how many."""
@@ -40,7 +43,7 @@ class Counter:
             self._open(connection, now)
             due = connection.figures.due(BUCKETS_AT_ONCE)
         for at in due:
-            count_bucket(runtime, at, now)
+            count_bucket(runtime, at, now, self.work)
         return 0 if len(due) < BUCKETS_AT_ONCE else len(due)
 
     def sample(self, runtime: Runtime) -> int:
@@ -70,18 +73,49 @@ class Counter:
             # The newest first: a store with a long past shows what happens now at once.
             connection.figures.open_buckets(range(current, known - known % BUCKET - 1, -BUCKET), now)
             self.newest = current
+            self.work = {minute: found for minute, found in self.work.items() if minute >= current}
 
 
-def count_bucket(runtime: Runtime, at: int, now: int) -> None:
-    """Count the runs that were made in a bucket, minute by minute, and write it once."""
+def count_bucket(
+    runtime: Runtime, at: int, now: int, work: dict[int, Mapping[str, tuple[int, int]]] | None = None
+) -> None:
+    """Count the runs that were made in a bucket, minute by minute, and write it once. `work`: what is known of the
+    steps of its minutes."""
     found: list[Counted] = []
+    events, known = 0, {} if work is None or now - at - BUCKET >= FRESH else work
     with runtime.store.connection() as connection:
         for start in range(at, min(at + BUCKET, now + LOOK), LOOK):
             found += connection.figures.count(start, start + LOOK)
-        before = connection.figures.of_bucket(at)
-    by_flow = with_total(grown(summed(found), before))
-    again = next_look(at, now, by_flow[ALL].get("unfinished", 0), runtime.settings.retention)
-    runtime.store.transact(lambda tx: tx.figures.put(at, by_flow, again))
+            events += connection.figures.count_events(start, start + LOOK)
+            if start not in known and now - start >= LOOK + FRESH:
+                known[start] = connection.figures.count_work(start, start + LOOK)
+    counted = with_work(summed(found), [known[start] for start in known if at <= start < at + BUCKET])
+
+    def write(tx: Connection) -> None:
+        before = tx.figures.of_bucket(at)
+        # Events belong to no flow: the row of all has them alone.
+        by_flow = with_total(grown({flow: dict(its) for flow, its in counted.items()}, before))
+        by_flow[ALL]["events"] = max(events, before.get(ALL, {}).get("events", 0))
+        again = next_look(at, now, by_flow[ALL].get("unfinished", 0), runtime.settings.retention)
+        tx.figures.put(at, by_flow, again)
+        for flow, its in sorted(by_flow.items()):
+            names = ("events",) if flow == ALL else GROWING
+            old = before.get(flow, {})
+            tx.totals.add(flow, {name: its.get(name, 0) - old.get(name, 0) for name in names})
+
+    runtime.store.transact(write)
+
+
+def with_work(
+    by_flow: dict[str, dict[str, int]], minutes: Iterable[Mapping[str, tuple[int, int]]]
+) -> dict[str, dict[str, int]]:
+    """The counts with steps and retries."""
+    for found in minutes:
+        for flow, (steps, retries) in found.items():
+            counts = by_flow.setdefault(flow, {})
+            counts["steps"] = counts.get("steps", 0) + steps
+            counts["retries"] = counts.get("retries", 0) + retries
+    return by_flow
 
 
 def next_look(at: int, now: int, unfinished: int, retention: int) -> int | None:
@@ -105,6 +139,9 @@ def summed(found: Iterable[Counted]) -> dict[str, dict[str, int]]:
         counts["unfinished" if one.status in OPEN else one.status] += one.runs
         if one.class_ is not None:
             counts[f"d{one.class_}"] += one.runs
+            counts["took"] += one.took
+        if one.why in SKIPPED_BY:
+            counts[SKIPPED_BY[one.why]] += one.runs
     return {flow: dict(counts) for flow, counts in totals.items()}
 
 
@@ -112,7 +149,7 @@ def grown(by_flow: dict[str, dict[str, int]], before: Mapping[str, Mapping[str, 
     """Nothing is less than it was, but for what was under way."""
     for flow, counts in before.items():
         kept = by_flow.setdefault(flow, {})
-        for name in (*GROWING, *CLASSES):
+        for name in GROWING:
             kept[name] = max(kept.get(name, 0), counts[name])
     return by_flow
 

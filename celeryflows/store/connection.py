@@ -48,6 +48,7 @@ from celeryflows.store.standings import Standings
 from celeryflows.store.steps import Steps
 from celeryflows.store.tasks import Tasks
 from celeryflows.store.throttles import Throttles
+from celeryflows.store.totals import Totals
 from celeryflows.store.waits import Waits
 from celeryflows.store.windows import Windows
 from celeryflows.store.workers import Workers
@@ -133,6 +134,7 @@ class Connection:
     audit = cached_property(Audit)
     figures = cached_property(Figures)
     limit_uses = cached_property(LimitUses)
+    totals = cached_property(Totals)
     hearings = cached_property(Hearings)
 
     def unit(self, claim: Claim) -> Runs | Branches:

@@ -1,6 +1,6 @@
 """The tables behind the pages: attempts that failed, and figures by the time at which runs were made."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, text
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, text
 
 from celeryflows.store.columns import GATE, ID, KEY, long, metadata, partial_index
 
@@ -20,9 +20,14 @@ attempts = Table(
 BOUNDS = tuple(10_000 << i for i in range(27))
 CLASSES = tuple(f"d{i}" for i in range(len(BOUNDS) + 1))
 COUNTS = ("made", "started", "unfinished", "completed", "failed", "cancelled", "skipped")
+# Events stored, of all flows together; steps, and failed attempts after which another came, of the runs made; runs that
+# were skipped, by what skipped them.
+LATER = ("events", "steps", "retries", "rate_limited", "singletons", "duplicates", "paused")
+# Microseconds: from made to started, and from started to the end of those that completed or failed, together.
+LENGTHS = ("waited", "took")
 
 # A bucket of time with a row for each flow that had runs made in it; flow '' is all of them, there even without any.
-# `waited`: from made to started, together. `next_at`: when the leader counts it anew, for some of its runs were open.
+# `next_at`: when the leader counts it anew, for some of its runs were open.
 figures = Table(
     "flows_figures",
     metadata,
@@ -32,9 +37,20 @@ figures = Table(
     Column("waited", BigInteger, nullable=False, server_default=text("0")),
     *(Column(name, Integer, nullable=False, server_default=text("0")) for name in CLASSES),
     Column("next_at", BigInteger),
+    *(Column(name, Integer, nullable=False, server_default=text("0")) for name in LATER),
+    Column("took", BigInteger, nullable=False, server_default=text("0")),
 )
 Index("flows_figures_at", figures.c.at)
 partial_index("flows_figures_due", [figures.c.next_at], "next_at IS NOT NULL")
+
+# What the figures ever came to, and what is counted where it happens: it only grows, whatever is forgotten.
+totals = Table(
+    "flows_totals",
+    metadata,
+    Column("flow", ID, primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("n", BigInteger, nullable=False),
+)
 
 # Who waited at a moment, counted once a minute; flow '' is all of them.
 backlogs = Table(

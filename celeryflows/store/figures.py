@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from celeryflows.store.columns import ALONG
 from celeryflows.store.executor import Verbs
-from celeryflows.store.figure_tables import BOUNDS, CLASSES, COUNTS
+from celeryflows.store.figure_tables import BOUNDS, CLASSES, COUNTS, LATER
 from celeryflows.store.retention import first_id
 
 ALL = ""
@@ -13,10 +13,17 @@ _CLASS = " ".join(f"WHEN ended_at - started_at < {bound} THEN {i}" for i, bound 
 # Runs are found by their ids, which begin with the time: no index has to be kept for this while they run.
 _COUNT = f"""
 SELECT flow, status, CASE WHEN status NOT IN ('completed', 'failed') OR started_at IS NULL THEN NULL {_CLASS}
-  ELSE {len(BOUNDS)} END AS class, count(*), count(started_at), COALESCE(sum(started_at - created_at), 0)
-FROM flows_runs WHERE id >= :first AND id < :last GROUP BY 1, 2, 3
+  ELSE {len(BOUNDS)} END AS class, CASE WHEN status = 'skipped' THEN substr(reason, 1, 9) END AS why, count(*),
+  count(started_at), COALESCE(sum(started_at - created_at), 0), COALESCE(sum(ended_at - started_at), 0)
+FROM flows_runs WHERE id >= :first AND id < :last GROUP BY 1, 2, 3, 4
 """
-COLUMNS = ("flow", "at", *COUNTS, "waited", *CLASSES, "next_at")
+# So many of a table that belongs to runs, by their flow.
+_OF_RUNS = """
+SELECT r.flow, count(*) FROM flows_{table} o JOIN flows_runs r ON r.id = o.run_id
+WHERE o.run_id >= :first AND o.run_id < :last AND r.id >= :first AND r.id < :last GROUP BY r.flow
+"""
+NAMES = (*COUNTS, "waited", *CLASSES, *LATER, "took")
+COLUMNS = ("flow", "at", *NAMES, "next_at")
 _PUT = (
     f"INSERT INTO flows_figures ({', '.join(COLUMNS)}) VALUES ({', '.join(f':{name}' for name in COLUMNS)}) "
     f"ON CONFLICT (flow, at) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS[2:])}"
@@ -36,14 +43,17 @@ SELECT flow, sum(queued), sum(running), min(since) FROM (
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """So many runs of a flow in one state; `class_` of how long they took, None when that is not counted."""
+    """So many runs of a flow in one state; `class_` of how long they took, None when that is not counted; `why` begins
+    the reason of those that were skipped."""
 
     flow: str
     status: str
     class_: int | None
+    why: str | None
     runs: int
     started: int
     waited: int
+    took: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +95,30 @@ class Figures(Verbs):
     def count(self, after: int, before: int) -> list[Counted]:
         """The runs made from `after` on and before `before`, by flow, state and how long they took."""
         rows = self._execute(_COUNT, first=first_id(after), last=first_id(before))
-        return [Counted(*(*row[:5], int(row[5]))) for row in rows]
+        return [Counted(*(*row[:6], int(row[6]), int(row[7]))) for row in rows]
+
+    def count_events(self, after: int, before: int) -> int:
+        """The events stored from `after` on and before `before`, but for those of crons and calls, which are runs."""
+        rows = self._execute(
+            "SELECT count(*) FROM flows_events WHERE id >= :first AND id < :last",
+            first=first_id(after),
+            last=first_id(before),
+        )
+        return int(rows[0][0])
+
+    def count_work(self, after: int, before: int) -> dict[str, tuple[int, int]]:
+        """By flow: steps, and attempts after which another came, of the runs made in this time."""
+        span = {"first": first_id(after), "last": first_id(before)}
+        found = (self._execute(_OF_RUNS.format(table=table), **span) for table in ("steps", "attempts"))
+        steps, retries = ({str(row[0]): int(row[1]) for row in rows} for rows in found)
+        return {flow: (steps.get(flow, 0), retries.get(flow, 0)) for flow in steps.keys() | retries.keys()}
 
     def of_bucket(self, at: int) -> dict[str, dict[str, int]]:
-        """What a bucket holds, by flow."""
-        names = ("flow", *COUNTS, "waited", *CLASSES)
-        rows = self._execute(f"SELECT {', '.join(names)} FROM flows_figures WHERE at = :at", at=at)
+        """What a bucket holds, by flow; held, so that one leader counts it at a time."""
+        names = ("flow", *NAMES)
+        rows = self._execute(
+            f"SELECT {', '.join(names)} FROM flows_figures WHERE at = :at ORDER BY flow {{lock}}", at=at
+        )
         return {row[0]: dict(zip(names[1:], row[1:], strict=True)) for row in rows}
 
     def put(self, at: int, by_flow: Mapping[str, Mapping[str, int]], next_at: int | None) -> None:

@@ -3,7 +3,8 @@
 a replay's row, or a call's, before all . 0 advisory locks of event names, sorted . 1 advisory stripes (name, path,
 value), sorted . 2 once . 3 meters . 4 debounces, then batches . 5 singletons . 6 gates by level and key . 7 groups .
 8 runs by id, then branches by run and path . 9 children of these: waits, slots, queue, steps . the advisory lock of
-telling, by cancels. Inside a class all rows of a transaction are locked in sorted order. Times are microseconds."""
+telling, by cancels . totals by flow and name. Inside a class all rows of a transaction are locked in sorted order.
+Times are microseconds."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
@@ -18,7 +19,7 @@ AT_DOOR = "held_at = '0'"
 LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
 
 # As in migrations/versions, the newest last.
-VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
 
 meta = Table(
     "flows_meta",
