@@ -115,9 +115,9 @@ def test_a_turn_that_was_lost_with_its_worker_is_counted(shop):
     shop.flows.send(Event("order/held", {"user": "ann"}))
     delivery = shop.broker.waiting.popleft()
     with shop.store.connection() as connection:
-        claim = connection.runs.claim(delivery.run_id, "gone")
+        claim = connection.runs.claim(delivery.run_id, "gone", 7)
     assert claim is not None
-    assert requeue(shop.runtime, Held(delivery.run_id, claim.turn, "gone"))
+    assert requeue(shop.runtime, Held(delivery.run_id, claim.turn, "gone", 7))
     assert measures(shop)["celeryflows_turns_lost_total", (("flow", "one"),)] == 1
     take_turn(shop.runtime, delivery.run_id)
 
