@@ -38,9 +38,10 @@ class Crons(Verbs):
         changed."""
         return bool(
             self._execute(
-                "UPDATE flows_crons SET next_at = :next, "
-                f"missed_due = CASE WHEN {{now}} - next_at >= {LATE} THEN next_at ELSE missed_due END, "
-                f"missed_seen = CASE WHEN {{now}} - next_at >= {LATE} THEN {{now}} ELSE missed_seen END "
+                # MariaDB assigns from the left: what asks for the old time comes first.
+                f"UPDATE flows_crons SET missed_due = CASE WHEN {{now}} - next_at >= {LATE} THEN next_at "
+                f"ELSE missed_due END, missed_seen = CASE WHEN {{now}} - next_at >= {LATE} THEN {{now}} "
+                "ELSE missed_seen END, next_at = :next "
                 "WHERE flow = :flow AND trigger_no = :no AND next_at = :due AND def_hash = :hash RETURNING flow",
                 next=next_at,
                 flow=row.flow,
