@@ -26,6 +26,7 @@ from celeryflows.engine.leaving import (
 from celeryflows.engine.matching import answers
 from celeryflows.engine.openings import Openings
 from celeryflows.engine.passage import Passage
+from celeryflows.engine.quiet_ends import end_quietly
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.waiting import Pending
@@ -244,18 +245,8 @@ def _end_unheard(runtime: Runtime, connection: Connection, claim: Claim, output:
     if snapshot.tells(RUN_COMPLETED):
         return None
     if claim.gates:
-        return _end_limited(runtime, connection, claim, output, snapshot.version)
+        return end_quietly(runtime, connection, claim, output, snapshot)
     return connection.runs.finish_unheard(claim, output, snapshot.version)
-
-
-def _end_limited(runtime: Runtime, connection: Connection, claim: Claim, output: str, version: str) -> str | None:
-    """As above, and the next in line starts."""
-
-    def work(tx: Connection, passage: Passage | None) -> str | None:
-        pass_out(passage, claim.unit)
-        return tx.runs.finish_unheard(claim, output, version) or written_before(passage, None)
-
-    return go_out(runtime, connection, claim, work)
 
 
 def _fail(runtime: Runtime, recorder: Recorder, error: BaseException) -> Ended:

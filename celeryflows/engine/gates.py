@@ -17,9 +17,9 @@ from celeryflows.store.runs import Claim
 from celeryflows.store.standings import DOOR
 
 
-def lock_meters(runtime: Runtime, tx: Connection, starts: Sequence[Start]) -> None:
+def lock_meters(tx: Connection, catalog: Snapshot, starts: Sequence[Start]) -> None:
     """Lock class 3: the meters of throttles that these may meet in `enter`."""
-    hold_meters(tx, _askers(runtime.catalog.read(tx), starts))
+    hold_meters(tx, _askers(catalog, starts))
 
 
 def _askers(catalog: Snapshot, starts: Sequence[Start]) -> list[Asker]:
@@ -31,14 +31,13 @@ def _askers(catalog: Snapshot, starts: Sequence[Start]) -> list[Asker]:
     return [one for one in found if one is not None]
 
 
-def enter(runtime: Runtime, tx: Connection, starts: Sequence[Start], passage: Passage | None = None) -> list[Start]:
+def enter(tx: Connection, catalog: Snapshot, starts: Sequence[Start], passage: Passage | None = None) -> list[Start]:
     """Lock class 6: those that may start now enter their gates or are held there; their runs are not written yet.
 
     Each `start.may_start` gets the place of its run (`NewRun.place`): gates, slots, or where it is held. Of those that
     are scheduled the gates are noted, for the keys count as they are now. `passage`: what else passes gates in the
     transaction.
     """
-    catalog = runtime.catalog.read(tx)
     book = catalog.gates
     # A raised limit may have room beside a line: those who wait there are the leader's to let in.
     passage = passage or Passage(tx, book, calls=0)

@@ -5,6 +5,7 @@ One passage a transaction, before any row of a group, run or branch is locked. G
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from celeryflows.engine.entering import Arrivals, enter_together
 from celeryflows.engine.units import lock_units
 from celeryflows.flow_control.gates import Gate, GateBook, first_rank, room
 from celeryflows.model.runs import Delivery, Status
@@ -48,15 +49,17 @@ class Passage:
     """Of one transaction. `moved` are the units that entered or were let in, and how they stand.
 
     Who leaves must ask its own fence too: what it does not hold any more is left as it is. `calls`: how many who wait
-    it may let in beside those that it is for; 0 where nobody would `write` them.
+    it may let in beside those that it is for; 0 where nobody would `write` them. `shared`: gates whose lock the
+    transaction shares by now, and of which nobody holds a number above the limit.
     """
 
-    def __init__(self, tx: Connection, book: GateBook, calls: int = CALLED_AT_ONCE) -> None:
+    def __init__(self, tx: Connection, book: GateBook, calls: int = CALLED_AT_ONCE, shared: Sequence[str] = ()) -> None:
         self._tx = tx
         self._book = book
         self._calls = calls
         self._stops: dict[str, Stop] = {}
         self._held: set[str] = set()
+        self._shared = shared
         self._known: dict[str, Gate] = {}
         self._now: int | None = None
         self.moved: dict[Unit, Traveller] = {}
@@ -115,9 +118,24 @@ class Passage:
 
     def go(self) -> None:
         """Pass all gates, in the order of their locks: what follows from one happens at a later one."""
+        self._enter_together()
         while self._stops:
             gate = min(self._stops)
             self._pass(gate, self._stops.pop(gate))
+
+    def _enter_together(self) -> None:
+        """Where all do nothing but enter."""
+        gates: dict[str, Arrivals] = {}
+        for gate, stop in self._stops.items():
+            number = self._book.number(gate)
+            if number is None or stop.leaving or stop.fill:
+                return
+            further = tuple(later for one in stop.arriving for later in one.gates[len(one.numbers) + 1 :])
+            gates[gate] = Arrivals(tuple(one.unit for one in stop.arriving), number, further)
+        entered = enter_together(self._tx, gates)
+        self._held |= entered.alone
+        for gate, no in sorted(entered.numbers.items()):
+            self._let_in(self._stops.pop(gate).arriving[0], no)
 
     def _pass(self, gate: str, stop: Stop) -> None:
         number = self._book.number(gate)
@@ -138,7 +156,7 @@ class Passage:
             self._let_in(traveller, no)
 
     def _pass_on(self, gate: str, stop: Stop, number: int) -> None:
-        if self._tx.gates.share_unless_lowered(gate, number):
+        if gate not in self._shared and self._tx.gates.share_unless_lowered(gate, number):
             self._held.add(gate)
             self._pass_alone(gate, stop, number)
             return

@@ -48,7 +48,7 @@ def judge(
         return Judged([bounded(_paused(catalog, start)) for start in starts])
     # Their keys come first in the order of locks, and are given back where a limit before them skips.
     taken = idempotency.take_all(tx, catalog, starts)
-    gates.lock_meters(runtime, tx, starts)
+    gates.lock_meters(tx, catalog, starts)
     judged = rate_limit(tx, starts)
     judged = debounce(tx, judged)
     judged = idempotency.skip_repeats(tx, judged, taken)
@@ -58,7 +58,9 @@ def judge(
     judged = singleton(tx, judged)
     judged = [bounded(_with_head_start(start)) for start in idempotency.settle(tx, judged, taken)]
     paused = frozenset(run_id for run_id, one in full.items() if one.flow in catalog.paused)
-    return Judged(gates.enter(runtime, tx, judged, passage), full, paused)
+    # Who waited for a lock of another limit looks again how many its gates let in by now.
+    known = catalog if all(start.limits.of_gates_alone for start in starts) else runtime.catalog.read(tx)
+    return Judged(gates.enter(tx, known, judged, passage), full, paused)
 
 
 def _with_head_start(start: Start) -> Start:

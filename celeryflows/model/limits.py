@@ -181,6 +181,13 @@ class Limits:
     def __bool__(self) -> bool:
         return self != NONE
 
+    @property
+    def of_gates_alone(self) -> bool:
+        """True when nothing is asked but concurrency and priority."""
+        return not (
+            self.throttle or self.rate_limit or self.debounce or self.batch or self.singleton or self.idempotency
+        )
+
     def json(self) -> dict[str, Any]:
         """The stored form; only what is given."""
         values: dict[str, Any] = {}

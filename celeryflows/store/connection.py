@@ -21,8 +21,10 @@ from celeryflows.store.cancels import Cancels
 from celeryflows.store.crons import Crons
 from celeryflows.store.debounces import Debounces
 from celeryflows.store.dialect import Dialect, of_arrays
+from celeryflows.store.entries import Entries
 from celeryflows.store.events import Events
 from celeryflows.store.executor import Row
+from celeryflows.store.exits import Exits
 from celeryflows.store.figures import Figures
 from celeryflows.store.flows import Flows
 from celeryflows.store.gate_audit import GateAudit
@@ -105,6 +107,8 @@ class Connection:
     groups = cached_property(Groups)
     gates = cached_property(Gates)
     gate_audit = cached_property(GateAudit)
+    entries = cached_property(Entries)
+    exits = cached_property(Exits)
     standings = cached_property(Standings)
     throttles = cached_property(Throttles)
     events = cached_property(Events)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from celeryflows import CancelOn, Concurrency, Event, Throttle
+from celeryflows import CancelOn, Concurrency, Event, Status, Throttle
+from celeryflows.clock import TurnedClock
+from celeryflows.store.database import Store
 from tests.engine.crowd import Crowd, most_inside
-from tests.engine.world import statuses
+from tests.engine.world import NEW_YEAR, statuses, store_at
 
 
 @pytest.fixture
@@ -407,3 +409,20 @@ def test_a_doubled_message_does_not_start_a_run_that_a_limit_holds(crowd: Crowd)
     take_turn(crowd.runtime, crowd.runs()[0].id)
     assert crowd.started() == 1
     crowd.drain()
+
+
+def test_a_list_enters_free_gates_and_waits_at_full_ones(store_url: str) -> None:
+    store_at(store_url).dispose()
+    crowd = Crowd(Store(store_url, clock=TurnedClock(NEW_YEAR)))
+    crowd.flow(name="shop.job", trigger="job/asked", concurrency=Concurrency(2, key="event.data.user"))(lambda ctx: 1)
+    crowd.start_worker()
+    crowd.flows.send([Event("job/asked", {"user": user}) for user in "aab"])
+    assert (crowd.started(), crowd.held()) == (3, 0)
+    # At a none is free, at b one; two more than c lets in come at once; d is new.
+    crowd.flows.send([Event("job/asked", {"user": user}) for user in "abccccd"])
+    assert (crowd.started(), crowd.held(), crowd.in_slots()) == (7, 3, 7)
+    crowd.check()
+    crowd.drain()
+    assert (crowd.held(), crowd.in_slots()) == (0, 0)
+    assert set(statuses(crowd.runs())) == {Status.COMPLETED}
+    crowd.close()

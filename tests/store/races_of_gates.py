@@ -59,7 +59,7 @@ class Race:
     cancels: bool = True
     branches: bool = True
     seconds: float = 30.0
-    kinds: tuple[str, ...] = ("plain", "plain", "sleeps", "branches", "races")
+    kinds: tuple[str, ...] = ("plain", "plain", "sleeps", "branches", "races", "nests")
     fault: Fault | None = None
 
     @property

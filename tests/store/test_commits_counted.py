@@ -164,4 +164,34 @@ def test_a_limited_run_costs_one_commit_to_start_and_two_to_run(store: Store) ->
         costs.append((commits(seen), commits(more)))
         assert len(seen) <= 16, seen
         assert len(more) <= (11 if store.dialect.name == "mariadb" else 9), more
+        if not waiting and store.dialect.name == "postgresql":
+            # The claim; the lock with its BEGIN, the end with the slot, the commit.
+            assert len(more) == 4, more
+            assert sum("FLOWS_VERSION" in sql for sql in seen) <= 1, seen
     assert costs[0] == (1, 2)
+
+
+def test_a_list_of_keyed_events_takes_its_slots_with_a_few_statements(store: Store) -> None:
+    """On a server: savepoint, locks and slots, whether one comes or fifty."""
+    limits = Limits(concurrency=(Concurrency(2, key="event.data.n"),))
+    flow = Flow(
+        FlowDefinition("counted", triggers=(OnEvent("shop/paid"),), limits=limits), lambda ctx: 1, RetryPolicy()
+    )
+    runtime = Runtime("counted", store, InlineDispatcher(), SchemaRegistry(), {"counted": flow})
+    register_worker(runtime)
+
+    def sent(count: int) -> list[str]:
+        with statements(store) as seen:
+            send(runtime, [Event("shop/paid", {"n": n}) for n in range(count)])
+        for delivery in runtime.dispatcher.waiting:  # type: ignore[attr-defined]
+            take_turn(runtime, delivery.run_id)
+        runtime.dispatcher.waiting.clear()  # type: ignore[attr-defined]
+        return seen
+
+    sent(50)
+    few, many = sent(2), sent(50)
+    if store.dialect.has_advisory_locks:
+        assert len(many) == len(few) <= 9, many
+    with store.connection() as connection:
+        assert connection.execute("SELECT DISTINCT status FROM flows_runs") == [("completed",)]
+        assert connection.execute("SELECT 1 FROM flows_slots WHERE run_id IS NOT NULL") == []

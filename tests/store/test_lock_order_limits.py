@@ -80,8 +80,8 @@ def as_they_come(ones: Any, key: Any = None) -> Any:
     return list(ones)
 
 
-# A throttle's keys go in one statement, between whose rows nobody can be made to come.
-@pytest.mark.parametrize("limit", [limit for limit in ORDERED if limit not in ("throttle", "two limits")])
+# The keys of a throttle, and the gates of a list, go in one statement, between whose rows nobody can be made to come.
+@pytest.mark.parametrize("limit", [one for one in ORDERED if one not in ("throttle", "concurrency", "two limits")])
 def test_without_the_order_they_would(postgres: Store, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     limits, where, word = ORDERED[limit]
     monkeypatch.setattr(where, "sorted", as_they_come, raising=False)

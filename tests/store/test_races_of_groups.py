@@ -90,7 +90,6 @@ def test_a_race_in_a_race_has_one_winner_whatever_is_doubled_or_lost(
     each_race_in_a_race_has_one_winner(team, store, migrated_url, 10)
 
 
-@pytest.mark.parametrize("migrated_url", ["sqlite", "postgres"], indirect=True)
 def test_races_in_races_that_nobody_closes_are_seen_to_have_several_winners(
     store: Store, migrated_url: str, team: Team
 ) -> None:
