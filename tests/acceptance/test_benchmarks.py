@@ -73,6 +73,12 @@ def test_a_peer_of_several_settings_is_compared_by_its_best_one() -> None:
     assert found == {"ten steps, PostgreSQL": 5.0, "event to start, p50, PostgreSQL": 0.2}
 
 
+def test_rounds_that_one_side_did_not_come_to_are_left_out() -> None:
+    findings = Findings({("ten", "postgresql"): [100.0, 90.0, 10.0], ("ten", "celery"): [10.0, 10.0]})
+
+    assert [row.ratio for row in rows(findings)] == [9.5]
+
+
 def test_a_ratio_that_is_not_as_wanted_says_so() -> None:
     few, late = Row("a", "1", "2", 0.5, Bound(0.6)), Row("b", "3", "2", 1.5, Bound(1.3, at_most=True))
 
