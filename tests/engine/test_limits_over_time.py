@@ -77,7 +77,7 @@ def test_old_uses_are_forgotten(crowd) -> None:
     Counter().sample(crowd.runtime)
     Counter().forget(crowd.runtime)
     assert crowd.count("SELECT count(*) FROM flows_limit_uses") == 2
-    crowd.store_rows(f"UPDATE flows_limit_uses SET at = at - {31 * DAY} RETURNING 1")
+    crowd.store_rows(f"UPDATE flows_limit_uses SET at = at - {31 * DAY} WHERE at > 0 RETURNING 1")
     Counter().forget(crowd.runtime)
     assert crowd.count("SELECT count(*) FROM flows_limit_uses") == 0
 
