@@ -96,4 +96,6 @@ def start_restate(made: Crew) -> None:
         RESTATE_BIND_ADDRESS=f"127.0.0.1:{ports['node']}",
         RESTATE_ADVERTISED_ADDRESS=f"http://127.0.0.1:{ports['node']}",
     )
-    made.start("restate-server", [str(NODE_BIN / "restate-server"), "--node-name", "bench"])
+    # The binary itself: the script around it would end alone.
+    binary = next(NODE_BIN.parent.glob("@restatedev/restate-server-*/bin/restate-server"))
+    made.start("restate-server", [str(binary), "--node-name", "bench"])
