@@ -45,7 +45,6 @@ def told(heard: list[LimitNews]) -> list[tuple[str, str | None, str]]:
         ({"concurrency": 1}, ("concurrency", None, "held")),
         ({"concurrency": Concurrency(1, key=USER)}, ("concurrency", '"a"', "held")),
         ({"concurrency": [Concurrency(1, key=USER), Concurrency(5)]}, ("concurrency", '"a"', "held")),
-        ({"concurrency": [Concurrency(5, key=USER), Concurrency(1)]}, ("concurrency", None, "held")),
         ({"rate_limit": RateLimit(1, "1m", key=USER)}, ("rate_limit", '"a"', "skipped")),
         ({"throttle": Throttle(1, "1m")}, ("throttle", None, "held")),
         ({"throttle": Throttle(1, "1m", key=USER)}, ("throttle", '"a"', "held")),
