@@ -18,6 +18,7 @@ from flask.testing import FlaskClient
 from celeryflows import Flows
 from celeryflows.ids import seeded_ids
 from celeryflows.scheduler.figures import Counter
+from celeryflows.settings.doors import RATES
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import upgrade
 from flask_dashboard import create_app
@@ -150,6 +151,8 @@ def shop(url: str) -> Flows:
     """An app with as many flows as the rows are of."""
     app = Celery("shop", broker="memory://", set_as_current=False)
     app.conf.flows_store_url = url
+    # One reader asks for more pages a minute than people may.
+    app.conf.flows_rates = dict.fromkeys(RATES, "100000/second")
     flows = Flows(app)
     for n in range(FLOWS):
         flows.flow(lambda ctx: None, name=f"shop.flow{n}", trigger=f"order/kind.{n}")
