@@ -32,7 +32,7 @@ class End:
 
 def write_ends(tx: Connection, ends: Sequence[End]) -> None:
     """running -> completed, of locked branches of one group that was counted. Raises LostTurn unless all are ours."""
-    if ends and tx.branches.end_together(ends[0].claim, [(end.claim.path, end.value) for end in ends]) < len(ends):
+    if ends and tx.passing.end_together(ends[0].claim, [(end.claim.path, end.value) for end in ends]) < len(ends):
         raise LostTurn
 
 
@@ -65,7 +65,7 @@ def end_by_themselves(runtime: Runtime, ends: Sequence[End]) -> None:
 
 def give_up(runtime: Runtime, claims: Sequence[Claim]) -> None:
     """running -> queued, of branches of one group whose turn has not begun; their messages follow."""
-    runtime.store.transact(lambda tx: tx.branches.give_up(claims[0], [claim.path for claim in claims]))
+    runtime.store.transact(lambda tx: tx.passing.give_up(claims[0], [claim.path for claim in claims]))
 
 
 class _WrittenBefore(Exception):

@@ -38,6 +38,7 @@ from celeryflows.store.locks import Locks
 from celeryflows.store.messages import Messages
 from celeryflows.store.meters import Meters
 from celeryflows.store.once import Once
+from celeryflows.store.passing import Passing
 from celeryflows.store.prepared import Prepared, prepared_of
 from celeryflows.store.replays import Replays
 from celeryflows.store.reruns import Reruns
@@ -104,6 +105,7 @@ class Connection:
 
     runs = cached_property(Runs)
     branches = cached_property(Branches)
+    passing = cached_property(Passing)
     groups = cached_property(Groups)
     gates = cached_property(Gates)
     gate_audit = cached_property(GateAudit)

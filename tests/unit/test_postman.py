@@ -33,8 +33,28 @@ def sent() -> Sent:
 
 
 @pytest.fixture
-def batch(sent: Sent) -> Batch:
-    return Batch(sent, Postman())
+def let_go() -> Sent:
+    """What others may have, before it is sent."""
+    return Sent()
+
+
+@pytest.fixture
+def batch(sent: Sent, let_go: Sent) -> Batch:
+    return Batch(sent, let_go, Postman())
+
+
+def test_what_is_left_is_let_go_before_it_is_sent(batch: Batch, sent: Sent, let_go: Sent) -> None:
+    batch._send = lambda left: sent(left) if let_go.paths == ["b", "c"] else None
+    batch.add(deliveries("a", "b", "c"))
+    batch.begin("a")
+    eventually(lambda: sent.paths == ["b", "c"])
+
+
+def test_a_last_one_that_takes_its_time_lets_go_of_what_was_before(batch: Batch, sent: Sent, let_go: Sent) -> None:
+    batch.add(deliveries("a"))
+    batch.begin("a")
+    eventually(lambda: let_go.threads == {"celeryflows-postman"})
+    assert (let_go.paths, sent.paths) == ([], [])
 
 
 def test_messages_of_the_others_are_sent_while_the_first_is_at_work(batch: Batch, sent: Sent) -> None:
@@ -77,6 +97,9 @@ def test_a_later_group_waits_its_own_moment(batch: Batch, sent: Sent, monkeypatc
     batch.add(deliveries("b"))
     assert batch.due is not None
     batch.begin("b")
+    # What was before it is let go of when it takes its time.
+    assert batch.due is not None
+    batch.release()
     assert (batch.due, sent.paths) == (None, ["a"])
 
 
@@ -86,11 +109,11 @@ def test_one_thread_serves_many_batches_and_another_process_starts_its_own(
     office = Postman()
     before = threading.active_count()
     for path in "abc":
-        Batch(sent, office).add(deliveries(path))
+        Batch(sent, Sent(), office).add(deliveries(path))
     eventually(lambda: sorted(sent.paths) == ["a", "b", "c"])
     assert threading.active_count() == before + 1
     # As after a fork, which takes no thread along.
     monkeypatch.setattr(postman.os, "getpid", lambda: -1)
-    Batch(sent, office).add(deliveries("d"))
+    Batch(sent, Sent(), office).add(deliveries("d"))
     eventually(lambda: "d" in sent.paths)
     assert threading.active_count() == before + 2
