@@ -23,7 +23,10 @@ def test_a_healthy_app_is_well_and_every_finding_is_told_in_one_line(terminal):
     done = terminal("doctor")
 
     assert done.exit_code == 0
-    assert {line.split(" ", 1)[0] for line in done.stdout.splitlines()} == {"ok"}
+    warned = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
+    # The MariaDB of the tests need not survive its machine, and the doctor says so.
+    assert [line for line in warned if not line.startswith("warn durability: innodb_flush_log_at_trx_commit")] == []
+    assert len(warned) == (terminal.app.flows.runtime.store.dialect.name == "mariadb")
     assert "workers: 1 alive: celery@one (pid 7, prefork, leads)" in done.stdout
     assert Report(terminal).findings.keys() >= {
         *("versions", "settings", "flows", "store", "schema", "clock"),
