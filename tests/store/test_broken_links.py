@@ -83,6 +83,8 @@ def test_a_link_that_breaks_at_any_commit_doubles_and_loses_nothing(
 )
 @pytest.mark.parametrize("name", [*SHORT, pytest.param("held", marks=pytest.mark.slow)])
 def test_an_outage_before_any_statement_is_survived_in_place(lossy: LossyStore, clock: TurnedClock, name: str) -> None:
+    # The first time is another on MariaDB: rows that stand for locks are made then.
+    told(name, lossy, clock)
     whole = told(name, lossy, clock)
     expected = whole.end()
     assert whole.statements > 60
