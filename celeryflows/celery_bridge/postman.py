@@ -1,11 +1,14 @@
 """Messages that wait a moment: what their delivery takes on itself meanwhile is not sent."""
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 
 from celeryflows.model.runs import Delivery
+
+logger = logging.getLogger("celeryflows")
 
 # One branch may take so long before the messages of the others are sent; all that are done in passing so long.
 ONE, ALL = 0.01, 0.05
@@ -46,9 +49,11 @@ class Batch:
         """Send what is left."""
         with self._lock:
             left, self._waiting, self.due = list(self._waiting.values()), {}, None
-        self._let_go(left)
-        if left:
-            self._send(left)
+        try:
+            self._let_go(left)
+        finally:
+            if left:
+                self._send(left)
 
 
 class Postman:
@@ -86,7 +91,11 @@ class _Round:
     def _run(self) -> None:
         while True:
             for batch in self._late():
-                batch.release()
+                try:
+                    batch.release()
+                except Exception:
+                    # The thread serves all deliveries of its process; what this one holds, recovery finds.
+                    logger.exception("what a delivery did not do in passing was not let go")
 
     def _late(self) -> list[Batch]:
         """Those that are due; waits until some may be."""

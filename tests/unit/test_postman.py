@@ -50,6 +50,17 @@ def test_what_is_left_is_let_go_before_it_is_sent(batch: Batch, sent: Sent, let_
     eventually(lambda: sent.paths == ["b", "c"])
 
 
+def test_what_cannot_be_let_go_is_sent_and_the_thread_goes_on(sent: Sent) -> None:
+    def fails(left: Sequence[Delivery]) -> None:
+        raise ZeroDivisionError
+
+    office = Postman()
+    Batch(sent, fails, office).add(deliveries("a"))
+    eventually(lambda: sent.paths == ["a"])
+    Batch(sent, Sent(), office).add(deliveries("b"))
+    eventually(lambda: sent.paths == ["a", "b"])
+
+
 def test_a_last_one_that_takes_its_time_lets_go_of_what_was_before(batch: Batch, sent: Sent, let_go: Sent) -> None:
     batch.add(deliveries("a"))
     batch.begin("a")
