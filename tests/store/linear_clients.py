@@ -119,6 +119,8 @@ def sit_and_leave(racer: Racer, url: str, names: list[str], sound: bool) -> list
                     send(runtime, [Event("shop/alone", {"key": name})])
                     gave(bool(messages))
                 if messages:
+                    # Who sits down beside somebody is done before that one leaves.
+                    racer.pause(0.02)
                     with told.calling(name, "end") as gave:
                         gave(take_turn(runtime, messages.popleft().run_id).status == "completed")
     return told.calls
