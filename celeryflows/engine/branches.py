@@ -153,7 +153,7 @@ def _write_end(runtime: Runtime, journal: BranchJournal, status: Status, value: 
     _go_on(runtime, journal, deliveries, taken, asked)
     if has_won:
         recall(runtime, [claim.run_id])
-    if claim.gates and (has_more or deliveries):
+    if claim.gates and (has_more or has_won or deliveries):
         settle(runtime, [claim.run_id])
 
 

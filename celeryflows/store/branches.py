@@ -247,14 +247,16 @@ class Branches(Verbs):
             self.lock(sorted({*units, *((row[0], row[1]) for row in rows)}))
 
     def cancel_all(self, run_ids: Sequence[str]) -> None:
-        """Any open state -> cancelled, of all branches of runs that were cancelled."""
-        self._execute(
+        """Any open state -> cancelled, of all branches of runs that were cancelled; with what one of them opened while
+        its row was waited for, which only a later look sees."""
+        cancel = (
             "WITH mine AS {materialized} (SELECT run_id, path FROM flows_branches "
             f"WHERE run_id {{in_texts:runs}} AND {_OPEN} ORDER BY run_id, path {{lock}}) "
             "UPDATE flows_branches SET status = 'cancelled', ended_at = {now}, wake_at = NULL "
-            f"WHERE (run_id, path) IN (SELECT run_id, path FROM mine) AND {_OPEN}",
-            runs=self._array(sorted(run_ids)),
+            f"WHERE (run_id, path) IN (SELECT run_id, path FROM mine) AND {_OPEN} RETURNING path"
         )
+        while self._execute(cancel, runs=self._array(sorted(run_ids))):
+            pass
 
     def queue_answered(self, units: Sequence[Unit]) -> list[Delivery]:
         """suspended -> queued, of locked branches: a wait was answered, or an inner group has ended."""
@@ -279,15 +281,17 @@ class Branches(Verbs):
         return [row[0] for row in rows]
 
     def cancel_below(self, run_id: str, prefix: str) -> int:
-        """Any open state -> cancelled, of all branches whose path begins so; how many. Their waits are closed."""
-        self.lock_below(run_id, prefix)
-        rows = self._execute(
+        """Any open state -> cancelled, of all branches whose path begins so; how many. With what one of them opened
+        while its row was waited for, which only a later look sees."""
+        count = 0
+        cancel = (
             "UPDATE flows_branches SET status = 'cancelled', ended_at = {now}, wake_at = NULL "
-            f"WHERE {_BELOW} AND {_OPEN} RETURNING path",
-            run=run_id,
-            prefix=prefix,
+            f"WHERE {_BELOW} AND {_OPEN} RETURNING path"
         )
-        return len(rows)
+        self.lock_below(run_id, prefix)
+        while rows := self._execute(cancel, run=run_id, prefix=prefix):
+            count += len(rows)
+        return count
 
     def due(self, limit: int = 200) -> list[Unit]:
         """Branches whose time has come, the longest due first. No lock: the compare-and-set decides."""

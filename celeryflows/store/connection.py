@@ -228,6 +228,11 @@ class Connection:
             self._begins = False
             self._command(begin + sql)
 
+    def back_to(self, savepoint: str) -> None:
+        """Undo what was done since, and give back the locks that were taken."""
+        with self.store.guard:
+            self._command(f"ROLLBACK TO SAVEPOINT {savepoint}")
+
     @contextmanager
     def _within_the_users(self) -> Iterator[None]:
         """A transaction asked for inside `step.transaction`, where there is one writer: in memory, a part of it."""
@@ -330,7 +335,11 @@ class Connection:
         if self.store.observer is not None:
             self.store.observer(sql)
         try:
-            self.dialect.command(self._cursor or self._open(), sql)
+            cursor = self._cursor or self._open()
+            if self._prepared is not None and sql.startswith("ROLLBACK"):
+                self._prepared.roll_back(sql)
+            else:
+                self.dialect.command(cursor, sql)
         except StoreError:
             raise
         except Exception as error:

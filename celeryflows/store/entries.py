@@ -51,4 +51,4 @@ class Entries(Verbs):
 
     def undo(self) -> None:
         """Back to before the locks."""
-        self._execute("ROLLBACK TO SAVEPOINT celeryflows_gates")
+        self._connection.back_to("celeryflows_gates")

@@ -31,6 +31,10 @@ class Executor(Protocol):
         """Run a statement without parameters or rows."""
         ...
 
+    def back_to(self, savepoint: str) -> None:
+        """Undo what was done since, and give back the locks that were taken."""
+        ...
+
 
 class Verbs:
     """The verbs of one subject, over one connection."""

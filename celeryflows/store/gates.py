@@ -111,7 +111,7 @@ class Gates(Verbs):
         if rows:
             return int(rows[0][0])
         # This frees the shared lock: two who would both go on to hold it alone would wait for each other.
-        self._execute("ROLLBACK TO SAVEPOINT celeryflows_gate")
+        self._connection.back_to("celeryflows_gate")
         return None
 
     def value(self, line: str) -> str | None:

@@ -54,8 +54,8 @@ class Prepared:
 
     @property
     def is_idle(self) -> bool:
-        """True outside a transaction, where a statement that was forgotten can be prepared anew: a rollback makes the
-        driver discard all that is prepared."""
+        """True outside a transaction, where a statement that was forgotten can be prepared anew: a rollback by the
+        driver, as of a transaction of the user's own, discards all that is prepared."""
         idle: bool = self._server.transaction_status == 0
         return idle
 
@@ -74,6 +74,13 @@ class Prepared:
             cells = [value(row, column) for column in range(len(loads))]
             rows.append(tuple([None if cell is None else load(cell) for load, cell in zip(loads, cells, strict=True)]))
         return rows
+
+    def roll_back(self, command: str) -> None:
+        """Roll back past the driver: what is prepared stays, here and in the driver. Raises the driver's errors."""
+        with self._lock:
+            result = self._server.exec_(command.encode())
+        if result.status not in _DONE:
+            raise _error(result)
 
     def _answer(self, text: str, params: Mapping[str, Any]) -> Any:
         statement = self._known.get(text) or self._prepare(text)

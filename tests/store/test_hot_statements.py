@@ -103,6 +103,27 @@ def test_what_the_driver_discards_at_a_rollback_is_prepared_anew(pg: Store) -> N
         assert connection.steps.record(second) is not None
 
 
+def test_a_rollback_of_ours_keeps_all_that_is_prepared(pg: Store) -> None:
+    row = a_step(pg)
+    with pg.connection() as connection:
+        connection.steps.record(row)
+        for _ in range(8):
+            connection.now()
+        before = names_prepared(connection)
+        assert {name.partition("_")[0] for name in before} == {"celeryflows", ""}, "ours, and the driver's"
+        with rolled_back(connection):
+            connection.now()
+        with connection.transaction():
+            connection.execute("SAVEPOINT here")
+            connection.back_to("here")
+        assert before <= names_prepared(connection)
+
+
+def names_prepared(connection: Connection) -> set[str]:
+    """What the connection has prepared, by name; this is the driver's cursor asking."""
+    return {row[0] for row in connection.execute("SELECT name FROM pg_prepared_statements")}
+
+
 def test_within_a_transaction_the_cursor_runs_them(pg: Store) -> None:
     row = a_step(pg)
     with pg.connection() as connection:
