@@ -58,7 +58,7 @@ class Race:
     runs: int = 100
     cancels: bool = True
     branches: bool = True
-    seconds: float = 30.0
+    seconds: float = 90.0
     kinds: tuple[str, ...] = ("plain", "plain", "sleeps", "branches", "races", "nests")
     fault: Fault | None = None
 
