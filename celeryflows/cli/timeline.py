@@ -157,6 +157,8 @@ def _end(detail: RunDetail) -> Iterator[RenderableType]:
         yield from _error(run.error, "error  " if run.status is Status.FAILED else "last error of the body  ")
     if run.status is Status.RUNNING:
         yield Text("a worker is at work on it")
+    if detail.steps_left is not None:
+        yield Text(f"{len(detail.steps):,} steps, {detail.steps_left:,} more and it fails (flows_max_steps)", "yellow")
     if run.wake_at is not None and run.ended_at is None:
         yield Text(f"goes on at {local(run.wake_at)}, or when what it waits for comes first")
 

@@ -12,7 +12,7 @@ from celeryflows.errors import ConfigurationError, PayloadLocked, StoreError
 from celeryflows.store.database import Store
 from celeryflows.store.reports.health import Waiting, overdue, queued, unrouted
 from celeryflows.store.reports.server import MariadbView, mariadb_server
-from celeryflows.store.versions import known_versions, newest_version, schema_version
+from celeryflows.store.versions import fits, is_newer, newest_version, schema_version
 
 SKEW_WARN, SKEW_BAD = SECOND, 30 * SECOND
 # Timers and recovery are late by a second or two when all is well.
@@ -31,7 +31,8 @@ class StoreFacts:
     missing: bool = False
     have: str | None = None
     want: str = ""
-    known: bool = True
+    newer: bool = False
+    fits: bool = False
     identity: str = ""
     sealed_under: tuple[str, ...] = ()
     writes_under: str | None = None
@@ -47,7 +48,7 @@ class StoreFacts:
     @property
     def usable(self) -> bool:
         """True when its rows could be read."""
-        return not self.problem and not self.missing and self.have == self.want
+        return not self.problem and not self.missing and self.fits
 
     @property
     def alive(self) -> tuple[WorkerSummary, ...]:
@@ -72,8 +73,8 @@ def _look(store: Store, settings: Settings, facts: dict[str, object]) -> None:
         facts["missing"] = True
         return
     facts["have"] = have = schema_version(store)
-    facts["known"] = have is None or have in known_versions()
-    if have != facts["want"]:
+    facts["newer"], facts["fits"] = is_newer(have), fits(store, have)
+    if not facts["fits"]:
         return
     with store.connection() as connection:
         before = store.clock.now()
@@ -126,7 +127,9 @@ def _schema(facts: StoreFacts) -> Finding:
     if facts.have == facts.want:
         return ok("schema", f"version {facts.have}, the one that this celeryflows wants")
     shown = "no schema yet" if facts.have is None else f"version {facts.have}"
-    if not facts.known:
+    if facts.newer and facts.fits:
+        return ok("schema", f"{shown}, made by a newer celeryflows, on which this one works too")
+    if facts.newer:
         return bad(
             "schema", f"{shown}, made by a newer celeryflows", f"Update celeryflows here; it knows {facts.want}."
         )

@@ -12,6 +12,7 @@ from celeryflows.console.searching import EVERYTHING, Wanted, find_runs
 from celeryflows.durations import to_datetime
 from celeryflows.engine.failures import read_failure
 from celeryflows.engine.runtime import Runtime
+from celeryflows.engine.slots import warns_at
 from celeryflows.errors import UnknownRun
 from celeryflows.model.branches import GROUPS, group_of, index_of
 from celeryflows.model.runs import Status
@@ -82,12 +83,14 @@ class StepSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunDetail:
-    """One run with its event and steps; `now` is the store's clock when it was read."""
+    """One run with its event and steps; `now` is the store's clock when it was read. `steps_left`: how many more it may
+    have, told when it is under way and most of them are spent."""
 
     run: RunSummary
     event: EventSummary | None
     steps: tuple[StepSummary, ...]
     now: datetime
+    steps_left: int | None = None
 
 
 def runs(
@@ -109,7 +112,9 @@ def run(runtime: Runtime, run_id: str) -> RunDetail:
         now = connection.now()
     event = one_event(store, found.event_id)
     steps = tuple(step_summary(step, found.ended_at, now) for step in under_groups(run_steps(store, run_id)))
-    return RunDetail(run_summary(found), summary_of(event) if event else None, steps, to_datetime(now))
+    most = runtime.settings.max_steps
+    left = max(0, most - len(steps)) if found.ended_at is None and len(steps) >= warns_at(most) else None
+    return RunDetail(run_summary(found), summary_of(event) if event else None, steps, to_datetime(now), left)
 
 
 def run_summary(row: RunView) -> RunSummary:

@@ -1,6 +1,7 @@
 """What all step tools of a turn share: the memos, the ids in flight, and how a step is entered, recorded and parked."""
 
 import asyncio
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,7 @@ from celeryflows.model.steps import Kind, Memo, Memos, State, check_key
 from celeryflows.steps import Failed, Parked, Result
 from celeryflows.store.steps import StepRow
 
+logger = logging.getLogger("celeryflows")
 FLOW_FAULTS = (StepMisuse, NondeterminismError)
 
 
@@ -180,12 +182,22 @@ class JournalBase:
     def check_fresh(self, slot: Slot) -> None:
         """At a step that is not remembered: hand the turn back when the worker stops or the turn has had its time."""
         self._check_alone(slot.key)
+        if self.ids.nears:
+            self._warn_of_the_bound()
         if self.recorder.must_yield():
             self.yielding = True
             if not self.flow.is_async:
                 self.pause()
             slot.result = Parked()
         self.progress.begin(slot.key)
+
+    def _warn_of_the_bound(self) -> None:
+        """While there is time to do something; in the turn that does this step, not in those that pass it by."""
+        claim, ids = self.recorder.claim, self.ids
+        logger.warning(
+            "run %s of %s is at its step %d; with more than %d it fails: raise flows_max_steps, or let it go on as "
+            "another run (ctx.continue_as_new)", claim.run_id, self.flow.name, ids.used, ids.most,
+        )  # fmt: skip
 
     def _check_alone(self, key: str) -> None:
         """A block of the handler's own could take back what the step records as done, and suspending ends it."""

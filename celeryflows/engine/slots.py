@@ -71,6 +71,11 @@ class Slot:
         return slot if slot is not None and slot._recorder is recorder else None
 
 
+def warns_at(most: int) -> int:
+    """From so many steps on a run is told to be near its bound: four fifths."""
+    return max(1, most * 4 // 5)
+
+
 class StepIds:
     """Numbers repeated ids (`id`, `id:1`, ...) and knows which are in flight. `most` bounds the steps of a run.
 
@@ -78,7 +83,10 @@ class StepIds:
     """
 
     def __init__(self, most: int, used: int = 0) -> None:
-        self._most = most
+        self.most = most
+        self._warns_at = warns_at(most)
+        # True at the step at which the bound comes near.
+        self.nears = False
         self._uses: Counter[str] = Counter()
         self.used = used
         self._in_flight: set[str] = set()
@@ -100,9 +108,10 @@ class StepIds:
 
     def spend(self, count: int) -> None:
         """So many steps more. Raises BoundExceeded."""
+        self.nears = self.used < self._warns_at <= self.used + count
         self.used += count
-        if self.used > self._most:
-            raise BoundExceeded("steps in a run", self._most, self.used, "Raise flows_max_steps.")
+        if self.used > self.most:
+            raise BoundExceeded("steps in a run", self.most, self.used, "Raise flows_max_steps.")
 
     def take_off(self, id: str) -> None:
         """The id is in flight."""

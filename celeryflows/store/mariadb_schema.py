@@ -59,15 +59,18 @@ _LOCK = "CONCAT('celeryflows.', SHA1(DATABASE()))"
 _PATIENCE = 3600
 
 
-def begin(connection: Any) -> None:
-    """The connection upgrades the schema, alone: from now on its statements are as MariaDB has them."""
+def begin(connection: Any, lock_seconds: float = 60) -> None:
+    """The connection upgrades the schema, alone: from now on its statements are as MariaDB has them, and wait so long
+    for a table."""
     connection.exec_driver_sql(f"SELECT GET_LOCK({_LOCK}, {_PATIENCE})")
+    connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {max(1, round(lock_seconds))}")
     event.listen(connection, "before_cursor_execute", _rewritten, retval=True)
 
 
 def end(connection: Any) -> None:
     """Others may."""
     event.remove(connection, "before_cursor_execute", _rewritten)
+    connection.exec_driver_sql("SET SESSION lock_wait_timeout = DEFAULT")
     connection.exec_driver_sql(f"SELECT RELEASE_LOCK({_LOCK})")
 
 

@@ -20,6 +20,9 @@ LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at
 
 # As in migrations/versions, the newest last.
 VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
+# Code that knows this version works on the newest too. A migration that takes something away raises it to the version
+# of the first code that does without.
+SINCE = "0013"
 
 meta = Table(
     "flows_meta",

@@ -1,6 +1,8 @@
 """Migrations: `flows db upgrade`, and an SQLite store that is older. Alembic is loaded here alone."""
 
+import logging
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,31 +11,60 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.exc import DBAPIError
 
-from celeryflows.errors import StoreError
+from celeryflows.errors import SchemaMismatch, StoreError
 from celeryflows.store import mariadb_schema
 from celeryflows.store.database import Store
 from celeryflows.store.locks import SCHEMA_SPACE
-from celeryflows.store.versions import Upgradable, newest_version, schema_version
+from celeryflows.store.versions import Upgradable, fits, is_newer, newest_version, schema_version, tell_since
 
+logger = logging.getLogger("celeryflows")
 MIGRATIONS = Path(__file__).parent / "migrations"
+# Behind an upgrade that waits for a table everybody else waits too: soon it lets them pass, and begins anew.
+LOCK_SECONDS, PAUSE, PATIENCE = 2.0, 0.5, 300.0
 
 
 def upgrade(store: Upgradable) -> str:
-    """Bring the schema to the newest version, one process at a time; the version. Raises StoreError."""
-    schema_version(store)
-    try:
-        _with_lock(store, lambda config: command.upgrade(config, "head"))
-    except DBAPIError as error:
-        raise StoreError(
-            f"The store {store.shown_url()} refused its schema: {str(error.orig).strip().splitlines()[0]}. "
-            "Run this as a user that may create tables."
-        ) from error
+    """Bring the schema to the newest version, one process at a time; the version. One that is newer and fits this code
+    stays. Raises StoreError."""
+    have = schema_version(store)
+    if have is not None and is_newer(have):
+        if fits(store, have):
+            return have
+        raise SchemaMismatch(f"The store {store.shown_url()} has schema {have}, made by a newer celeryflows.")
+    _insist(store, _to_the_newest)
     return newest_version()
 
 
 def downgrade(store: Upgradable, revision: str) -> None:
-    """Bring the schema back to an older version."""
-    _with_lock(store, lambda config: command.downgrade(config, revision))
+    """Bring the schema back to an older version. Raises StoreError."""
+    _insist(store, lambda config: command.downgrade(config, revision))
+
+
+def _insist(store: Upgradable, step: Callable[[Config], None]) -> None:
+    """Again and again while others are in the way."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return _with_lock(store, step)
+        except DBAPIError as error:
+            in_the_way = error.orig is not None and store.dialect.is_transient(error.orig)
+            if not in_the_way or time.monotonic() > until:
+                remedy = "End long transactions on it." if in_the_way else "Run this as a user that may create tables."
+                raise StoreError(
+                    f"The store {store.shown_url()} refused its schema: {str(error.orig).strip().splitlines()[0]}. "
+                    f"{remedy}"
+                ) from error
+            logger.warning("others are at a table; the change of the schema begins anew: %s", error.orig)
+        time.sleep(PAUSE)
+
+
+def _to_the_newest(config: Config) -> None:
+    connection = config.attributes["connection"]
+    # First of all: where a migration commits by itself, older code may not start on half of what takes away.
+    told = tell_since(connection)
+    command.upgrade(config, "head")
+    if not told:
+        tell_since(connection)
 
 
 def _with_lock(store: Upgradable, step: Callable[[Config], None]) -> None:
@@ -42,10 +73,11 @@ def _with_lock(store: Upgradable, step: Callable[[Config], None]) -> None:
             # Two processes that create the file at once: the second finds the schema made.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         elif store.dialect.name == "mariadb":
-            mariadb_schema.begin(connection)
+            mariadb_schema.begin(connection, LOCK_SECONDS)
         else:
             connection.exec_driver_sql("BEGIN")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_SPACE}, 1)")
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(LOCK_SECONDS * 1000)}")
         try:
             step(_config(connection))
         except BaseException:

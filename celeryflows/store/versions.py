@@ -5,16 +5,18 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from sqlalchemy import Column, Engine, MetaData, String, Table, insert, inspect, select
+from sqlalchemy import Column, Engine, MetaData, String, Table, insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 
 from celeryflows.errors import SchemaMismatch, StoreUnavailable
 from celeryflows.ids import new_id
 from celeryflows.store.dialect import Dialect
-from celeryflows.store.schema import VERSIONS, meta, metadata
+from celeryflows.store.schema import SINCE, VERSIONS, meta, metadata
 
 # Alembic's own table, by a name of ours.
 versions = Table("flows_schema", MetaData(), Column("version_num", String(32), primary_key=True))
+# The fact that tells older code whether it may work on a schema that it does not know.
+_SINCE = "schema_since"
 
 
 class Upgradable(Protocol):
@@ -31,9 +33,9 @@ class Upgradable(Protocol):
 def prepare(store: Upgradable) -> None:
     """Create an SQLite store that is missing or older; check the schema of a server's. Raises SchemaMismatch."""
     have, want = schema_version(store), newest_version()
-    if have == want:
+    if fits(store, have):
         return
-    if have is not None and have not in known_versions():
+    if is_newer(have):
         raise SchemaMismatch(
             f"The store {store.shown_url()} has schema {have}, made by a newer celeryflows; this one knows {want}. "
             "Update celeryflows here."
@@ -64,6 +66,32 @@ def schema_version(store: Upgradable) -> str | None:
             f"The store {store.shown_url()} does not answer ({str(error.orig).strip().splitlines()[0]}). "
             "Is its server up, and flows_store_url right?"
         ) from error
+
+
+def is_newer(version: str | None) -> bool:
+    """True for a version that this code does not know."""
+    return version is not None and version not in known_versions()
+
+
+def fits(store: Upgradable, version: str | None) -> bool:
+    """This code works on a store of this version: its own, or a newer one that took nothing away that it needs."""
+    if not is_newer(version):
+        return version == newest_version()
+    with store.engine.connect() as connection:
+        since = connection.scalar(select(meta.c.value).where(meta.c.key == _SINCE))
+    return since in known_versions()
+
+
+def tell_since(connection: Any) -> bool:
+    """Tell older code whether it may work on this schema; False when there is no table to tell it in yet."""
+    if not inspect(connection).has_table(meta.name):
+        return False
+    told = connection.scalar(select(meta.c.value).where(meta.c.key == _SINCE))
+    if told is None:
+        connection.execute(insert(meta).values(key=_SINCE, value=SINCE))
+    elif told != SINCE:
+        connection.execute(update(meta).where(meta.c.key == _SINCE).values(value=SINCE))
+    return True
 
 
 def newest_version() -> str:
@@ -101,6 +129,7 @@ def _create(store: Upgradable) -> None:
             if _version(connection) is None:
                 metadata.create_all(connection)
                 connection.execute(insert(meta).values(key="identity", value=new_id()))
+                tell_since(connection)
                 versions.create(connection, checkfirst=True)
                 connection.execute(insert(versions).values(version_num=newest_version()))
         except BaseException:

@@ -11,6 +11,7 @@ from celeryflows.durations import MINUTE, SECOND
 from celeryflows.engine.settings import Settings
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import downgrade, upgrade
+from celeryflows.store.versions import newest_version
 from tests.acceptance.terminal import Report, Terminal, enter_worker, ready, shop
 from tests.servers import free_port
 
@@ -70,14 +71,17 @@ def test_a_server_s_store_without_a_schema_is_bad_with_the_command_that_makes_it
     assert text.endswith("Run: celery -A <app> flows db upgrade")
 
 
-def test_a_schema_of_a_newer_celeryflows_is_bad(terminal):
+@pytest.mark.parametrize(("since", "level"), [(newest_version(), "ok"), ("9999", "bad")])
+def test_a_schema_of_a_newer_celeryflows_is_bad_unless_it_only_added(terminal, since, level):
     with terminal.app.flows.runtime.store.connection() as connection:
         connection.execute("UPDATE flows_schema SET version_num = '9999'")
+        connection.flows.put_fact("schema_since", since)
 
-    level, text = Report(terminal)("schema")
+    report = Report(terminal)
 
-    assert level == "bad"
-    assert "newer" in text
+    assert report("schema")[0] == level
+    assert "newer" in report("schema")[1]
+    assert ("workers" in report.findings) == (level == "ok")
 
 
 def test_an_sqlite_store_that_is_not_there_yet_is_well_and_is_not_made(broker_url, sqlite_url, tmp_path):
@@ -171,6 +175,6 @@ def test_an_app_without_declared_flows_is_a_warning(broker_url, sqlite_url):
 
 
 def test_the_facts_of_a_store_say_whether_its_rows_can_be_read():
-    assert StoreFacts("u", "sqlite", have="1", want="1").usable
+    assert StoreFacts("u", "sqlite", have="1", want="1", fits=True).usable
     assert not StoreFacts("u", "sqlite", have=None, want="1").usable
-    assert not StoreFacts("u", "sqlite", have="1", want="1", problem="down").usable
+    assert not StoreFacts("u", "sqlite", have="1", want="1", fits=True, problem="down").usable

@@ -4,7 +4,7 @@ nodes, and the outside witness."""
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -116,6 +116,23 @@ class Fleet(Crew):
             except AssertionError:
                 worker.kill()
                 worker.wait_end()
+
+    def deploy(self, posts: Sequence[str]) -> None:
+        """Warm shutdowns at these posts at once, and others in their place."""
+        with self.lock:
+            for post in posts:
+                self.at[post].signal(signal.SIGTERM)
+            for post in posts:
+                self.dismiss(post)
+            for post in posts:
+                self.at[post] = self._begin(post)
+            for post in posts:
+                try:
+                    self.at[post].wait_ready()
+                except WorkerDied:
+                    self.ended.append(last_words(self.at[post]))
+                    self.man(post)
+            self.living = list(self.at.values())
 
     def mend(self) -> None:
         """Follow those who ended by themselves."""

@@ -98,6 +98,11 @@ def at_rest(arena: Arena) -> bool:
     )
 
 
+def under_way(arena: Arena) -> int:
+    """How many runs have not ended."""
+    return len(arena.rows(OPEN))
+
+
 def nothing_is_left(arena: Arena, findings: Findings) -> None:
     """All has ended, and nothing is held."""
     findings.add(STUCK, [f"{run}" for run in arena.rows(f"{OPEN} AND flow <> 'mixed.ticks'")])

@@ -6,6 +6,7 @@ import pytest
 from celery import Celery
 
 from celeryflows import BoundExceeded, Event, Flows, InvalidEvent, Status, StepError
+from celeryflows.console import runs as desk
 from celeryflows.testing import FlowsTester
 
 KIB, MIB = 1024, 1024 * 1024
@@ -129,6 +130,28 @@ def test_a_thousand_steps_are_kept_and_one_more_ends_the_run(flows_tester, decla
     assert (run.status, run.error.name, told) == (Status.FAILED, "BoundExceeded", ["BoundExceeded"])
     assert "steps in a run: at most 1,000, got 1,001. Raise flows_max_steps." in run.error.message
     assert len(run.steps) == 1000
+
+
+def test_a_run_that_comes_near_its_bound_of_steps_is_told_of_once_and_on_its_page(caplog):
+    flows = with_settings(max_steps=10)
+
+    @flows.flow(name="f")
+    def flow(ctx):
+        for number in range(7):
+            ctx.step.run(f"step {number}", int)
+            if number in (4, 6):
+                ctx.step.sleep(f"rest {number}", "1h")
+
+    with FlowsTester(flows) as tester:
+        run = tester.start(flow)
+        assert desk.run(flows.runtime, run.id).steps_left is None
+        tester.advance("1h")
+        assert desk.run(flows.runtime, run.id).steps_left == 1
+        (told,) = caplog.messages
+        assert f"run {run.id} of f is at its step 8; with more than 10 it fails: raise flows_max_steps" in told
+        tester.advance("1h")
+        assert (run.status, len(caplog.messages)) == (Status.COMPLETED, 1)
+        assert desk.run(flows.runtime, run.id).steps_left is None
 
 
 def test_steps_of_every_kind_and_of_all_turns_count(told):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from sqlalchemy import inspect, text
 from celeryflows.errors import SchemaMismatch, StoreUnavailable
 from celeryflows.store import mariadb_schema
 from celeryflows.store.database import Store
-from celeryflows.store.schema import metadata
+from celeryflows.store.schema import SINCE, metadata
 from celeryflows.store.upgrade import MIGRATIONS, downgrade, upgrade
 from celeryflows.store.versions import known_versions, newest_version, schema_version
+from tests.waiting import eventually
 
 UPGRADE = """
 import sys
@@ -177,20 +179,55 @@ def test_the_known_versions_are_those_of_the_migrations() -> None:
     assert newest_version() == max(known_versions())
 
 
-def set_version(store: Store, version: str) -> None:
-    with store.engine.connect() as connection:
-        connection.exec_driver_sql(f"UPDATE flows_schema SET version_num = '{version}'")
+def set_version(store: Store, version: str, since: str) -> None:
+    with store.connection() as connection:
+        connection.execute(f"UPDATE flows_schema SET version_num = '{version}'")
+        connection.flows.put_fact("schema_since", since)
 
 
-def test_a_store_that_is_newer_is_refused_with_the_remedy(store: Store) -> None:
-    set_version(store, "9999")
-    try:
-        with pytest.raises(
-            SchemaMismatch, match=r"has schema 9999, made by a newer celeryflows; .* Update celeryflows"
-        ):
-            store.prepare()
-    finally:
-        set_version(store, newest_version())
+@pytest.fixture
+def newer(store: Store) -> Iterator[Store]:
+    """A store whose schema is another celeryflows's; it is ours again at the end."""
+    yield store
+    set_version(store, newest_version(), since=SINCE)
+
+
+def test_a_newer_store_from_which_something_was_taken_away_is_refused_with_the_remedy(newer: Store) -> None:
+    set_version(newer, "9999", since="9998")
+    with pytest.raises(SchemaMismatch, match=r"has schema 9999, made by a newer celeryflows; .* Update celeryflows"):
+        newer.prepare()
+    with pytest.raises(SchemaMismatch, match="has schema 9999, made by a newer celeryflows"):
+        upgrade(newer)
+
+
+def test_a_newer_store_to_which_something_was_only_added_is_worked_on_by_older_code(newer: Store) -> None:
+    set_version(newer, "9999", since=newest_version())
+    newer.prepare()
+    # An older host that upgrades before it starts leaves it as it is.
+    assert upgrade(newer) == "9999"
+    assert schema_version(newer) == "9999"
+
+
+def test_a_newer_store_that_does_not_tell_what_it_took_away_is_refused(newer: Store) -> None:
+    set_version(newer, "9999", since="")
+    with pytest.raises(SchemaMismatch, match="made by a newer celeryflows"):
+        newer.prepare()
+
+
+def test_a_store_tells_since_when_code_works_on_it_however_it_came_to_be(store: Store, sqlite_url: str) -> None:
+    made = Store(f"{sqlite_url}.made")
+    made.prepare()
+    # Tests share a store that is emptied.
+    upgrade(store)
+    for one in (store, made):
+        with one.connection() as connection:
+            assert connection.flows.fact("schema_since") == SINCE
+    with store.connection() as connection:
+        connection.flows.put_fact("schema_since", "0001")
+    upgrade(store)
+    with store.connection() as connection:
+        assert connection.flows.fact("schema_since") == SINCE
+    made.dispose()
 
 
 def test_a_server_that_is_older_is_refused_with_the_remedy(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,3 +322,32 @@ def test_a_server_that_does_not_answer_is_no_missing_schema(tmp_path_factory: py
     with pytest.raises(StoreUnavailable, match=r"does not answer .* Is its server up"):
         store.prepare()
     store.dispose()
+
+
+@pytest.mark.parametrize("migrated_url", ["postgres", "mariadb"], indirect=True)
+def test_an_upgrade_that_waits_for_somebodys_transaction_holds_nobody_else_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the transaction ends only when others have read and written the table that the upgrade waits for."""
+    monkeypatch.setattr("celeryflows.store.upgrade.LOCK_SECONDS", 0.5)
+    downgrade(store, "0012")
+    with ThreadPoolExecutor(1) as beside:
+        with store.begin() as long:
+            long.execute("SELECT count(*) FROM flows_figures")
+            upgrading = beside.submit(upgrade, store)
+            eventually(lambda: waits_for_a_table(store))
+            with store.connection() as other:
+                for _ in range(3):
+                    assert other.execute("SELECT count(*) FROM flows_figures") == [(0,)]
+            assert not upgrading.done()
+        assert upgrading.result(timeout=60) == newest_version()
+    assert schema_version(store) == newest_version()
+
+
+def waits_for_a_table(store: Store) -> bool:
+    if store.dialect.name == "mariadb":
+        found = "SELECT 1 FROM information_schema.processlist WHERE state LIKE 'Waiting for table metadata lock%'"
+    else:
+        found = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+    with store.connection() as connection:
+        return bool(connection.execute(found))

@@ -1,6 +1,7 @@
 """A flow of every kind, each step's value the name of its one execution: `celery -A tests.celery.apps.mixed`.
 
-CHAOS_RELEASE=2 is the next release of the same code: it has a step more, and its runs go on with those of the first."""
+CHAOS_RELEASE=2 is the next release of the same code: it has a step more, and its runs go on with those of the first.
+CHAOS_SCHEMA is the schema of a later celeryflows."""
 
 import os
 import signal
@@ -29,9 +30,11 @@ from celeryflows import (
     current_flows,
 )
 from tests.celery.apps.sheet import Sheet, first_time
+from tests.chaos import later
 from tests.chaos.ledger import Ledger, Teller
 from tests.chaos.planted import plant
 
+later.become(os.environ.get("CHAOS_SCHEMA"))
 sheet = Sheet("mixed")
 RELEASE = int(os.environ.get("CHAOS_RELEASE", "1"))
 # What a lost worker or an outage costs an attempt must not end a run here.

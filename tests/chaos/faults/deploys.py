@@ -11,14 +11,16 @@ import pytest
 
 from celeryflows import Event
 from celeryflows.errors import FlowsError
-from tests.chaos.arena import APP, POSTS, Arena
+from tests.chaos.arena import APP, NODES, POSTS, Arena
 from tests.chaos.faults.shape import fault
 from tests.chaos.kinds import Load
+from tests.chaos.later import LESS, MORE, TODAY
 from tests.chaos.sending import insist, send
 from tests.workers import ROOT
 
 WORKERS, STORE = "workers", "store"
-MIGRATION_SECONDS = 60
+MIGRATION_SECONDS = 200
+FLOWS = ("celery", "-A", APP, "flows")
 
 
 @fault("deploy of new code, worker by worker", WORKERS)
@@ -45,7 +47,7 @@ def bulky(arena: Arena, load: Load, dice: Random) -> None:
 
 @fault("flows db upgrade, two at once and one killed halfway", STORE)
 def upgrade(arena: Arena, load: Load, dice: Random) -> None:
-    command = [sys.executable, "-m", "celery", "-A", APP, "flows", "db", "upgrade"]
+    command = [sys.executable, "-m", *FLOWS, "db", "upgrade"]
     env = {**os.environ, **arena.world.env, "LEDGER": ""}
     for _ in range(2):
         three = [
@@ -57,3 +59,31 @@ def upgrade(arena: Arena, load: Load, dice: Random) -> None:
         for process in three:
             told, _ = process.communicate(timeout=MIGRATION_SECONDS)
             assert process.returncode in (0, -signal.SIGKILL), told.decode()
+
+
+@fault("a later schema under the code of before (expand, contract), and back", STORE)
+def later_schema(arena: Arena, load: Load, dice: Random) -> None:
+    """Today's code goes on beside a schema that has more, and starts on it; the release after takes away what nobody
+    needs by then. The way back is the same."""
+    _migrate(arena, [*FLOWS, "db", "upgrade"], MORE)
+    arena.fleet.strike(dice.choice(POSTS))
+    arena.fleet.env["CHAOS_SCHEMA"] = MORE
+    _deploy(arena)
+    _migrate(arena, [*FLOWS, "db", "upgrade"], LESS)
+    time.sleep(dice.uniform(0.5, 2.0))
+    del arena.fleet.env["CHAOS_SCHEMA"]
+    _migrate(arena, ["tests.chaos.later", arena.place.url, TODAY], None)
+    _deploy(arena)
+
+
+def _deploy(arena: Arena) -> None:
+    for node in NODES:
+        arena.fleet.deploy([post for post in POSTS if post.endswith(node)])
+
+
+def _migrate(arena: Arena, words: list[str], schema: str | None) -> None:
+    env = {**os.environ, **arena.world.env, "LEDGER": "", **({"CHAOS_SCHEMA": schema} if schema else {})}
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=MIGRATION_SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
