@@ -85,7 +85,7 @@ class Carrier:
         """A turn begins. Who comes after a lost one takes on what that one may have left without a message."""
         if not claim.path:
             self.facts, self.owes_word = claim, False
-        elif claim.lost and claim.path == self.path:
+        elif (claim.lost or claim.lost_since is not None) and claim.path == self.path:
             left = connection.repeat(lambda: connection.branches.unclaimed(claim.run_id, group_of(claim.path)))
             self.open([replace(claim.delivery, branch=path) for path in left], (), self.heard_at)
 
@@ -193,7 +193,7 @@ class Carrier:
 
 def first_of(claim: Claim, path: str, token: int, at: int) -> Claim:
     """The claim of a branch that is written as running already, by a turn that last heard the store's clock `at`."""
-    return replace(claim, path=path, token=token, turn=1, attempt=0, lost=0, at=at)
+    return replace(claim, path=path, token=token, turn=1, attempt=0, lost=0, at=at, lost_since=None)
 
 
 def _by_group(claims: Sequence[Claim]) -> list[list[Claim]]:

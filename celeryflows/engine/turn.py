@@ -193,14 +193,13 @@ def _first_words(flow: Flow, connection: Connection, claim: Claim) -> None:
 
 
 def _first_began(flow: Flow, connection: Connection, claim: Claim) -> int:
-    """When the turn's first fresh step did. Where turns were lost at it, it may have provoked something in each of
-    them; of an async handler it was under way while others were recorded."""
-    if not claim.lost:
-        return claim.at
-    since, last = connection.repeat(lambda: connection.unit(claim).lost_since(claim))
+    """When the turn's first fresh step did. Where turns were lost or cut off at it, it may have provoked something in
+    each of them; of an async handler it was under way while others were recorded."""
+    since = claim.lost_since
     if since is None:
         return claim.at
-    return min(claim.at, since if flow.is_async or last is None else max(since, last))
+    last = None if flow.is_async else connection.repeat(lambda: connection.steps.last_end(claim.run_id, claim.path))
+    return min(claim.at, since if last is None else max(since, last))
 
 
 def call_handler(runtime: Runtime, flow: Flow, claim: Claim, journal: TurnJournal) -> Conclusion:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from celeryflows.model.branches import group_of
 from celeryflows.model.runs import Delivery
-from celeryflows.store.columns import ALONG
+from celeryflows.store.columns import ALONG, cut_off
 from celeryflows.store.executor import Row, Verbs
 from celeryflows.store.runs import TO_THE_DOOR, Claim, Held
 
@@ -31,14 +31,14 @@ CLAIM = """
 UPDATE flows_branches SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token,
   carrier = :carrier, wake_at = NULL, started_at = COALESCE(started_at, {now})
 WHERE run_id = :id AND path = :path AND status = 'queued' AND held_at IS NULL
-RETURNING turn, attempt, lost, {now}, n1, n2
+RETURNING turn, attempt, lost, lost_since, {now}, n1, n2
 """
 
 _FENCE = "WHERE run_id = :id AND path = :path AND turn = :turn AND claim_tok = :token AND status = 'running'"
 
 SUSPEND = f"""
 UPDATE flows_branches SET status = 'suspended', worker = NULL, wake_at = :wake, attempt = :attempt, lost = 0,
-  n1 = NULL, n2 = NULL {_FENCE}
+  lost_since = NULL, n1 = NULL, n2 = NULL {_FENCE}
 RETURNING path
 """
 
@@ -61,24 +61,25 @@ WITH its AS MATERIALIZED (SELECT run_id, path FROM flows_groups WHERE run_id = :
     AND status = 'queued' AND EXISTS (SELECT 1 FROM mine) {{lock_what_is_free}}),
   next AS (UPDATE flows_branches b SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :next_token,
     carrier = :carrier, wake_at = NULL, started_at = COALESCE(started_at, {{now}})
-    FROM free WHERE b.run_id = free.run_id AND b.path = free.path RETURNING b.turn, b.attempt, b.lost, {{now}} AS at)
-SELECT next.turn, next.attempt, next.lost, next.at FROM mine LEFT JOIN next ON true
+    FROM free WHERE b.run_id = free.run_id AND b.path = free.path 
+    RETURNING b.turn, b.attempt, b.lost, b.lost_since, {{now}} AS at)
+SELECT next.turn, next.attempt, next.lost, next.lost_since, next.at FROM mine LEFT JOIN next ON true
 """
 
 _MEMOS = (
     "(SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_branches.run_id AND s.branch = flows_branches.path "
     "AND s.state <> 'retrying')"
 )
-_SINCE = "COALESCE(sent_at, started_at)"
 REQUEUE = f"""
 UPDATE flows_branches SET status = 'queued', worker = NULL, claim_tok = NULL,
-  lost_since = CASE WHEN lost > 0 AND lost_at = {_MEMOS} THEN COALESCE(lost_since, {_SINCE}) ELSE {_SINCE} END,
+  {cut_off(_MEMOS)},
   lost = CASE WHEN lost_at = {_MEMOS} THEN lost + 1 ELSE 1 END, lost_at = {_MEMOS}, sent_at = {{now}}, sends = 0
 {_FENCE} RETURNING lost
 """
-LOST_SINCE = """
-SELECT lost_since, (SELECT max(s.ended_at) FROM flows_steps s WHERE s.run_id = b.run_id AND s.branch = b.path)
-FROM flows_branches b WHERE run_id = :id AND path = :path
+LEAVE = f"""
+UPDATE flows_branches SET status = 'queued', worker = NULL, {cut_off(_MEMOS)},
+  lost = CASE WHEN lost_at = {_MEMOS} THEN lost ELSE 0 END, lost_at = {_MEMOS}, sent_at = {{now}}, sends = 0
+WHERE worker = :worker AND status = 'running' AND {ALONG} RETURNING run_id, path
 """
 
 _OPEN = "status IN ('queued', 'running', 'suspended')"
@@ -106,7 +107,7 @@ class Branches(Verbs):
     def claimed(self, facts: Claim, path: str, token: int) -> Claim | None:
         """After a claim whose reply was lost: our claim, if it was made."""
         rows = self._execute(
-            "SELECT turn, attempt, lost, {now}, n1, n2 FROM flows_branches "
+            "SELECT turn, attempt, lost, lost_since, {now}, n1, n2 FROM flows_branches "
             "WHERE run_id = :id AND path = :path AND claim_tok = :token AND status = 'running'",
             id=facts.run_id,
             path=path,
@@ -200,11 +201,6 @@ class Branches(Verbs):
         rows = self._execute(REQUEUE, id=held.id, path=held.path, turn=held.turn, token=held.token)
         return (deliveries_of(self, [(held.id, held.path)])[0], rows[0][0]) if rows else None
 
-    def lost_since(self, claim: Claim) -> tuple[int | None, int | None]:
-        """As of a run."""
-        rows = self._execute(LOST_SINCE, id=claim.run_id, path=claim.path)
-        return (rows[0][0], rows[0][1]) if rows else (None, None)
-
     def fail_lost(self, unit: Unit, error: str) -> bool:
         """queued -> failed, after too many lost workers."""
         return bool(
@@ -219,12 +215,7 @@ class Branches(Verbs):
 
     def leave(self, worker: str) -> list[Delivery]:
         """running -> queued of all that a worker holds that stops for good; no loss is counted."""
-        rows = self._execute(
-            "UPDATE flows_branches SET status = 'queued', worker = NULL, sent_at = {now}, sends = 0 "
-            f"WHERE worker = :worker AND status = 'running' AND {ALONG} RETURNING run_id, path",
-            worker=worker,
-        )
-        return deliveries_of(self, rows)
+        return deliveries_of(self, self._execute(LEAVE, worker=worker))
 
     def lock(self, units: Sequence[Unit]) -> None:
         """Take the rows, sorted (lock class 4, after the runs)."""
@@ -376,6 +367,9 @@ def _fence(claim: Claim) -> dict[str, object]:
 def _claim(facts: Claim, path: str, token: int, rows: list[Row]) -> Claim | None:
     if not rows:
         return None
-    turn, attempt, lost, at = rows[0][:4]
-    numbers = rows[0][4 : 4 + len(facts.gates)]
-    return replace(facts, path=path, token=token, turn=turn, attempt=attempt, lost=lost, at=at, numbers=numbers)
+    turn, attempt, lost, lost_since, at = rows[0][:5]
+    numbers = rows[0][5 : 5 + len(facts.gates)]
+    return replace(
+        facts, path=path, token=token, turn=turn, attempt=attempt, lost=lost, at=at, numbers=numbers,
+        lost_since=lost_since,
+    )  # fmt: skip

@@ -44,6 +44,12 @@ ALONG_WAITS = "name > ''"
 ALONG_EVENTS = "stored_at >= 0"
 
 
+def cut_off(memos: str) -> str:
+    """What is written where a unit is lost, or cut off with its worker: since when the step at hand may have begun. Not
+    before the first turn that came to so many memos was sent did it."""
+    return f"lost_since = COALESCE(CASE WHEN lost_at = {memos} THEN lost_since END, sent_at, started_at)"
+
+
 def partial_index(name: str, columns: list[Column[object]], condition: str) -> None:
     """An index of the rows for which the condition is true."""
     where = text(condition)

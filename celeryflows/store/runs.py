@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from celeryflows.model.events import StoredEvent
 from celeryflows.model.runs import Delivery, NewRun
-from celeryflows.store.columns import ALONG
+from celeryflows.store.columns import ALONG, cut_off
 from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
 from celeryflows.store.new_runs import NUMBERS, insert_of, run_fields
@@ -26,7 +26,8 @@ CLAIM = """
 UPDATE flows_runs SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token, wake_at = NULL,
   expires_at = NULL, started_at = COALESCE(started_at, {now}) {with_trigger}
 WHERE flows_runs.id = :id AND status = 'queued' AND held_at IS NULL {its_trigger}
-RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}, g1, g2, n1, n2, batch
+RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}, g1, g2, n1, n2, batch,
+  lost_since
 """
 
 # In the delivery that made it ready: it came by no message, and tells nothing of how long those take.
@@ -34,7 +35,7 @@ CLAIM_CARRIED = CLAIM.replace("wake_at = NULL,", "wake_at = NULL, sent_at = NULL
 
 FACTS = """
 SELECT turn, flow, version, attempt, lost, started_at, {now}, message, origin, e.id, e.ext_id, e.name, e.data, e.ts,
-  e.v, g1, g2, n1, n2, batch FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id
+  e.v, g1, g2, n1, n2, batch, lost_since FROM flows_runs JOIN flows_events e ON e.id = flows_runs.event_id
 WHERE flows_runs.id = :id
 """
 CLAIMED = f"{FACTS} AND claim_tok = :token AND status = 'running'"
@@ -43,7 +44,7 @@ FENCE = "WHERE id = :id AND turn = :turn AND claim_tok = :token AND status = 'ru
 
 SUSPEND = f"""
 UPDATE flows_runs SET status = 'suspended', worker = NULL, wake_at = :wake, attempt = :attempt, lost = 0,
-  n1 = NULL, n2 = NULL {FENCE}
+  lost_since = NULL, n1 = NULL, n2 = NULL {FENCE}
 RETURNING id
 """
 
@@ -75,17 +76,17 @@ RETURNING id, flow, message
 
 # The count of memos tells where a run was lost: at the same point again, or further on.
 _MEMOS = "(SELECT count(*) FROM flows_steps s WHERE s.run_id = flows_runs.id AND s.state <> 'retrying')"
-# Not before the first turn that was lost here was sent did the step begin at which it was lost.
-_SINCE = "COALESCE(sent_at, started_at)"
 REQUEUE = f"""
 UPDATE flows_runs SET status = 'queued', worker = NULL, claim_tok = NULL,
-  lost_since = CASE WHEN lost > 0 AND lost_at = {_MEMOS} THEN COALESCE(lost_since, {_SINCE}) ELSE {_SINCE} END,
+  {cut_off(_MEMOS)},
   lost = CASE WHEN lost_at = {_MEMOS} THEN lost + 1 ELSE 1 END, lost_at = {_MEMOS}, sent_at = {{now}}, sends = 0
 {FENCE} RETURNING id, flow, message, lost
 """
-LOST_SINCE = """
-SELECT lost_since, (SELECT max(s.ended_at) FROM flows_steps s WHERE s.run_id = flows_runs.id AND s.branch = '')
-FROM flows_runs WHERE id = :id
+# Of a worker that stops for good: no loss, but what the step at hand has provoked is there.
+LEAVE = f"""
+UPDATE flows_runs SET status = 'queued', worker = NULL, {cut_off(_MEMOS)},
+  lost = CASE WHEN lost_at = {_MEMOS} THEN lost ELSE 0 END, lost_at = {_MEMOS}, sent_at = {{now}}, sends = 0
+WHERE worker = :worker AND status = 'running' AND {ALONG} RETURNING id, flow, message
 """
 
 
@@ -95,7 +96,8 @@ class Claim:
 
     `path` names the branch that it is a turn of, '' for the run itself; `started_at` is the run's. `gates` are those
     that its limits make it pass, `numbers` its slots there. `batch`: how many events a batch's run has, `events` all of
-    them once they are read.
+    them once they are read. `lost_since`: from when on the step may have begun at which the turns before this one were
+    lost or cut off, None when none was since the unit last waited.
     """
 
     run_id: str
@@ -116,6 +118,7 @@ class Claim:
     numbers: tuple[int | None, ...] = ()
     batch: int | None = None
     events: tuple[StoredEvent, ...] = ()
+    lost_since: int | None = None
 
     @property
     def unit(self) -> tuple[str, str]:
@@ -221,12 +224,6 @@ class Runs(Verbs):
         rows = self._execute(REQUEUE, id=held.id, turn=held.turn, token=held.token)
         return (Delivery(*rows[0][:3]), rows[0][3]) if rows else None
 
-    def lost_since(self, claim: Claim) -> tuple[int | None, int | None]:
-        """From when on the step may have begun at which the turns before this one were lost, and when its own steps
-        were last recorded."""
-        rows = self._execute(LOST_SINCE, id=claim.run_id)
-        return (rows[0][0], rows[0][1]) if rows else (None, None)
-
     def cancel(self, run_ids: Sequence[str], reason: str, *, past: Bound | None = None) -> list[CancelledRow]:
         """Any open state -> cancelled, of locked runs; those that moved. `past`: only those that are past the bound."""
         overdue = f"AND {past} <= {{now}} " if past is not None else ""
@@ -247,12 +244,7 @@ class Runs(Verbs):
 
     def leave(self, worker: str) -> list[Delivery]:
         """running -> queued of all that a worker holds that stops for good; no loss is counted."""
-        rows = self._execute(
-            "UPDATE flows_runs SET status = 'queued', worker = NULL, sent_at = {now}, sends = 0 "
-            f"WHERE worker = :worker AND status = 'running' AND {ALONG} RETURNING id, flow, message",
-            worker=worker,
-        )
-        return [Delivery(*row) for row in rows]
+        return [Delivery(*row) for row in self._execute(LEAVE, worker=worker)]
 
     def fail_lost(self, run_id: str, error: str) -> bool:
         """queued -> failed, after too many lost workers."""
@@ -364,5 +356,5 @@ def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | Non
     gates = tuple(gate for gate in row[15:17] if gate is not None) if row[15] is not None else ()
     return Claim(
         run_id, worker, token, turn, flow, version, attempt, lost, started_at, at, message, origin, event, "", gates,
-        row[17 : 17 + len(gates)], row[19],
+        row[17 : 17 + len(gates)], row[19], lost_since=row[20],
     )  # fmt: skip

@@ -8,55 +8,47 @@ from celeryflows.model.steps import Amount, Memo, Memos, State
 from celeryflows.store.events import read_event
 from celeryflows.store.executor import Row, Verbs
 
-# The row lock is the fence: without it, the check and the insert are not one instant, and a zombie's value may land
-# after the next turn has read its memos. FOR KEY SHARE is not enough: a claim changes no key column.
-RECORD = """
-WITH fence AS {materialized} (
-  SELECT id FROM flows_runs WHERE id = :run AND turn = :turn AND claim_tok = :token AND status = 'running' {share})
-INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at)
-SELECT fence.id, :key, :kind, :state, CAST(:attempts AS integer), CAST(:value AS text), CAST(:turn AS integer),
-  CAST(:began AS bigint), {now}, CAST(:took AS bigint), CAST(:due AS bigint) FROM fence WHERE true
+# A step whose arguments are recorded with it says so in one column more: no other pays for that.
+_COLUMNS = "run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at"
+_AGAIN = """
 ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded.value, attempts = excluded.attempts,
-  turn = excluded.turn, ended_at = excluded.ended_at, took = excluded.took, due_at = excluded.due_at
-  WHERE flows_steps.state IN ('retrying', 'waiting', 'edited')
+  turn = excluded.turn, ended_at = excluded.ended_at, took = excluded.took, due_at = excluded.due_at{given}
+  WHERE flows_steps.state IN ('retrying', 'waiting', 'edited')"""
+AGAIN, AGAIN_GIVEN = _AGAIN.format(given=""), _AGAIN.format(given=", given = excluded.given")
+
+
+def _record(unit: str, columns: str, values: str, again: str) -> str:
+    """One statement that takes the row of `unit` and writes the step, with columns beside those that all have.
+
+    The row lock is the fence: without it, the check and the insert are not one instant, and a zombie's value may land
+    after the next turn has read its memos. FOR KEY SHARE is not enough: a claim changes no key column."""
+    return f"""
+WITH fence AS {{materialized}} (
+  SELECT {unit} AND turn = :turn AND claim_tok = :token AND status = 'running' {{share}})
+INSERT INTO flows_steps ({_COLUMNS}{columns})
+SELECT fence.id, :key, :kind, :state, CAST(:attempts AS integer), CAST(:value AS text), CAST(:turn AS integer),
+  CAST(:began AS bigint), {{now}}, CAST(:took AS bigint), CAST(:due AS bigint){values} FROM fence WHERE true{again}
 RETURNING ended_at
 """
 
-# Of a branch: its own row is the fence.
-RECORD_IN_BRANCH = (
-    RECORD.replace(
-        "SELECT id FROM flows_runs WHERE id = :run AND",
-        "SELECT run_id AS id FROM flows_branches WHERE run_id = :run AND path = :branch AND",
-    )
-    .replace("took, due_at)\nSELECT", "took, due_at, branch)\nSELECT")
-    .replace("CAST(:due AS bigint) FROM", "CAST(:due AS bigint), CAST(:branch AS varchar) FROM")
-)
 
-
-def with_given(statement: str) -> str:
-    """The statement for a step whose arguments are recorded with it: no other pays for that."""
-    for cut, longer in (
-        ("due_at)\nSELECT", "due_at, given)\nSELECT"),
-        ("due_at, branch)\n", "due_at, branch, given)\n"),
-        ("AS bigint) FROM", "AS bigint), CAST(:given AS text) FROM"),
-        ("AS varchar) FROM", "AS varchar), CAST(:given AS text) FROM"),
-        (":branch)\nON", ":branch, :given)\nON"),
-        ("due_at = excluded.due_at", "due_at = excluded.due_at, given = excluded.given"),
-    ):
-        statement = statement.replace(cut, longer)
-    return statement
-
-
-# Within a transaction that holds the run's or the branch's row already.
-PUT = """
-INSERT INTO flows_steps (run_id, key, kind, state, attempts, value, turn, began, ended_at, took, due_at, branch)
-VALUES (:run, :key, :kind, :state, :attempts, :value, :turn, :began, {now}, :took, :due, :branch)
-ON CONFLICT (run_id, key) DO UPDATE SET state = excluded.state, value = excluded.value, attempts = excluded.attempts,
-  turn = excluded.turn, ended_at = excluded.ended_at, took = excluded.took, due_at = excluded.due_at
-  WHERE flows_steps.state IN ('retrying', 'waiting', 'edited')
+def _put(columns: str, values: str, again: str) -> str:
+    """Within a transaction that holds the run's or the branch's row already."""
+    return f"""
+INSERT INTO flows_steps ({_COLUMNS}, branch{columns})
+VALUES (:run, :key, :kind, :state, :attempts, :value, :turn, :began, {{now}}, :took, :due, :branch{values}){again}
 """
 
-RECORD_GIVEN, RECORD_GIVEN_IN_BRANCH, PUT_GIVEN = map(with_given, (RECORD, RECORD_IN_BRANCH, PUT))
+
+_RUN = "id FROM flows_runs WHERE id = :run"
+# Of a branch: its own row is the fence.
+_BRANCH = "run_id AS id FROM flows_branches WHERE run_id = :run AND path = :branch"
+_ITS_BRANCH, _ITS_GIVEN = ", CAST(:branch AS varchar)", ", CAST(:given AS text)"
+RECORD = _record(_RUN, "", "", AGAIN)
+RECORD_GIVEN = _record(_RUN, ", given", _ITS_GIVEN, AGAIN_GIVEN)
+RECORD_IN_BRANCH = _record(_BRANCH, ", branch", _ITS_BRANCH, AGAIN)
+RECORD_GIVEN_IN_BRANCH = _record(_BRANCH, ", branch, given", _ITS_BRANCH + _ITS_GIVEN, AGAIN_GIVEN)
+PUT, PUT_GIVEN = _put("", "", AGAIN), _put(", given", ", :given", AGAIN_GIVEN)
 
 MEMOS = """
 SELECT s.key, s.kind, s.state, s.attempts, s.value, s.began, s.turn, s.due_at, w.state,
@@ -161,6 +153,13 @@ class Steps(Verbs):
             state=state,
             value=value,
         )
+
+    def last_end(self, run_id: str, branch: str) -> int | None:
+        """When a step of the run itself, or of the branch, was last recorded."""
+        rows = self._execute(
+            "SELECT max(ended_at) FROM flows_steps WHERE run_id = :run AND branch = :branch", run=run_id, branch=branch
+        )
+        return None if rows[0][0] is None else int(rows[0][0])
 
     def bytes_of(self, run_id: str) -> int:
         """How long the values of a run's steps are together, in bytes."""

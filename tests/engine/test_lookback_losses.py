@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from celeryflows.scheduler.sweeper import adopt_orphans
+from celeryflows.scheduler.sweeper import NoBroker, adopt_orphans
+from celeryflows.scheduler.tick import Scheduler
+from celeryflows.store.workers import WorkerRow
 from tests.engine.world import World
 
 SECOND = 1_000_000
@@ -16,10 +18,12 @@ class Died(BaseException):
 
 
 class Shop:
-    """Its first charges provoke a webhook, and their worker dies; a later one provokes nothing: it has been done."""
+    """Its first charges provoke a webhook, and their worker dies; a later one provokes nothing: it has been done.
 
-    def __init__(self, world: World, deaths: int) -> None:
-        self.world, self.deaths = world, deaths
+    `cold`: it is no death but a cold shutdown, which hands back what it cuts off."""
+
+    def __init__(self, world: World, deaths: int, *, cold: bool = False) -> None:
+        self.world, self.deaths, self.cold = world, deaths, cold
 
     def charge(self) -> str:
         if self.deaths:
@@ -31,10 +35,18 @@ class Shop:
         return "charged"
 
     def recover(self) -> None:
-        """The dead worker is found, its run goes on."""
+        """The dead worker is found, or leaves; its run goes on."""
         self.world.clock.turn(60 * SECOND)
-        adopt_orphans(self.world.runtime)
+        if self.cold:
+            self.leave()
+        else:
+            adopt_orphans(self.world.runtime)
         self.world.drain()
+
+    def leave(self) -> None:
+        runtime = self.world.runtime
+        row = WorkerRow(runtime.worker, "shop", self.world.release(), "host", 1, "prefork", "celery")
+        Scheduler(runtime, NoBroker(), row).stop()
 
     def die(self, work: Callable[[], object]) -> None:
         with pytest.raises(Died):
@@ -75,12 +87,23 @@ def in_a_branch(shop: Shop) -> Callable[[Any], Any]:
     return lambda ctx: ctx.group.parallel([lambda: branch(ctx)])[0]
 
 
+def in_a_later_branch(shop: Shop) -> Callable[[Any], Any]:
+    """The delivery that opens the group claims it for its turn, before that begins."""
+
+    def branch(ctx: Any) -> Any:
+        ctx.step.run("charge", shop.charge)
+        return paid(ctx).data["n"]
+
+    return lambda ctx: ctx.group.parallel([lambda: None, lambda: branch(ctx)])[1]
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["lost", "cut off"])
 @pytest.mark.parametrize("deaths", [1, 2, 3])
-@pytest.mark.parametrize("kind", [one_after_the_other, at_once, in_a_branch])
+@pytest.mark.parametrize("kind", [one_after_the_other, at_once, in_a_branch, in_a_later_branch])
 def test_a_webhook_of_a_lost_attempt_is_found(
-    turned: World, kind: Callable[[Shop], Callable[[Any], Any]], deaths: int
+    turned: World, kind: Callable[[Shop], Callable[[Any], Any]], deaths: int, cold: bool
 ) -> None:
-    shop = Shop(turned, deaths)
+    shop = Shop(turned, deaths, cold=cold)
     turned.flow(name="order", trigger="shop/ordered", retries=4)(kind(shop))
     shop.die(lambda: turned.send("shop/ordered"))
     for _ in range(deaths - 1):
@@ -105,8 +128,9 @@ def test_a_webhook_is_found_though_the_step_is_given_up(turned: World) -> None:
     assert turned.only_run().output == 1
 
 
-def test_what_came_before_the_turn_that_was_lost_is_not(turned: World) -> None:
-    shop = Shop(turned, 2)
+@pytest.mark.parametrize("cold", [False, True], ids=["lost", "cut off"])
+def test_what_came_before_the_turn_that_was_lost_is_not(turned: World, cold: bool) -> None:
+    shop = Shop(turned, 2, cold=cold)
 
     @turned.flow(name="order", trigger="shop/ordered")
     def handler(ctx: Any) -> Any:

@@ -76,6 +76,7 @@ def _groups(op: st.SearchStrategy[Op]) -> st.SearchStrategy[Op]:
     return st.builds(Group, kind=kinds, branches=st.lists(_blocks(op, 2), min_size=1, max_size=4).map(tuple))
 
 
+crowded = _groups(st.one_of(leaves, _groups(st.one_of(leaves, leaves, fails))))
 groups = _groups(st.one_of(nested, nested, nested, nested, _groups(leaves)))
 gathers = st.builds(Gather, branches=st.lists(_blocks(nested, 3), min_size=2, max_size=3).map(tuple))
 grouped = st.builds(

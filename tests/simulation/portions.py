@@ -8,11 +8,11 @@ from tests.simulation.variants import limited_worlds, tasked_worlds
 
 
 def play(seed: int, portion: int) -> tuple[int, str]:
-    """One portion, and a tenth of each kind beside it; what broke, in its smallest form, or ''."""
+    """One portion, half as many with limits, and a tenth with tasks; what broke, in its smallest form, or ''."""
     phases = (Phase.generate, Phase.shrink)
     try:
         simulations(portion, seed, *phases, of=worlds)()
-        simulations(portion // 10, seed, *phases, of=limited_worlds)()
+        simulations(portion // 2, seed, *phases, of=limited_worlds)()
         simulations(portion // 10, seed, *phases, of=tasked_worlds)()
     except BaseException as error:
         return seed, "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])

@@ -13,7 +13,6 @@ from celeryflows.engine.settings import Settings
 from celeryflows.engine.turn import TurnEnd, take_turn
 from celeryflows.errors import StoreUnavailable
 from celeryflows.model.flows import FlowDefinition
-from celeryflows.model.limits import NONE, Concurrency, Limits
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.runs import Delivery
 from celeryflows.model.triggers import OnEvent
@@ -24,6 +23,7 @@ from celeryflows.store.workers import WorkerRow
 from tests.simulation.activity import Activity, Faults
 from tests.simulation.broker import SimulatedBroker
 from tests.simulation.elsewhere import Elsewhere, Watch
+from tests.simulation.gates import limits_of
 from tests.simulation.ledger import Ledger
 from tests.simulation.link import LinkedStore
 from tests.simulation.player import handler_of
@@ -31,7 +31,6 @@ from tests.simulation.programs import Program
 from tests.simulation.stores import WorldStore
 
 SETTINGS = Settings()
-ONE_AT_A_TIME = Concurrency(1, key="'all'", scope="app")
 # What a point costs: no two things happen at the same moment.
 A_WHILE = 100
 # Some points long: most branches are over sooner, some are not.
@@ -69,6 +68,7 @@ class Process:
         broker: SimulatedBroker,
         ledger: Ledger,
         shared: WorldStore,
+        release: int,
     ) -> None:
         self.name = name
         self.ledger = ledger
@@ -78,7 +78,7 @@ class Process:
         self._kept: list[Kept] = []
         self._clock, self._broker = clock, broker
         self.store = LinkedStore(clock, shared, self.touch)
-        flows = {flow_name(i): _flow(i, program, self) for i, program in enumerate(programs)}
+        flows = {flow_name(i): _flow(i, program, self, release) for i, program in enumerate(programs)}
         self.runtime = Runtime(
             "simulation",
             self.store,
@@ -99,6 +99,8 @@ class Process:
         row = WorkerRow(name, "simulation", release, "host", 1, "prefork", "celery")
         self.scheduler = Scheduler(self.runtime, broker, row, self._active)
         self.scheduler._tasks = Watch(self.runtime)  # type: ignore[assignment]
+        # They decide nothing, and would be a sixth of all work.
+        self.scheduler._counter = NoFigures()  # type: ignore[assignment]
 
     # -- doing
 
@@ -239,6 +241,16 @@ class Process:
         """Told."""
 
 
+class NoFigures:
+    """In place of the counter of what is shown."""
+
+    def piece(self, runtime: Runtime) -> int:
+        """Nothing is due."""
+        return 0
+
+    sample = forget = piece
+
+
 class Kept:
     """Messages that wait for what their sender may do in passing; sent when that takes too long."""
 
@@ -276,9 +288,9 @@ class Kept:
         self._process.send_runs(self.take())
 
 
-def _flow(number: int, program: Program, process: Process) -> Flow:
+def _flow(number: int, program: Program, process: Process, release: int) -> Flow:
     triggers = (OnEvent(trigger_name(number)),)
-    limits = Limits(concurrency=(ONE_AT_A_TIME,)) if program.limited else NONE
+    limits = limits_of(program.limits, release)
     definition = FlowDefinition(flow_name(number), triggers=triggers, retries=program.retries, limits=limits)
     policy = RetryPolicy(program.retries)
     return Flow(definition, handler_of(program, process), policy, is_async=program.is_async)

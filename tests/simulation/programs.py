@@ -113,12 +113,12 @@ Op = Step | Sleep | Wait | Send | Task | Fail | Flaky | Try | Loop | Gather | Gr
 
 @dataclass(frozen=True)
 class Program:
-    """A flow: its handler's block, its retries, whether it is async, and whether one of all such runs works at once."""
+    """A flow: its handler's block, its retries, whether it is async, and the names of its concurrency limits."""
 
     body: Block
     retries: int = 1
     is_async: bool = False
-    limited: bool = False
+    limits: tuple[str, ...] = ()
 
 
 def boom(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Random flows of which one may work at a time: never two at once, and none is stuck, whatever dies or is lost."""
+"""Random flows of which few may work at once: never too many, and none is stuck, whatever dies, is lost or changes."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.simulation.variants import limited_worlds
 
 
 @pytest.mark.timeout(900)
-def test_one_of_the_limited_runs_works_at_a_time_and_none_is_stuck() -> None:
+def test_never_more_limited_runs_work_at_once_than_may_and_none_is_stuck() -> None:
     simulations(EXAMPLES // 10, SEED, of=limited_worlds)()

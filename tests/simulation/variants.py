@@ -1,18 +1,27 @@
-"""Worlds of a kind of their own, made from any: one of their runs works at a time, or they send tasks of elsewhere."""
+"""Worlds of a kind of their own, made from any: few of their runs work at once, or they send tasks of elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tests.simulation.choices import worlds
+from hypothesis import strategies as st
+
+from tests.simulation.choices import crowded, plans, worlds
 from tests.simulation.programs import Block, Gather, Group, Loop, Op, Program, Send, Sleep, Task, Try
 from tests.simulation.world import Action
 
 Simulated = tuple[Sequence[Program], Sequence[Action]]
 
 
-def _limited(world: Simulated) -> Simulated:
+def _limited(world: Simulated, limits: Sequence[tuple[str, ...]]) -> Simulated:
+    """Here and there, other limits are deployed in place of a restart or an event."""
     programs, actions = world
-    return [replace(program, limited=True) for program in (*programs, *programs[:1])], actions
+    both = zip((*programs, *programs[:1]), limits, strict=False)
+    return [replace(program, limits=names) for program, names in both], [_deployed(action) for action in actions]
+
+
+def _deployed(action: Action) -> Action:
+    is_one = action.verb == "restart" or (action.verb == "send" and action.pick > 8)
+    return replace(action, verb="deploy", pick=action.pick + len(action.faults)) if is_one else action
 
 
 def _tasked(world: Simulated) -> Simulated:
@@ -41,5 +50,12 @@ def _op(op: Op) -> Op:
     return op
 
 
-limited_worlds = worlds.map(_limited)
+limits = st.sampled_from([("all",), ("all",), ("own",), ("pair",), ("pair", "own"), ("all", "pair"), ()])
+# Branches of groups within groups, some of which lose a race, take slots and give them back by themselves.
+crowds = st.builds(Program, body=st.tuples(crowded), retries=st.integers(0, 1))
+limited_worlds = st.builds(
+    _limited,
+    st.one_of(worlds, st.tuples(st.lists(crowds, min_size=1, max_size=2), plans)),
+    st.lists(limits, min_size=3, max_size=3),
+)
 tasked_worlds = worlds.map(_tasked)

@@ -15,6 +15,7 @@ from tests.engine.world import NEW_YEAR
 from tests.simulation.activity import Faults
 from tests.simulation.broker import SimulatedBroker
 from tests.simulation.elsewhere import worked_on
+from tests.simulation.gates import Doorman
 from tests.simulation.ledger import Ledger
 from tests.simulation.process import Process, trigger_name
 from tests.simulation.programs import Program
@@ -35,6 +36,7 @@ Verb = Literal[
     "kill",
     "cancel",
     "restart",
+    "deploy",
 ]
 STEPS_OF_TIME = (1, 2, 6, 21, 45, 400)
 RECORDED = "SELECT run_id, key, state, value FROM flows_steps WHERE state IN ('done', 'failed')"
@@ -45,10 +47,6 @@ WHERE r.status = 'suspended' AND w.state = 'answered' AND (w.kind <> 'task' OR w
 UNION ALL SELECT b.run_id, w.key FROM flows_branches b JOIN flows_waits w ON w.run_id = b.run_id AND w.branch = b.path
 WHERE b.status = 'suspended' AND w.state = 'answered' AND (w.kind <> 'task' OR w.path = '')
 """
-INSIDE = (
-    "SELECT id, '' FROM flows_runs WHERE status = 'running' AND g1 IS NOT NULL "
-    "UNION ALL SELECT run_id, path FROM flows_branches WHERE status = 'running' AND g1 IS NOT NULL"
-)
 ROUNDS = 300
 WORKERS = 2
 
@@ -73,6 +71,8 @@ class World:
         self.store = new_store(self.clock)
         self.kills = 0
         self.cancelled: set[str] = set()
+        self.release = 0
+        self._doorman = Doorman(self.store) if any(program.limits for program in programs) else None
         self._started: set[int] = set()
         self._uncertain: set[int] = set()
         self._sent = 0
@@ -104,8 +104,8 @@ class World:
         self._bury()
         self.ledger.remember(self.look(RECORDED), self.look(ENDED))
         self.ledger.check_sleepers(self.look(ASLEEP))
-        inside = self.look(INSIDE)
-        assert len(inside) <= 1, f"a limit of one lets {inside} work at once"
+        if self._doorman is not None and (crowd := self._doorman.look()):
+            raise AssertionError(crowd)
 
     def _start(self, pick: int, faults: Faults) -> None:
         number = pick % len(self.programs)
@@ -183,6 +183,11 @@ class World:
             worker.do(worker.scheduler.stop, faults)
             worker.is_dead = True
 
+    def _deploy(self, pick: int, faults: Faults) -> None:
+        """A worker comes back with other limits; who works on has the old ones until it comes back too."""
+        self.release = pick // WORKERS
+        self._restart(pick, faults)
+
     def _cancel(self, pick: int, faults: Faults) -> None:
         rows = self.look("SELECT id FROM flows_runs ORDER BY id")
         if rows:
@@ -221,9 +226,10 @@ class World:
         (left,) = self.look(
             "SELECT (SELECT count(*) FROM flows_runs WHERE ended_at IS NULL), "
             "(SELECT count(*) FROM flows_events WHERE arrived_at IS NULL OR piece IS NOT NULL), "
-            "(SELECT count(*) FROM flows_tasks WHERE next_at IS NOT NULL)"
+            "(SELECT count(*) FROM flows_tasks WHERE next_at IS NOT NULL), "
+            "(SELECT count(*) FROM flows_slots WHERE run_id IS NOT NULL)"
         )
-        return left == (0, 0, 0) and len(self._started) == len(self.programs)
+        return not any(left) and len(self._started) == len(self.programs)
 
     def _pass_time(self) -> None:
         ((awake, due),) = self.look(
@@ -243,7 +249,7 @@ class World:
     def _process(self, kind: str) -> Process:
         self._made += 1
         name = f"{kind} {self._made}"
-        process = Process(name, self.programs, self.clock, self.broker, self.ledger, self.store)
+        process = Process(name, self.programs, self.clock, self.broker, self.ledger, self.store, self.release)
         self._all.append(process)
         return process
 
