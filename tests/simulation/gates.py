@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celeryflows.engine.catalog import Catalog
-from celeryflows.flow_control.gates import GateBook
+from celeryflows.flow_control.gates import GateBook, limit_of
 from celeryflows.model.limits import NONE, Concurrency, Limits
 from tests.simulation.stores import WorldStore
 
@@ -63,5 +63,4 @@ class Doorman:
         return None if crowded is None else f"{crowded} makes {many[crowded[:2]]} inside, more than its limit"
 
     def _most(self, book: GateBook, gate: str) -> float:
-        numbers = (self._book.number(gate), book.number(gate))
-        return max(float("inf") if number is None else number for number in numbers)
+        return max(one.numbers.get(limit_of(gate), float("inf")) for one in (self._book, book))

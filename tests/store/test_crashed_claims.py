@@ -1,6 +1,7 @@
 """A claim that the database lost in a crash: two workers may hold one turn number, the token tells them apart."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import pytest
@@ -14,25 +15,40 @@ from celeryflows.store.database import Store
 from celeryflows.store.runs import Claim
 from celeryflows.store.upgrade import upgrade
 from tests.conftest import without
+from tests.mariadb import Mariadb, running_mariadb
 from tests.servers import Postgres, ServerMissing, running_postgres
 from tests.store.making import a_runtime, a_step, outcome, put_run, rows_of, take_claim
 
+# From then on, until the crash, a commit does not wait for the disk.
+HASTE = {
+    "postgresql": "SET synchronous_commit = off",
+    "mariadb": "SET GLOBAL innodb_flush_log_at_trx_commit = 0",
+}
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """A PostgreSQL that these tests may crash, and that is slow to write what nobody waits for."""
+
+@contextmanager
+def slow_postgres() -> Iterator[Postgres]:
+    """It is slow to write what nobody waits for."""
+    with running_postgres() as made:
+        with made.connect() as connection:
+            connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+            connection.execute("SELECT pg_reload_conf()")
+        yield made
+
+
+@pytest.fixture(scope="module", params=["postgres", "mariadb"])
+def server(request: pytest.FixtureRequest) -> Iterator[Postgres | Mariadb]:
+    """A server that these tests may crash."""
+    made = slow_postgres() if request.param == "postgres" else running_mariadb(innodb_flush_log_at_timeout="2700")
     try:
-        with running_postgres() as made:
-            with made.connect() as connection:
-                connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
-                connection.execute("SELECT pg_reload_conf()")
-            yield made
+        with made as running:
+            yield running
     except ServerMissing as missing:
         without(missing)
 
 
 @pytest.fixture
-def crashing(server: Postgres) -> Iterator[Store]:
+def crashing(server: Postgres | Mariadb) -> Iterator[Store]:
     made = Store(server.url(server.create_database()), patience=20)
     upgrade(made)
     yield made
@@ -42,20 +58,19 @@ def crashing(server: Postgres) -> Iterator[Store]:
 def claim_in_haste(store: Store, run_id: str) -> Claim:
     """A claim whose commit does not wait for the disk."""
     with store.connection() as connection:
-        connection.execute("SET synchronous_commit = off")
+        connection.execute(HASTE[store.dialect.name])
         claim = connection.runs.claim(run_id, "w1", 1)
-        connection.execute("RESET synchronous_commit")
     assert claim is not None
     return claim
 
 
-def crash(server: Postgres) -> None:
+def crash(server: Postgres | Mariadb) -> None:
     server.crash()
     server.start()
 
 
 @pytest.fixture
-def doubled(server: Postgres, crashing: Store) -> tuple[Claim, Claim]:
+def doubled(server: Postgres | Mariadb, crashing: Store) -> tuple[Claim, Claim]:
     """The claims of two workers on the first turn of one run, the first of them lost in a crash."""
     run_id = put_run(crashing)
     lost = claim_in_haste(crashing, run_id)
@@ -106,7 +121,7 @@ def test_with_the_turn_number_alone_both_would_record(crashing: Store, doubled: 
         assert [bool(connection.steps.record(a_step(claim, claim.worker))) for claim in doubled] == [True, True]
 
 
-def test_a_claim_that_waited_for_the_disk_survives_the_crash(server: Postgres, crashing: Store) -> None:
+def test_a_claim_that_waited_for_the_disk_survives_the_crash(server: Postgres | Mariadb, crashing: Store) -> None:
     claim = take_claim(crashing, put_run(crashing))
     crash(server)
     with crashing.connection() as connection:
