@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery
 from kombu.utils.imports import symbol_by_name
 
+from celeryflows.celery_bridge.alarm import Alarm
 from celeryflows.celery_bridge.declaration import Declaration, Declared
 from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
 from celeryflows.celery_bridge.eager import EagerWorld
@@ -196,7 +197,7 @@ class Binding:
         store.prepare()
         store.agree_on_keys()
         dispatcher = CeleryDispatcher(self.app, self.sent_with, self.task_of)
-        return Runtime(
+        runtime = Runtime(
             app_name(self.app),
             store,
             dispatcher,
@@ -208,6 +209,8 @@ class Binding:
             tasks=CeleryTasks(self, dispatcher.producer),
             queues=CeleryQueues(self.app),
         )
+        runtime.alarm = Alarm(runtime)
+        return runtime
 
     # -- what a flow's task asks
 

@@ -19,12 +19,10 @@ from celeryflows.engine.registrar import release_of
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import FlowsError
 from celeryflows.ids import new_id
-from celeryflows.scheduler.tick import Scheduler
+from celeryflows.scheduler.tick import TICK, Scheduler
 from celeryflows.store.workers import WorkerRow
 
 logger = logging.getLogger("celeryflows")
-
-TICK = 0.05
 
 
 class Host(Protocol):
@@ -133,7 +131,7 @@ class SchedulerThread(threading.Thread):
             except Exception:
                 logger.exception("the scheduler's tick failed; it tries on")
                 self._left.wait(1.0)
-            self._left.wait(TICK)
+            self._left.wait(TICK if self.draining else self.scheduler.pause())
 
     def leave(self) -> None:
         """End the thread, then give up lease and row."""

@@ -114,10 +114,10 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
     suspended = go_out(runtime, recorder.connection, claim, work)
     recorder.tell_tried()
     openings.send_off()
-    if suspended and not claim.path:
-        telling.suspended(claim, recorder.now(), wake)
-        if not claimed:
-            tell_suspended(runtime, recorder.connection, claim.run_id)
+    if suspended:
+        _suspended(runtime, recorder, wake)
+    if suspended and not claim.path and not claimed:
+        tell_suspended(runtime, recorder.connection, claim.run_id)
     if opened:
         paths = [path for group in opened for path in group.branches]
         branches = [replace(claim.delivery, branch=path, at_door=bool(claim.gates)) for path in paths]
@@ -128,6 +128,15 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         else:
             send_off(runtime, branches)
     return suspended
+
+
+def _suspended(runtime: Runtime, recorder: Recorder, wake: int | None, error: BaseException | None = None) -> None:
+    """The word to this process: who wakes it, and who listens."""
+    now = recorder.now()
+    if wake is not None:
+        runtime.alarm.set(recorder.claim.unit, wake - now)
+    if not recorder.claim.path:
+        telling.suspended(recorder.claim, now, wake, error)
 
 
 def _first_branches(recorder: Recorder, group: NewGroup) -> list[Claim]:
@@ -316,8 +325,8 @@ def try_again(runtime: Runtime, flow: Flow, recorder: Recorder, error: BaseExcep
         tx.steps.put_attempt(claim.run_id, claim.path, attempt, text)
 
     go_out(runtime, recorder.connection, claim, work)
+    _suspended(runtime, recorder, now + delay, error)
     if not claim.path:
-        telling.suspended(claim, recorder.now(), now + delay, error)
         tell_suspended(runtime, recorder.connection, claim.run_id)
     return None
 

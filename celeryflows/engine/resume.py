@@ -1,5 +1,6 @@
 """Resume: runs whose time has come, and runs whose worker or message was lost, go back to the queue."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from celeryflows.durations import SECOND, format_duration
@@ -20,6 +21,7 @@ from celeryflows.model.runs import Delivery
 from celeryflows.model.steps import Failure
 from celeryflows.signals import run_queued
 from celeryflows.store.bounds import Overdue
+from celeryflows.store.branches import Unit
 from celeryflows.store.connection import Connection
 from celeryflows.store.runs import Held, Outcome
 from celeryflows.store.totals import LOST
@@ -30,12 +32,34 @@ DEBT_AGE = SECOND // 4
 
 
 def wake_due(runtime: Runtime) -> int:
-    """Queue the runs whose time has come, a batch a transaction; how many. Of timeout and event one wins."""
+    """Queue the runs whose time has come, a batch a transaction; how many."""
     with runtime.store.connection() as connection:
         due = connection.runs.due(BATCH)
-        if not due:
-            return 0
+    if due:
+        _wake_runs(runtime, due)
+    return len(due)
 
+
+def wake_branches(runtime: Runtime) -> int:
+    """Queue the branches whose time has come, a batch a transaction; how many."""
+    with runtime.store.connection() as connection:
+        due = connection.branches.due(BATCH)
+    if due:
+        _wake_branches(runtime, due)
+    return len(due)
+
+
+def wake_units(runtime: Runtime, units: Sequence[Unit]) -> None:
+    """Queue those of these whose time has come."""
+    if runs := [run_id for run_id, path in units if not path]:
+        _wake_runs(runtime, runs)
+    if branches := [unit for unit in units if unit[1]]:
+        _wake_branches(runtime, branches)
+
+
+def _wake_runs(runtime: Runtime, due: Sequence[str]) -> None:
+    """Of timeout and event one wins."""
+    with runtime.store.connection() as connection:
         woken = wake(runtime, connection, due)
         ids = [one.run_id for one in woken.deliveries]
         new = connection.runs.before_first_turn(ids) if run_queued.receivers else []
@@ -44,25 +68,16 @@ def wake_due(runtime: Runtime) -> int:
     end_replaced(runtime, woken.replaced)
     send_off(runtime, woken.deliveries)
     telling.queued(new)
-    return len(due)
 
 
-def wake_branches(runtime: Runtime) -> int:
-    """Queue the branches whose time has come, a batch a transaction; how many."""
-    with runtime.store.connection() as connection:
-        due = connection.branches.due(BATCH)
-        if not due:
-            return 0
+def _wake_branches(runtime: Runtime, due: Sequence[Unit]) -> None:
+    def work(tx: Connection) -> list[Delivery]:
+        tx.branches.lock(due)
+        woken = tx.branches.queue_due(due)
+        tx.waits.expire_in_branches([(delivery.run_id, delivery.branch) for delivery in woken])
+        return woken
 
-        def work(tx: Connection) -> list[Delivery]:
-            tx.branches.lock(due)
-            woken = tx.branches.queue_due(due)
-            tx.waits.expire_in_branches([(delivery.run_id, delivery.branch) for delivery in woken])
-            return woken
-
-        woken = connection.transact(work)
-    send_off(runtime, woken)
-    return len(due)
+    send_off(runtime, runtime.store.transact(work))
 
 
 def expire_unstarted(runtime: Runtime) -> int:

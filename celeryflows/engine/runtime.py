@@ -19,6 +19,7 @@ from celeryflows.model.output_types import OutputType
 from celeryflows.model.remote_tasks import Outcome, Parcel, SentTask, TaskCall
 from celeryflows.model.retries import RetryPolicy
 from celeryflows.model.runs import Delivery
+from celeryflows.store.branches import Unit
 from celeryflows.store.database import Store
 from celeryflows.store.runs import Claim
 
@@ -74,6 +75,14 @@ class Dispatcher(Protocol):
 
     def terminate(self, task_id: str) -> None:
         """End the Celery task of that id, which is at work on a cancelled run or branch, wherever it is."""
+        ...
+
+
+class Alarm(Protocol):
+    """Wakes what the leader may hear of too late. Nothing hangs on it: whom it does not wake, the leader does."""
+
+    def set(self, unit: Unit, in_us: int) -> None:
+        """A unit that was suspended just now is due in so many microseconds."""
         ...
 
 
@@ -181,6 +190,13 @@ class Interceptor(Protocol):
         ...
 
 
+class NoAlarm:
+    """An engine whose leader hears of all that is due."""
+
+    def set(self, unit: Unit, in_us: int) -> None:
+        """Nobody has to be woken."""
+
+
 class NoTasks:
     """An engine without Celery: it has no tasks to send."""
 
@@ -228,6 +244,7 @@ class Runtime:
     tasks: Tasks = field(default_factory=NoTasks)
     queues: Queues = field(default_factory=NoQueues)
     callers: Callers | None = None
+    alarm: Alarm = field(default_factory=NoAlarm)
 
     @property
     def around(self) -> CallersTransaction | None:

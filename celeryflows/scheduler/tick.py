@@ -7,29 +7,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celeryflows.durations import SECOND
-from celeryflows.engine.closing import close_due
 from celeryflows.engine.hearing import tell_missed
 from celeryflows.engine.registrar import register_worker
-from celeryflows.engine.replay import drive_due
-from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, requeue, wake_branches, wake_due
+from celeryflows.engine.resume import end_overdue, expire_unstarted, pay_debts, requeue
 from celeryflows.engine.runtime import Runtime
-from celeryflows.engine.throttling import let_in_due
 from celeryflows.errors import StoreError
 from celeryflows.model.runs import Delivery
-from celeryflows.scheduler.crons import fire_due
 from celeryflows.scheduler.doorkeeper import Doorkeeper, audit, fill_changed, prune, rejoin_unclaimed
 from celeryflows.scheduler.figures import Counter
 from celeryflows.scheduler.retention import Pruner
 from celeryflows.scheduler.sight import Sight
 from celeryflows.scheduler.sweeper import Broker, adopt_orphans, forget_old, resend_lost, route_left
 from celeryflows.scheduler.task_watch import TaskWatch
+from celeryflows.scheduler.timers import EVERY, MARGIN, Timers
 from celeryflows.store.connection import Connection, TransientError
 from celeryflows.store.runs import Held
 from celeryflows.store.workers import WorkerRow
 
 logger = logging.getLogger("celeryflows")
 
-TIMERS_EVERY = 0.25
+TICK = 0.05
 SWEEP_EVERY = 1.0
 RENEW_EVERY = 3.0
 RELEASE_EVERY = 10.0
@@ -48,12 +45,11 @@ class Every:
     seconds: float
     last: float = float("-inf")
 
-    def is_due(self, now: float, *, look: bool = False) -> bool:
-        """True, and marked as done (but for a `look`), when the time has come."""
+    def is_due(self, now: float) -> bool:
+        """True, and marked as done, when the time has come."""
         if now - self.last < self.seconds:
             return False
-        if not look:
-            self.last = now
+        self.last = now
         return True
 
 
@@ -84,7 +80,7 @@ class Scheduler:
     _lead: Every = field(default_factory=lambda: Every(SWEEP_EVERY))
     _renew: Every = field(default_factory=lambda: Every(RENEW_EVERY))
     _sweep: Every = field(default_factory=lambda: Every(SWEEP_EVERY))
-    _timers: Every = field(default_factory=lambda: Every(TIMERS_EVERY))
+    _left: Every = field(default_factory=lambda: Every(EVERY))
     _release: Every = field(default_factory=lambda: Every(RELEASE_EVERY))
     _forget: Every = field(default_factory=lambda: Every(FORGET_EVERY))
     _prune: Every = field(default_factory=lambda: Every(PRUNE_EVERY))
@@ -93,7 +89,7 @@ class Scheduler:
     _counter: Counter = field(default_factory=Counter)
     _pruner: Pruner | None = None
     _door: Doorkeeper = field(default_factory=Doorkeeper)
-    _throttles_at: float = float("inf")
+    _timers: Timers = field(default_factory=Timers)
     _tasks: TaskWatch | None = None
 
     def __post_init__(self) -> None:
@@ -129,6 +125,11 @@ class Scheduler:
             self._missing.clear()
         else:
             self._sight.seen()
+
+    def pause(self) -> float:
+        """Seconds until the next tick: until something is due, where this worker leads, but not long."""
+        left = self._timers.wait(self.runtime.clock.monotonic()) if self.leads else TICK
+        return min(TICK, max(MARGIN, left))
 
     def beat(self) -> None:
         """Only the heartbeat: for a worker that drains."""
@@ -201,16 +202,10 @@ class Scheduler:
             self._renew.last = now
 
     def _lead_all(self, now: float) -> None:
-        if now >= self._throttles_at or self._timers.is_due(now, look=True):
-            self._batches(let_in_due)
-            self._throttles_at = self._next_throttle(now)
-        if self._timers.is_due(now):
-            self._batches(close_due)
-            self._batches(wake_due)
-            self._batches(wake_branches)
-            self._batches(fire_due)
+        if not self._timers.wait(now):
+            self._timers.look(self.runtime, self._batches, self.gate)
+        if self._left.is_due(now):
             self._batches(route_left)
-            self._batches(drive_due)
             self._batches(pay_debts)
         if self._sweep.is_due(now):
             self._batches(expire_unstarted)
@@ -241,12 +236,6 @@ class Scheduler:
         self._tasks = self._tasks or TaskWatch(self.runtime, self.broker, self.gate)
         with self.gate:
             self._tasks.start()
-
-    def _next_throttle(self, now: float) -> float:
-        """When the next start is due that a throttle delays: between the timers too, for even gaps."""
-        with self.runtime.store.connection() as connection:
-            due = connection.throttles.next_due()
-            return float("inf") if due is None else now + max(0.0, (due - connection.now()) / SECOND)
 
     def _sees_long(self) -> bool:
         return self._sight.is_long(self.runtime.clock.monotonic())

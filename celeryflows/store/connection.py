@@ -21,6 +21,7 @@ from celeryflows.store.cancels import Cancels
 from celeryflows.store.crons import Crons
 from celeryflows.store.debounces import Debounces
 from celeryflows.store.dialect import Dialect, of_arrays
+from celeryflows.store.dues import Dues
 from celeryflows.store.entries import Entries
 from celeryflows.store.events import Events
 from celeryflows.store.executor import Row
@@ -123,6 +124,7 @@ class Connection:
     once = cached_property(Once)
     meters = cached_property(Meters)
     debounces = cached_property(Debounces)
+    dues = cached_property(Dues)
     batches = cached_property(Batches)
     windows = cached_property(Windows)
     singletons = cached_property(Singletons)

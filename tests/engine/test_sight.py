@@ -103,11 +103,11 @@ def test_a_conflict_costs_neither_the_lead_nor_the_sight(
 ) -> None:
     look_for(turned, leader, 18)
 
-    def busy(*_: object) -> int:
+    def busy(*_: object) -> None:
         raise TransientError("the store is busy")
 
     with monkeypatch.context() as patch:
-        patch.setattr("celeryflows.scheduler.tick.wake_due", busy)
+        patch.setattr("celeryflows.scheduler.timers.Timers.look", busy)
         look_for(turned, leader, 1)
         assert leader.leads
     look_for(turned, leader, 3)
