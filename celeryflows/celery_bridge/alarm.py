@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from celery import signals
@@ -22,6 +22,8 @@ from celeryflows.store.branches import Unit
 logger = logging.getLogger("celeryflows")
 
 PATIENCE = 2.0
+# What a process knows of the store's time runs ahead of it by a round trip: who is not due yet is asked for again.
+AGAIN = (0.005, 0.02, 0.08)
 
 
 class Alarm:
@@ -53,19 +55,18 @@ class _Round:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._due: list[tuple[float, Unit]] = []
+        self._due: list[tuple[float, int, Unit]] = []
         self._changed = threading.Condition()
         self._waking = threading.Lock()
         self._is_started = self._is_over = False
 
-    def add(self, unit: Unit, at: float) -> None:
+    def add(self, unit: Unit, at: float, tried: int = 0) -> None:
         with self._changed:
             if not self._is_started:
                 self._is_started = True
                 threading.Thread(target=self._run, name="celeryflows-alarm", daemon=True).start()
-            heapq.heappush(self._due, (at, unit))
-            if self._due[0][1] == unit:
-                self._changed.notify()
+            heapq.heappush(self._due, (at, tried, unit))
+            self._changed.notify()
 
     def end(self) -> None:
         self._is_over = True
@@ -73,26 +74,31 @@ class _Round:
 
     def _run(self) -> None:
         while True:
-            units = self._next()
+            tried = self._next()
             with self._waking:
                 if self._is_over:
                     return
-                self._wake(units)
+                woken = self._wake(list(tried))
+            for unit, times in tried.items():
+                if unit not in woken and times < len(AGAIN):
+                    self.add(unit, time.monotonic() + AGAIN[times], times + 1)
 
-    def _next(self) -> Sequence[Unit]:
-        """Those that are due; waits until some are."""
+    def _next(self) -> dict[Unit, int]:
+        """Those that are due, and how often each was tried; waits until some are."""
         with self._changed:
             while not self._due or self._due[0][0] > time.monotonic():
                 self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
-            now, units = time.monotonic(), []
+            now, units = time.monotonic(), dict[Unit, int]()
             while self._due and self._due[0][0] <= now:
-                units.append(heapq.heappop(self._due)[1])
+                _, tried, unit = heapq.heappop(self._due)
+                units[unit] = tried
             return units
 
-    def _wake(self, units: Sequence[Unit]) -> None:
+    def _wake(self, units: Sequence[Unit]) -> Collection[Unit]:
         try:
-            wake_units(self._runtime, units)
+            return wake_units(self._runtime, units)
         except StoreError as error:
             logger.info("short sleeps are left to the leader: %s", error)
         except Exception:
             logger.exception("short sleeps are left to the leader")
+        return units

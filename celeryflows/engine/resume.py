@@ -49,15 +49,17 @@ def wake_branches(runtime: Runtime) -> int:
     return len(due)
 
 
-def wake_units(runtime: Runtime, units: Sequence[Unit]) -> None:
-    """Queue those of these whose time has come."""
+def wake_units(runtime: Runtime, units: Sequence[Unit]) -> set[Unit]:
+    """Queue those of these whose time has come; which they were."""
+    woken: list[Delivery] = []
     if runs := [run_id for run_id, path in units if not path]:
-        _wake_runs(runtime, runs)
+        woken += _wake_runs(runtime, runs)
     if branches := [unit for unit in units if unit[1]]:
-        _wake_branches(runtime, branches)
+        woken += _wake_branches(runtime, branches)
+    return {(one.run_id, one.branch) for one in woken}
 
 
-def _wake_runs(runtime: Runtime, due: Sequence[str]) -> None:
+def _wake_runs(runtime: Runtime, due: Sequence[str]) -> Sequence[Delivery]:
     """Of timeout and event one wins."""
     with runtime.store.connection() as connection:
         woken = wake(runtime, connection, due)
@@ -68,16 +70,19 @@ def _wake_runs(runtime: Runtime, due: Sequence[str]) -> None:
     end_replaced(runtime, woken.replaced)
     send_off(runtime, woken.deliveries)
     telling.queued(new)
+    return woken.deliveries
 
 
-def _wake_branches(runtime: Runtime, due: Sequence[Unit]) -> None:
+def _wake_branches(runtime: Runtime, due: Sequence[Unit]) -> Sequence[Delivery]:
     def work(tx: Connection) -> list[Delivery]:
         tx.branches.lock(due)
         woken = tx.branches.queue_due(due)
         tx.waits.expire_in_branches([(delivery.run_id, delivery.branch) for delivery in woken])
         return woken
 
-    send_off(runtime, runtime.store.transact(work))
+    woken = runtime.store.transact(work)
+    send_off(runtime, woken)
+    return woken
 
 
 def expire_unstarted(runtime: Runtime) -> int:

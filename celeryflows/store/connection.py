@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from celeryflows.clock import Clock
 from celeryflows.errors import StoreError, StoreUnavailable
+from celeryflows.store import kept_plans
 from celeryflows.store.audit import Audit
 from celeryflows.store.batches import Batches
 from celeryflows.store.bounds import Bounds
@@ -354,6 +355,8 @@ class Connection:
             raise self._translated(error) from error
         self._cursor = self.dialect.cursor(self._raw.cursor())
         self._prepared = prepared_of(self._raw)
+        if kept_plans.are_old(self._raw):
+            self._command(kept_plans.DISCARD)
         return self._cursor
 
     def _drop(self) -> None:

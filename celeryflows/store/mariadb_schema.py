@@ -41,6 +41,7 @@ PARTIAL = {
     "odd": "odd_ended_at IS NOT NULL",
     "odd_ended_at": "odd_ended_at",
     "leaving": "u.leaving = 1",
+    "leaving_branch": "u.leaving = 1",
 }
 _INDEX = re.compile(r"CREATE (UNIQUE )?INDEX (\w+) ON (\w+) \((.*)\)", re.DOTALL)
 _DROPPED = re.compile(r"DROP INDEX (\w+) ON (\w+)")

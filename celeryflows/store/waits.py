@@ -90,19 +90,23 @@ class Waits(Verbs):
         """Open waits that an event may answer, by id. `hashes` are those of its values under the name's paths."""
         sealer = self._connection.sealer
         hashes = hashes if sealer is None else sealer.marks(hashes)
+        if not hashes:
+            return []
+        among = _among(sorted(set(hashes)))
+        one_of = ", ".join(f"CAST(:{one} AS bigint)" for one in among)
         rows = self._execute(
             "SELECT w.id, w.run_id, w.key, w.name, w.path, w.value, w.if_exp, "
             "e.id, e.ext_id, e.name, e.data, e.ts, e.v, w.kind, r.event_id, w.branch "
             "FROM flows_waits w "
             "LEFT JOIN flows_runs r ON r.id = w.run_id AND (w.if_exp IS NOT NULL OR w.kind = 'cancel') "
             "LEFT JOIN flows_events e ON e.id = r.event_id AND w.if_exp IS NOT NULL "
-            "WHERE w.name = :name AND w.hash {in_numbers:hashes} AND w.state = 'open' AND w.name > '' "
+            f"WHERE w.name = :name AND w.hash IN ({one_of}) AND w.state = 'open' AND w.name > '' "
             "AND w.id > :after "
             "AND (w.kind = 'event' OR (w.kind = 'cancel' AND (w.due_at IS NULL OR w.due_at > {now}))) "
             "AND (CAST(:armed_by AS bigint) IS NULL OR w.armed_at <= CAST(:armed_by AS bigint)) "
             "ORDER BY w.id LIMIT :most",
             name=name,
-            hashes=self._array(sorted(set(hashes))),
+            **among,
             after=after,
             armed_by=armed_by,
             most=limit,
@@ -165,6 +169,12 @@ class Waits(Verbs):
     def note_problem(self, wait_id: str, problem: str) -> None:
         """Why its condition could not be judged for an event."""
         self._execute("UPDATE flows_waits SET problem = :problem WHERE id = :id", id=wait_id, problem=problem)
+
+
+def _among(hashes: Sequence[int]) -> dict[str, int]:
+    """As so many parameters, the last of them again up to a power of two: there are few such statements then, and of
+    each PostgreSQL keeps a plan, where it would make one for every array anew."""
+    return {f"hash{n}": hashes[min(n, len(hashes) - 1)] for n in range(1 << (len(hashes) - 1).bit_length())}
 
 
 def _open_wait(row: Row) -> OpenWait:

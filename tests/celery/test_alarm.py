@@ -51,19 +51,19 @@ def test_a_short_sleep_ends_where_it_began(world: World, event: Event) -> None:
     eventually(lambda: is_over(world), within=20, every=0.005)
 
 
-def woken_by(monkeypatch: pytest.MonkeyPatch, wake: Callable[..., None]) -> list[Unit]:
+def woken_by(monkeypatch: pytest.MonkeyPatch, wake: Callable[[list[Unit]], list[Unit]]) -> list[Unit]:
     woken: list[Unit] = []
 
-    def keep(runtime: Any, units: list[Unit]) -> None:
+    def keep(runtime: Any, units: list[Unit]) -> list[Unit]:
         woken.extend(units)
-        wake()
+        return wake(units)
 
     monkeypatch.setattr(alarm, "wake_units", keep)
     return woken
 
 
 def test_a_long_sleep_is_left_to_the_leader(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    woken = woken_by(monkeypatch, lambda: None)
+    woken = woken_by(monkeypatch, lambda units: units)
     world.runtime.alarm.set(("long", ""), 250_000)
     world.runtime.alarm.set(("later", ""), 40_000)
     world.runtime.alarm.set(("soon", ""), 1_000)
@@ -72,8 +72,16 @@ def test_a_long_sleep_is_left_to_the_leader(world: World, monkeypatch: pytest.Mo
     assert [run for run, _ in woken] == ["past", "soon", "later"]
 
 
+def test_who_is_not_due_yet_by_the_stores_clock_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = woken_by(monkeypatch, lambda units: units if len(tried) > 2 else [])
+    world.runtime.alarm.set(("early", ""), 1)
+    world.runtime.alarm.set(("last", ""), 150_000)
+    eventually(lambda: ("last", "") in tried, within=20)
+    assert tried == [("early", "")] * 3 + [("last", "")]
+
+
 def test_a_store_that_is_away_ends_no_alarm(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away() -> None:
+    def away(units: list[Unit]) -> list[Unit]:
         raise StoreUnavailable("away")
 
     woken = woken_by(monkeypatch, away)

@@ -33,6 +33,7 @@ QUEUED = (
     "SELECT 'q' || n, 'p', 'g', '', 0, 'queued', 1, :at + n FROM {numbers}",
 )
 LOOKS: list[Callable[[Connection], object]] = [
+    lambda c: c.dues.look().due,
     lambda c: c.runs.due(),
     lambda c: c.branches.due(),
     lambda c: c.bounds.past("expires_at"),
