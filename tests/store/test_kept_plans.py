@@ -66,7 +66,8 @@ def grow(store: Store) -> None:
             f"SELECT 'r' || n, 'f', 'completed', 'e' || n, 1 {numbers}"
         )
         connection.exec_driver_sql(
-            f"INSERT INTO flows_events (id, name, data, ts, stored_at) SELECT 'e' || n, 'shop/e', '{{}}', 1, 1 {numbers}"
+            "INSERT INTO flows_events (id, name, data, ts, stored_at) "
+            f"SELECT 'e' || n, 'shop/e', '{{}}', 1, 1 {numbers}"
         )
 
 

@@ -1,5 +1,6 @@
 """Whoever locks follows one order: transactions that cross each other wait, none is sacrificed to a deadlock."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,16 +11,20 @@ import pytest
 
 from celeryflows.engine.intake import send
 from celeryflows.engine.recording import Recorder
-from celeryflows.engine.resume import wake_due
+from celeryflows.engine.resume import requeue, wake_due
+from celeryflows.engine.settings import Settings
 from celeryflows.engine.turn import never
 from celeryflows.model.events import Event
+from celeryflows.scheduler.figures import BUCKET, count_bucket
 from celeryflows.store.connection import Connection, TransientError
 from celeryflows.store.database import Store
 from celeryflows.store.runs import Claim
+from celeryflows.store.totals import LOST
 from tests.store.making import (
     a_runtime,
     a_step,
     a_wait,
+    held,
     put_run,
     rows_of,
     running,
@@ -150,6 +155,40 @@ def test_messages_are_sent_again_around_runs_that_somebody_holds(locking: Store)
         sent = pool.submit(_in_a_connection, locking, lambda c: c.messages.resend_all(10))
         assert [delivery.run_id for delivery in sent.result(5)] == [first]
         tx.runs.lock([first])
+
+
+@pytest.mark.parametrize("losses", [1, 10])
+def test_a_loss_is_counted_last_and_holds_up_nobody_who_counts(postgres: Store, losses: int) -> None:
+    """At the tenth the run fails: its end is written, and told, before it is counted."""
+    lost, runtime = running(postgres), a_runtime(postgres)
+    runtime.settings = Settings(max_lost=losses)
+    with ThreadPoolExecutor(1) as pool:
+        with postgres.begin() as tx:
+            tx.runs.lock([lost.run_id])
+            counted = pool.submit(requeue, runtime, held(lost))
+            until_somebody_waits(postgres)
+            # As who counts the flow's runs, and then waits for none of them.
+            tx.execute("SET LOCAL lock_timeout = '2s'")
+            tx.totals.add(lost.flow, {"completed": 1, LOST: 1})
+        assert counted.result(30)
+    assert rows_of(postgres, "SELECT name, n FROM flows_totals ORDER BY name") == [("completed", 1), (LOST, 2)]
+
+
+def test_after_a_total_no_transaction_locks_anything_but_further_totals(postgres: Store) -> None:
+    runtime, said = a_runtime(postgres), list[str]()
+    runtime.settings = Settings(max_lost=1)
+    lost = running(postgres)
+    postgres.observer = said.append
+    requeue(runtime, held(lost))
+    with postgres.connection() as connection:
+        now = connection.now()
+    count_bucket(runtime, now - now % BUCKET, now)
+    postgres.observer = None
+    totals = [at for at, sql in enumerate(said) if "INTO flows_totals" in sql]
+    assert len(totals) >= 2
+    for at in totals:
+        after = itertools.takewhile(lambda sql: sql != "COMMIT", said[at:])
+        assert all("INTO flows_totals" in sql for sql in after)
 
 
 def _in_a_connection(store: Store, call: Callable[[Connection], Any]) -> Any:
