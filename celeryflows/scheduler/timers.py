@@ -3,7 +3,7 @@ again after a quarter of a second at the latest, for what was asked for meanwhil
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from celeryflows.durations import SECOND
@@ -32,14 +32,15 @@ WORK: tuple[tuple[frozenset[str], Callable[[Runtime], int]], ...] = (
 
 @dataclass(slots=True)
 class Timers:
-    """Times are seconds of the monotonic clock."""
+    """Times are seconds of the monotonic clock: of the last look, and by kind of the next due."""
 
     last: float = float("-inf")
-    next_at: float = float("inf")
+    next: dict[str, float] = field(default_factory=dict)
 
     def wait(self, now: float) -> float:
         """How long nothing is to be looked at, as far as is known; 0 when it is time."""
-        return max(0.0, min(self.last + EVERY, max(self.next_at, self.last + APART)) - now)
+        next_at = min(self.next.values(), default=float("inf"))
+        return max(0.0, min(self.last + EVERY, max(next_at, self.last + APART)) - now)
 
     def look(
         self,
@@ -47,21 +48,24 @@ class Timers:
         batches: Callable[[Callable[[Runtime], int]], None],
         gate: AbstractContextManager[Any],
     ) -> None:
-        """Do what is due, by `batches`, and note what comes next. What is left, for it is more than a share of time or
-        nobody can do it, waits for the next of the looks that come in any case."""
-        due = self._note(runtime, gate)
+        """Do what is due, by `batches`, and note what comes next. What is left of it, for it is more than a share of
+        time or nobody can do it, waits for the next of the looks that come in any case."""
+        self.last = runtime.clock.monotonic()
+        due = {kind for kind, at in self.next.items() if at <= self.last} or self._note(runtime, gate)
         if not due:
             return
+        # Where the store does not answer, it is asked no more often.
+        self.next = {}
         for kinds, work in WORK:
             if kinds & due:
                 batches(work)
-        if self._note(runtime, gate):
-            self.next_at = float("inf")
+        for kind in due & self._note(runtime, gate):
+            del self.next[kind]
 
     def _note(self, runtime: Runtime, gate: AbstractContextManager[Any]) -> set[str]:
-        self.last, self.next_at = runtime.clock.monotonic(), float("inf")
+        self.last, self.next = runtime.clock.monotonic(), {}
         with gate, runtime.store.connection() as connection:
             found = connection.dues.look()
-        if (left := found.in_us) is not None:
-            self.next_at = runtime.clock.monotonic() + left / SECOND + MARGIN
+        now = runtime.clock.monotonic()
+        self.next = {kind: now + max(0, at - found.now) / SECOND + MARGIN for kind, at in found.next.items()}
         return found.due

@@ -30,11 +30,6 @@ class Looked(NamedTuple):
         """The kinds of which something is due."""
         return {kind for kind, at in self.next.items() if at <= self.now}
 
-    @property
-    def in_us(self) -> int | None:
-        """Microseconds until something is due, 0 when something is; None when nothing ever is."""
-        return max(0, min(self.next.values()) - self.now) if self.next else None
-
 
 class Dues(Verbs):
     """The verb of dues."""

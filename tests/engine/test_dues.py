@@ -9,6 +9,7 @@ from celeryflows import Batch, Debounce, Event, OnCron, Throttle
 from celeryflows.scheduler.sweeper import NoBroker
 from celeryflows.scheduler.tick import Scheduler
 from celeryflows.scheduler.timers import APART
+from celeryflows.store.connection import TransientError
 from celeryflows.store.workers import WorkerRow
 from tests.engine.world import World
 
@@ -130,3 +131,18 @@ def test_what_nobody_can_do_is_looked_at_no_more_often(turned: World, leader: Sc
     go_on(turned, leader, 2)
     turned.store.observer = None
     assert len(looks) <= 2 * (2 * 4 + 1)
+
+
+def test_a_store_that_is_busy_is_asked_no_more_often(
+    turned: World, leader: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned.send(Event("a/nap", {"for": "400ms"}))
+    tries: list[str] = []
+
+    def busy(*_: object) -> None:
+        tries.append("due")
+        raise TransientError("the store is busy")
+
+    monkeypatch.setattr("celeryflows.engine.resume.wake", busy)
+    go_on(turned, leader, 2)
+    assert 4 <= len(tries) <= 2 * 4 + 1
