@@ -5,18 +5,18 @@ from typing import NamedTuple
 from celeryflows.store.columns import ALONG
 from celeryflows.store.executor import Verbs
 
-# By kind, the next moment: each the first entry of an index.
+# By kind, what says when: the first entry of an index.
 _NEXT = {
-    "throttles": "SELECT min(next_at) FROM flows_meters WHERE next_at IS NOT NULL",
-    "debounces": "SELECT min(fire_at) FROM flows_debounces",
-    "batches": "SELECT min(deadline) FROM flows_batches",
-    "runs": f"SELECT min(wake_at) FROM flows_runs WHERE wake_at IS NOT NULL AND {ALONG}",
-    "branches": f"SELECT min(wake_at) FROM flows_branches WHERE wake_at IS NOT NULL AND {ALONG}",
-    "crons": "SELECT min(next_at) FROM flows_crons WHERE next_at IS NOT NULL",
-    "replays": "SELECT min(next_at) FROM flows_replays WHERE next_at IS NOT NULL",
+    "throttles": "next_at FROM flows_meters WHERE next_at IS NOT NULL ORDER BY next_at",
+    "debounces": "fire_at FROM flows_debounces ORDER BY fire_at",
+    "batches": "deadline FROM flows_batches ORDER BY deadline",
+    "runs": f"wake_at FROM flows_runs WHERE wake_at IS NOT NULL AND {ALONG} ORDER BY wake_at",
+    "branches": f"wake_at FROM flows_branches WHERE wake_at IS NOT NULL AND {ALONG} ORDER BY wake_at",
+    "crons": "next_at FROM flows_crons WHERE next_at IS NOT NULL ORDER BY next_at",
+    "replays": "next_at FROM flows_replays WHERE next_at IS NOT NULL ORDER BY next_at",
 }
 KINDS = tuple(_NEXT)
-_LOOK = f"SELECT {{now}}, {', '.join(f'({_NEXT[kind]})' for kind in KINDS)}"
+_LOOK = f"SELECT {{now}}, {', '.join(f'(SELECT {_NEXT[kind]} LIMIT 1)' for kind in KINDS)}"
 
 
 class Looked(NamedTuple):

@@ -14,7 +14,7 @@ from celeryflows.store.workers import WorkerRow
 from tests.engine.world import World
 
 SECOND, MS = 1_000_000, 1_000
-LOOK = "FROM flows_meters WHERE next_at IS NOT NULL"
+LOOK = "FROM flows_meters WHERE next_at IS NOT NULL ORDER BY next_at"
 
 
 def quiet(ctx: Any) -> None:
