@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 
 from celeryflows.celery_bridge.surroundings import surroundings
-from celeryflows.durations import MINUTE, SECOND, parse_duration
+from celeryflows.durations import DAY, MINUTE, SECOND, parse_duration
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError, InvalidDuration
 from celeryflows.settings.alerts import AlertRule, read_alerts
@@ -20,11 +20,17 @@ from celeryflows.settings.doors import NAMES as OF_DOORS
 from celeryflows.settings.doors import DoorSettings, read_doors
 from celeryflows.store.keyring import Keyring
 
-DURATIONS = {"max_wait", "dedupe", "retention", "beat_every", "dead_after", "leader_lease"}
+DURATIONS = {"max_wait", "dedupe", "retention", "audit_retention", "beat_every", "dead_after", "leader_lease"}
 SWITCHES = {"record_inputs"}
 DJANGO = "django:"
 PLAIN = {"store_url", "encryption_keys", "alerts", *OF_DOORS}
-LEAST = {"beat_every": SECOND, "dead_after": 4 * SECOND, "leader_lease": 4 * SECOND, "retention": MINUTE}
+LEAST = {
+    "beat_every": SECOND,
+    "dead_after": 4 * SECOND,
+    "leader_lease": 4 * SECOND,
+    "retention": MINUTE,
+    "audit_retention": DAY,
+}
 
 
 def read_settings(app: Celery) -> Settings:

@@ -30,4 +30,5 @@ class Settings:
     fan_out_piece: int = 200
     lookback_candidates: int = 1_000
     retention: int = 0
+    audit_retention: int = 365 * DAY
     record_inputs: bool = False

@@ -1,4 +1,4 @@
-"""Retention: old runs and events are forgotten a bounded piece a transaction, while workers go on."""
+"""Retention: old runs, events and audit entries are forgotten a bounded piece a transaction, while workers go on."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +18,13 @@ OUR_NAMES = (CRON_FIRED, FLOW_INVOKED, RUN_CANCELLED, RUN_COMPLETED, RUN_FAILED)
 class Old:
     """What may go: runs that ended, and events stored, up to `before`; an event that was sent by its sender's own id
     stays, with its runs, until a repeat would start them anew (`sent_after`). Microseconds. `flow`: its runs alone.
-    `dry`: only look."""
+    `dry`: only look. Entries of the audit go by a moment of their own; 0: none of these."""
 
     before: int
     sent_after: int
     flow: str | None = None
     dry: bool = False
+    audit_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +33,24 @@ class Forgotten:
 
     runs: int = 0
     events: int = 0
+    entries: int = 0
 
 
 def old_by_setting(runtime: Runtime) -> Old:
-    """What `flows_retention` lets go now."""
+    """What `flows_retention`, where there is one, and `flows_audit_retention` let go now."""
     with runtime.store.connection() as connection:
         now = connection.now()
-    return Old(now - runtime.settings.retention, now - runtime.settings.dedupe)
+    settings = runtime.settings
+    before = now - settings.retention if settings.retention else 0
+    return Old(before, now - settings.dedupe, audit_before=now - settings.audit_retention)
 
 
 def forget(store: Store, old: Old, piece: int = PIECE) -> Iterator[Forgotten]:
     """Forget what is old; each step of the iterator is one bounded piece. A dry walk counts runs and no more."""
+    if old.audit_before > 0:
+        yield from _forget_audit(store, old.audit_before, piece)
+    if old.before <= 0:
+        return
     for runs in _pages_of_runs(store, old, piece):
         yield _forget_runs(store, old, runs)
     if old.flow is not None or old.dry:
@@ -51,6 +59,18 @@ def forget(store: Store, old: Old, piece: int = PIECE) -> Iterator[Forgotten]:
         yield Forgotten(events=store.transact(lambda tx, ids=ids: _forget_events(tx, old, ids)))  # type: ignore[misc]
     with store.connection() as connection:
         connection.retention.forget_replays(old.before)
+
+
+def _forget_audit(store: Store, before: int, piece: int) -> Iterator[Forgotten]:
+    below, after = first_id(before), ""
+    while True:
+        with store.connection() as connection:
+            ids = connection.audit.old(before, after, below, piece)
+            if not ids:
+                return
+            connection.audit.forget(ids)
+        yield Forgotten(entries=len(ids))
+        after = ids[-1]
 
 
 def _forget_runs(store: Store, old: Old, found: Sequence[Ended]) -> Forgotten:

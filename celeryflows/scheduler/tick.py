@@ -228,7 +228,7 @@ class Scheduler:
         if self._figures.is_due(now):
             self._batches(self._counter.piece)
             self._piece(self._counter.sample)
-        if self.runtime.settings.retention and self._prune.is_due(now):
+        if self._prune.is_due(now):
             self._pruner = self._pruner or Pruner(self.runtime)
             self._batches(self._pruner.piece)
 

@@ -1,5 +1,7 @@
 """What people did to runs and flows, and counts of what was refused at the doors."""
 
+from collections.abc import Sequence
+
 from celeryflows.store.executor import Verbs
 
 
@@ -21,6 +23,21 @@ class Audit(Verbs):
     def end(self, id: str, outcome: str) -> None:
         """What came of it."""
         self._execute("UPDATE flows_audit SET outcome = :outcome WHERE id = :id", id=id, outcome=outcome)
+
+    def old(self, before: int, after: str, below: str, limit: int) -> list[str]:
+        """Entries of before a moment, by their ids, which tell about when they were made."""
+        rows = self._execute(
+            "SELECT id FROM flows_audit WHERE id > :after AND id < :below AND at <= :before ORDER BY id LIMIT :most",
+            after=after,
+            below=below,
+            before=before,
+            most=limit,
+        )
+        return [row[0] for row in rows]
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Delete entries."""
+        self._execute("DELETE FROM flows_audit WHERE id {in_texts:ids}", ids=self._array(ids))
 
     def count(self, name: str) -> None:
         """One more of these."""

@@ -8,6 +8,7 @@ import pytest
 
 from celeryflows import Batch, Event, RerunRefused, Status, UnknownRun
 from celeryflows.clock import SystemClock, TurnedClock
+from celeryflows.console.audit import audit, audited
 from celeryflows.durations import DAY
 from celeryflows.scheduler.retention import Forgotten, Old, Pruner, forget, old_by_setting
 from celeryflows.scheduler.sweeper import NoBroker
@@ -275,6 +276,46 @@ def test_the_leader_forgets_by_itself_what_is_older_than_the_setting(now: Turned
         assert counts(world) == {}
     finally:
         world.close()
+
+
+def acted(world: World, subject: str) -> None:
+    """Somebody does something."""
+    with audited(world.runtime, who="ann", via="page", action="cancel", subject=subject):
+        pass
+
+
+def shown_in_audit(world: World) -> list[str]:
+    return [entry.subject for entry in audit(world.runtime).items]
+
+
+def test_the_leader_forgets_after_a_year_who_did_what_and_no_run(both: World):
+    both.flow(name="f", trigger="go")(lambda ctx: 1)
+    both.start_worker()
+    both.send("go")
+    acted(both, "old")
+    both.clock.turn(366 * DAY)
+    acted(both, "newer")
+    pruner = Pruner(both.runtime)
+    assert pruner.piece(both.runtime) == 1
+    while pruner.piece(both.runtime):
+        pass
+
+    assert shown_in_audit(both) == ["newer"]
+    assert counts(both) == {"events": 1, "runs": 1}
+
+
+def test_a_long_audit_goes_in_pieces_by_its_own_age(both: World):
+    for n in range(25):
+        acted(both, str(n))
+    both.clock.turn(10 * DAY)
+    acted(both, "newer")
+    at = both.clock.now()
+
+    assert list(forget(both.store, Old(at, at, dry=True), piece=10)) == []
+    pieces = list(forget(both.store, Old(0, at, audit_before=at - 5 * DAY), piece=10))
+
+    assert [piece.entries for piece in pieces] == [10, 10, 5]
+    assert shown_in_audit(both) == ["newer"]
 
 
 def test_without_the_setting_the_leader_forgets_nothing(world: World):

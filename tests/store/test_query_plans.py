@@ -254,8 +254,9 @@ def test_what_retention_asks_is_found_by_indexes(filled: WatchedStore) -> None:
         verbs.events_by_id("e0000050000", "e0000090000", 50)
         verbs.events_of_name("shop/e3", NOW, NOW - 1_000 * SECOND, "", 50)
         verbs.forget_events(events, NOW, NOW)
+        connection.audit.forget(connection.audit.old(NOW, "", "02", 50))
     assert len(events) > 40
-    assert len(filled.seen) >= 13
+    assert len(filled.seen) >= 15
     assert shown(scanned(filled)) == ""
 
 
