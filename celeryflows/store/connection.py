@@ -172,7 +172,7 @@ class Connection:
                 return
             given = rows if self.sealer is None else [sealed_params(self.sealer, row) for row in rows]
             columns = {name: [row[name] for row in given] for name in rows[0]}
-            self._run("execute", of_arrays(sql, tuple(columns), numbers), columns)
+            self._run("arrays", of_arrays(sql, tuple(columns), numbers), columns)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -320,7 +320,9 @@ class Connection:
         if how == "hot" and self._prepared is not None and self._prepared.is_idle:
             rows = self._prepared.run(text, params)
             return rows if self.sealer is None else self._opened(self.sealer, text, rows, self._prepared.columns(text))
-        getattr(cursor, "execute" if how == "hot" else how)(text, params)
+        if how == "arrays":
+            params = {n: self.dialect.array(v) if isinstance(v, list) else v for n, v in params.items()}
+        getattr(cursor, "executemany" if how == "executemany" else "execute")(text, params)
         if how == "executemany" or not self.dialect.has_rows(cursor):
             return []
         rows = cursor.fetchall()

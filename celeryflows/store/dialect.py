@@ -155,7 +155,7 @@ class Dialect:
     def array(self, values: Sequence[Any]) -> Any:
         """A list as the parameter of {in_texts} and {in_numbers}."""
         if self.name == "postgresql":
-            return list(values)
+            return _array_text(values)
         if self.name == "mariadb":
             return tuple(values) or (None,)
         return json.dumps(list(values))
@@ -239,6 +239,18 @@ class Dialect:
             return mariadb_session.code_of(error) in mariadb_session.OUTAGES
         state = getattr(error, "sqlstate", None) or ""
         return state[:2] in ("08", "53", "57") or (state == "" and "connection" in str(error))
+
+
+def _array_text(values: Sequence[Any]) -> str:
+    """Texts, numbers and None as PostgreSQL writes an array. The driver's own way takes each value through a pattern,
+    which costs a sender more than the round trip."""
+    cells = (
+        '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        if isinstance(value, str)
+        else ("NULL" if value is None else str(value))
+        for value in values
+    )
+    return "{" + ",".join(cells) + "}"
 
 
 @lru_cache(maxsize=64)
