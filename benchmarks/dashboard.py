@@ -47,7 +47,9 @@ def status_of(n: int, count: int) -> str:
     return "failed" if kind < 5 else kinds.get(kind, "completed")
 
 
-RUN_COLUMNS = "id, flow, status, event_id, turn, created_at, started_at, ended_at, sent_at, wake_at, output, error"
+RUN_COLUMNS = (
+    "id, flow, status, event_id, event_name, turn, created_at, started_at, ended_at, sent_at, wake_at, output, error"
+)
 
 
 def long_run(ids: list[str], steps: int) -> str:
@@ -80,11 +82,14 @@ def _copy(connection: Any, into: str, rows: Iterator[tuple[Any, ...]]) -> None:
             copy.write_row(row)
 
 
+def name_of(n: int) -> str:
+    """One event in a hundred is of a rare name."""
+    return "order/rare" if n % 100 == 50 else f"order/kind.{n % FLOWS}"
+
+
 def _events(ids: list[str], moments: list[int]) -> Iterator[tuple[Any, ...]]:
     for n, (id, at) in enumerate(zip(ids, moments, strict=True)):
-        # One event in a hundred is of a rare name.
-        name = "order/rare" if n % 100 == 50 else f"order/kind.{n % FLOWS}"
-        yield f"{id[:-1]}E", name, DATA, at, at, at
+        yield f"{id[:-1]}E", name_of(n), DATA, at, at, at
 
 
 def _runs(ids: list[str], moments: list[int], all_are: str = "") -> Iterator[tuple[Any, ...]]:
@@ -94,7 +99,21 @@ def _runs(ids: list[str], moments: list[int], all_are: str = "") -> Iterator[tup
         ended = at + 5_000 + n % 977 * 1_000 if status in ("completed", "failed", "cancelled", "skipped") else None
         output, error = OUTPUT if status == "completed" else None, ERROR if status == "failed" else None
         wake = at + 7 * 86_400_000_000 if status == "suspended" else None
-        yield id, f"shop.flow{n % FLOWS}", status, f"{id[:-1]}E", 1, at, started, ended, at, wake, output, error
+        yield (
+            id,
+            f"shop.flow{n % FLOWS}",
+            status,
+            f"{id[:-1]}E",
+            name_of(n),
+            1,
+            at,
+            started,
+            ended,
+            at,
+            wake,
+            output,
+            error,
+        )
 
 
 def _steps(ids: list[str], moments: list[int], steps: int = STEPS) -> Iterator[tuple[Any, ...]]:

@@ -67,10 +67,10 @@ def _runs(runtime: Runtime) -> Iterator[Gauge]:
     for outcome, count in (*ended, ("skipped", total.skipped), ("unfinished", total.unfinished)):
         of = {"outcome": outcome}
         yield Gauge("celeryflows_runs_last_hour", "Runs made in the last hour by what became of them.", count, of)
-    for quantile, took in (("0.5", total.p50), ("0.95", total.p95)):
+    for percentile, took in (("50", total.p50), ("95", total.p95)):
         if took is not None:
             told = "How long runs of the last hour took."
-            yield Gauge("celeryflows_run_seconds_last_hour", told, took.total_seconds(), {"quantile": quantile})
+            yield Gauge("celeryflows_run_seconds_last_hour", told, took.total_seconds(), {"percentile": percentile})
 
 
 def _late(runtime: Runtime, now: int) -> Iterator[Gauge]:

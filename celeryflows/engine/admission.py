@@ -133,6 +133,7 @@ def _new_run(runtime: Runtime, event: StoredEvent, flow: FlowDefinition, now: in
         event_id=event.id,
         message=options_elsewhere(runtime, flow),
         wake_at=event.ts if later else None,
+        event_name=event.name,
     )
 
 

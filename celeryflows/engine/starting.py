@@ -194,6 +194,7 @@ def plan(runtime: Runtime, call: Call, connection: Connection | None = None) -> 
         message=call.message or options_elsewhere(runtime, flow),
         wake_at=start_at if later else None,
         expires_at=call.expires_at,
+        event_name=stored.name,
     )
     return run, stored
 

@@ -97,7 +97,8 @@ class Place:
 class NewRun:
     """A run to write. Times in microseconds; `wake_at` of a scheduled one is its start.
 
-    It is cancelled when it has not started at `expires_at`, or `start_within` its creation or that start.
+    It is cancelled when it has not started at `expires_at`, or `start_within` its creation or that start. `event_name`
+    is for lists, which look it up where it is None.
     """
 
     id: str
@@ -112,6 +113,7 @@ class NewRun:
     start_within: int | None = None
     place: Place | None = None
     reached: Reached | None = None
+    event_name: str | None = None
 
     @property
     def delivery(self) -> Delivery:

@@ -1,11 +1,11 @@
 """How new runs are written: with what each has, bounds and limits."""
 
-from celeryflows.model.runs import NewRun
+from celeryflows.model.runs import NewRun, Status
 
 INSERT = """
-INSERT INTO flows_runs (id, flow, version, status, event_id, message, wake_at, expires_at, reason, created_at,
-  sent_at, ended_at)
-VALUES (:id, :flow, :version, :status, :event_id, :message, :wake_at, :expires_at, :reason, {now},
+INSERT INTO flows_runs (id, flow, version, status, event_id, event_name, message, wake_at, expires_at, reason,
+  created_at, sent_at, ended_at)
+VALUES (:id, :flow, :version, :status, :event_id, :event_name, :message, :wake_at, :expires_at, :reason, {now},
   CASE WHEN CAST(:status AS varchar) = 'queued' THEN {now} END,
   CASE WHEN CAST(:status AS varchar) = 'skipped' THEN {now} END)
 ON CONFLICT (id) DO NOTHING
@@ -42,6 +42,8 @@ def run_fields(run: NewRun) -> dict[str, object]:
     """The parameters that write it."""
     row: dict[str, object] = {name: getattr(run, name) for name in _FIELDS}
     row["status"] = str(run.status)
+    # A debounce gives a run another event as long as it is scheduled.
+    row["event_name"] = None if run.status is Status.SCHEDULED else run.event_name
     if run.place is not None:
         row |= {name: getattr(run.place, name) for name in _PLACE}
     return row

@@ -19,7 +19,7 @@ AT_DOOR = "held_at = '0'"
 LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
 
 # As in migrations/versions, the newest last.
-VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
+VERSIONS = tuple(f"{number:04}" for number in range(1, 15))
 # Code that knows this version works on the newest too. A migration that takes something away raises it to the version
 # of the first code that does without.
 SINCE = "0013"
@@ -86,6 +86,8 @@ runs = Table(
     # The number of its events, of a run that a batch made.
     Column("batch", Integer),
     Column("lost_since", BigInteger),
+    # That of its event, for lists; null where the event may change yet, and of runs that older code has written.
+    Column("event_name", NAME),
     postgresql_with={"fillfactor": "80"},
 )
 

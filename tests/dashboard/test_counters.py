@@ -132,7 +132,14 @@ def test_a_limit_tells_how_much_of_it_is_in_use(shop):
 
 def test_names_and_kinds_are_as_prometheus_wants_them(shop):
     shop.send(Event("order/paid", {"n": 5}))
+
+    def has_ended() -> bool:
+        shop.run_due()
+        return all(run.status == "completed" for run in shop.runs("pay"))
+
+    eventually(has_ended)
     counted(shop, BUCKET)
+    assert "celeryflows_run_seconds_last_hour" in metrics(shop)
     families = list(parsed(metrics(shop)))
     assert {family.type for family in families} == {"gauge", "counter", "histogram", "summary"}
     for family in families:
@@ -142,6 +149,9 @@ def test_names_and_kinds_are_as_prometheus_wants_them(shop):
         ends = {sample.name.endswith("_total") for sample in family.samples}
         assert ends == {family.type == "counter"}, family.name
         assert not re.search(r"_(ms|milliseconds|minutes|count|sum|bucket|gauge|counter)$", family.name), family.name
+        # These labels are a histogram's and a summary's alone.
+        if family.type in ("gauge", "counter"):
+            assert not {"le", "quantile"} & {label for sample in family.samples for label in sample.labels}
         if family.type == "histogram":
             bounds = [
                 float(s.labels["le"])

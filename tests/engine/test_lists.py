@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from celeryflows import Event, ExpressionError, InvalidDuration, NonRetriableError
+from celeryflows import Debounce, Event, ExpressionError, InvalidDuration, NonRetriableError
 from celeryflows.console import runs as desk
 from celeryflows.console import searching
 from celeryflows.console.searching import find_runs, wanted_runs
 from celeryflows.durations import to_datetime
+from celeryflows.store.reports import runs as listing
 from tests.engine.world import World
 
 
@@ -78,12 +79,44 @@ def test_a_run_under_a_callers_id_is_found_by_its_time_too(shop: World) -> None:
     assert [run.id for run in shop.flows.runs(after=after)] == ["00-by-hand"]
 
 
+@pytest.fixture(params=["few", "many"])
+def of_an_event(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an event's name there are few events, or many: runs are sought in another way."""
+    if request.param == "many":
+        monkeypatch.setattr(listing, "MANY", 1)
+
+
+@pytest.mark.usefixtures("of_an_event")
 def test_runs_are_listed_by_the_name_of_their_event(shop: World) -> None:
     pay(shop, 0, 1)
     pay(shop, 3, 4, name="shop/paid.again")
     assert numbers(shop, event="shop/paid.again") == [4, 3]
     assert numbers(shop, event="shop/paid", status="completed") == [1, 0]
+    assert numbers(shop, event="shop/paid", limit=1) == [1]
     assert numbers(shop, event="shop/none") == []
+
+
+@pytest.mark.usefixtures("of_an_event")
+def test_runs_that_do_not_tell_their_events_name_are_listed_by_it(shop: World) -> None:
+    pay(shop, 0, 1)
+    shop.store_rows("UPDATE flows_runs SET event_name = NULL RETURNING 1")
+    pay(shop, 3)
+    pay(shop, 4, name="shop/paid.again")
+    shop.runs()[0].rerun()
+    shop.drain()
+    assert numbers(shop, event="shop/paid") == [0, 3, 1, 0]
+    assert numbers(shop, event="shop/paid.again") == [4]
+
+
+@pytest.mark.usefixtures("of_an_event")
+def test_a_debounced_run_is_listed_by_the_event_that_it_starts_with(turned: World) -> None:
+    options = {"trigger": ["shop/came", "shop/went"], "debounce": Debounce("1m")}
+    turned.flow(name="shop.debounced", **options)(lambda ctx: ctx.event.data["n"])
+    turned.send(Event("shop/came", {"n": 1}))
+    turned.send(Event("shop/went", {"n": 2}))
+    turned.advance("2m")
+    assert numbers(turned, event="shop/went") == [2]
+    assert numbers(turned, event="shop/came") == []
 
 
 def test_pages_under_a_condition_neither_overlap_nor_lose_a_run_while_runs_arrive(

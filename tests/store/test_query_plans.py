@@ -126,6 +126,8 @@ PAGES: list[Callable[[WatchedStore], object]] = [
         for flow in (None, "shop.f3", "shop.rare", "shop.none")
         for cursor in (None, "r0000050000")
     ),
+    *(partial(list_runs, event=name) for name in ("shop/e3", "shop/none")),
+    partial(list_runs, event="shop/e3", status="failed"),
     *(partial(list_events, name=name) for name in (None, "shop/e3", "shop/none")),
     partial(list_events, own=True),
     partial(one_event, event_id="e0000000001"),

@@ -51,6 +51,17 @@ def test_an_events_data_comes_back_as_it_was(store: Store, text: str) -> None:
     assert found.data == {"text": text}
 
 
+def test_the_data_of_a_list_of_events_comes_back_as_it_was(store: Store) -> None:
+    made = [an_event(f"shop/{text[:5]}", json.dumps({"text": text}, ensure_ascii=False)) for text in ODD.values()]
+    made = [event for event in made if "\0" not in event.name]
+    with store.connection() as connection:
+        connection.events.add(made)
+        found = connection.events.many(event.id for event in made)
+    assert {id: (event.name, event.text) for id, event in found.items()} == {
+        event.id: (event.name, event.text) for event in made
+    }
+
+
 def test_a_value_of_the_greatest_size_comes_back(store: Store) -> None:
     claim = running(store)
     for key, letter, count in (("ascii", "x", 4 * 2**20 - 2), ("wide", "🐙", 2**20 - 1)):
