@@ -2,6 +2,7 @@
 
 Rows are written as the engine would have; each page is asked for as a browser does, through the whole app."""
 
+import gc
 import json
 import sys
 import time
@@ -208,7 +209,11 @@ def measured(postgres: Any, count: int) -> dict[str, tuple[float, float]]:
         flush=True,
     )
     client = create_app(flows).test_client()
+    # As `flows dashboard` does.
+    gc.collect()
+    gc.freeze()
     found = {page: measure(client, address) for page, address in pages(ids).items()}
+    gc.unfreeze()
     flows.runtime.store.dispose()
     store.dispose()
     postgres.drop_database(name)

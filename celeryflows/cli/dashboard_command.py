@@ -1,5 +1,6 @@
 """`flows dashboard`: the pages, on their own."""
 
+import gc
 import logging
 from typing import Any
 
@@ -41,6 +42,9 @@ def server_for(flows: Any, host: str, port: int, threads: int = THREADS) -> Any:
     except ImportError as error:
         raise WrongUsage(MISSING) from error
     app = create_app(flows)
+    # A full collection would walk through all that the libraries brought along, in the middle of an answer.
+    gc.collect()
+    gc.freeze()
     # A browser asks for a page's files at once: that some of them wait a moment is no news.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     try:

@@ -1,6 +1,7 @@
 """The dashboard behind real servers: loopback is open where the server tells that it is bound there, or where the
 settings say so; what is bound elsewhere, or does not tell, is closed, and says what would open it."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 from waitress import create_server
 
 from celeryflows import ConfigurationError
+from celeryflows.cli.dashboard_command import server_for
 from celeryflows.settings.doors import read_doors
 from flask_dashboard import create_app
 from tests.dashboard.served import served as gunicorn
@@ -54,6 +56,17 @@ def test_a_server_that_tells_its_address_is_open_on_loopback_alone(tmp_path, hos
         answer = httpx.get(f"{server.url}/runs")
         assert answer.status_code == status
         assert ("flows_users" in answer.text) == (status == 403)
+
+
+def test_a_full_collection_in_our_own_server_does_not_walk_through_the_libraries(shop):
+    before = len(gc.get_objects())
+    server = server_for(shop, "127.0.0.1", 0)
+    try:
+        assert len(gc.get_objects()) < before / 10
+        assert gc.get_freeze_count() > before / 2
+    finally:
+        gc.unfreeze()
+        server.close()
 
 
 def test_a_server_whose_name_is_that_of_its_host_is_closed(browser):
