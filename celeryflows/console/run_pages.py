@@ -6,7 +6,7 @@ from typing import Any
 
 from celeryflows.console.events import EventSummary, summary_of
 from celeryflows.console.pages import decoded, moment
-from celeryflows.console.runs import RunSummary, StepSummary, run_summary, step_summary, under_groups
+from celeryflows.console.runs import RunSummary, StepSummary, run_summary, step_summary, steps_left, under_groups
 from celeryflows.durations import to_datetime
 from celeryflows.engine.failures import read_failure
 from celeryflows.engine.runtime import Runtime
@@ -44,7 +44,7 @@ STEPS_AT_ONCE = 250
 class RunPage:
     """One run: its event, its steps without values, the failed attempts by step ('' for its body), the runs that its
     steps invoked; `now` is the store's clock when it was read. `steps` are those from the one numbered `first` on, of
-    `count` that it has."""
+    `count` that it has; `steps_left` as `steps_left` tells it."""
 
     run: RunSummary
     event: EventSummary | None
@@ -54,6 +54,7 @@ class RunPage:
     now: datetime
     first: int = 0
     count: int = 0
+    steps_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ def run_page(runtime: Runtime, run_id: str, *, first: int | None = None, step: s
         now=to_datetime(now),
         first=first,
         count=count,
+        steps_left=steps_left(runtime, found, count),
     )
 
 

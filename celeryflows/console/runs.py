@@ -112,9 +112,14 @@ def run(runtime: Runtime, run_id: str) -> RunDetail:
         now = connection.now()
     event = one_event(store, found.event_id)
     steps = tuple(step_summary(step, found.ended_at, now) for step in under_groups(run_steps(store, run_id)))
-    most = runtime.settings.max_steps
-    left = max(0, most - len(steps)) if found.ended_at is None and len(steps) >= warns_at(most) else None
+    left = steps_left(runtime, found, len(steps))
     return RunDetail(run_summary(found), summary_of(event) if event else None, steps, to_datetime(now), left)
+
+
+def steps_left(runtime: Runtime, run: RunView, count: int) -> int | None:
+    """How many steps more a run of so many may have; None unless it is under way and near its bound."""
+    most = runtime.settings.max_steps
+    return max(0, most - count) if run.ended_at is None and count >= warns_at(most) else None
 
 
 def run_summary(row: RunView) -> RunSummary:

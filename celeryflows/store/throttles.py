@@ -23,17 +23,13 @@ class Throttles(Verbs):
 
     def hold(self, meters: Iterable[tuple[str, str, str | None]]) -> None:
         """Lock meters, sorted, making those that are missing; each with its flow and its key's value."""
-        rows = sorted(set(meters))
+        # One statement makes or locks: between two of them the leader may forget a meter that stands idle.
         sql = (
             "INSERT INTO flows_meters (key, flow, kind, value, tat) VALUES (:key, :flow, 'throttle', :value, 0) "
-            "ON CONFLICT (key) DO NOTHING"
+            "ON CONFLICT (key) DO UPDATE SET key = excluded.key"
         )
+        rows = sorted(set(meters))
         self._many(sql, [{"key": key, "flow": flow, "value": value} for key, flow, value in rows])
-        if rows and self._connection.dialect.has_row_locks:
-            self._execute(
-                "SELECT key FROM flows_meters WHERE key {in_texts:keys} ORDER BY key {lock}",
-                keys=self._array([row[0] for row in rows]),
-            )
 
     def get(self, key: str) -> Meter | None:
         """A locked meter."""

@@ -12,7 +12,7 @@ from tests.chaos.kinds import ALL, BESIDE, SKIPPED, Load
 from tests.chaos.ledger import BEGAN, ENDED, RECORDED, Line
 
 RUNS = """
-SELECT r.id, r.flow, r.status, r.output, e.ext_id, e.data, r.continued_from, r.reason, r.created_at
+SELECT r.id, r.flow, r.status, r.output, e.ext_id, e.data, r.continued_from, r.reason, r.created_at, r.error
 FROM flows_runs r JOIN flows_events e ON e.id = r.event_id
 """
 STEPS = "SELECT run_id, key, kind, state, value, turn FROM flows_steps"
@@ -43,6 +43,7 @@ class RunSeen:
     continued_from: str | None
     reason: str | None
     created_at: int
+    error: str | None
 
     @property
     def kind(self) -> str:
@@ -78,9 +79,9 @@ class Sight:
 def see(arena: Arena, lines: list[Line]) -> Sight:
     """Look."""
     runs = {}
-    for id, flow, status, output, ext_id, data, before, reason, made in arena.rows(RUNS):
+    for id, flow, status, output, ext_id, data, before, reason, made, error in arena.rows(RUNS):
         value = loads(output) if output is not None else None
-        runs[id] = RunSeen(id, flow, status, value, ext_id, json.loads(data), before, reason, made)
+        runs[id] = RunSeen(id, flow, status, value, ext_id, json.loads(data), before, reason, made, error)
     steps = {}
     for run, key, kind, state, value, turn in arena.rows(STEPS):
         read = loads(value) if value is not None and state == "done" else value
@@ -126,7 +127,9 @@ def every_item_has_its_run(sight: Sight, load: Load, findings: Findings) -> None
         if not worked and not (kind.spared and (runs or kind.spared in ("value", "batch"))):
             findings.add(LOST, [f"{item.id} has no run: {runs}"])
         wrong = [run for run in worked if run.status not in kind.ends]
-        findings.add(LOST, [f"{item.id} ended as {run.status} ({run.reason}): {run.output}" for run in wrong])
+        findings.add(
+            LOST, [f"{item.id} ended as {run.status} ({run.reason}): {run.output or run.error}" for run in wrong]
+        )
 
 
 def every_start_is_one(sight: Sight, findings: Findings) -> None:
@@ -144,7 +147,7 @@ def every_start_is_one(sight: Sight, findings: Findings) -> None:
         # The newest tick may have begun just now.
         settled = seen[:-1] if kind == "ticks" and seen and seen[-1].status in ("queued", "running") else seen
         wrong = [run for run in settled if run.status != "completed"]
-        findings.add(LOST, [f"{run.flow} {run.id} ended as {run.status}: {run.reason}" for run in wrong])
+        findings.add(LOST, [f"{run.flow} {run.id} ended as {run.status}: {run.reason or run.error}" for run in wrong])
     ticks = Counter(str(run.data.get("scheduled_at")) for run in sight.of("ticks"))
     findings.add(DOUBLED, [f"the minute {minute} fired {n} times" for minute, n in ticks.items() if n > 1])
 

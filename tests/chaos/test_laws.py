@@ -18,7 +18,7 @@ def sight(lines: list[Line], value: str = ONE, turn: int = 1) -> Sight:
     """Runs of one user, each with its first step recorded."""
     names = {one.run for one in lines}
     runs = {
-        run: RunSeen(run, "mixed.keyed", "completed", [value], run, {"id": run, "user": "u"}, None, None, 0)
+        run: RunSeen(run, "mixed.keyed", "completed", [value], run, {"id": run, "user": "u"}, None, None, 0, None)
         for run in names
     }
     made = Sight(runs, {(run, "first"): StepSeen(run, "first", "run", "done", value, turn) for run in names})

@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,6 +76,15 @@ def test_a_long_run_that_failed_opens_where_it_failed(long, browser):
 def test_a_long_run_that_goes_on_opens_at_its_end(long, browser):
     page = browser.get(f"/runs/{long(waits=True)}").text
     assert shown(page)[0] == [*part(2 * STEPS_AT_ONCE, 100), "word"]
+
+
+def test_a_run_that_is_near_its_bound_of_steps_says_so_while_it_is_under_way(long, shop, browser, monkeypatch):
+    waits, done = long(waits=True), long()
+    monkeypatch.setattr(shop.runtime, "settings", replace(shop.runtime.settings, max_steps=MANY + 50))
+    assert f"{MANY + 1} steps; 49 more and it fails" in browser.get(f"/runs/{waits}").text
+    assert "more and it fails" not in browser.get(f"/runs/{done}").text
+    monkeypatch.setattr(shop.runtime, "settings", replace(shop.runtime.settings, max_steps=2 * MANY))
+    assert "more and it fails" not in browser.get(f"/runs/{waits}").text
 
 
 def test_the_axis_of_a_part_counts_from_the_start_of_the_run(long, browser):

@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from celeryflows.engine.registrar import register_worker
+from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
 from tests.store.making import rows_of
 from tests.store.races_of_limits import ask_meter, bounce_and_fire, bounce_into_batches, limited, send_many
@@ -51,6 +53,26 @@ def test_without_the_one_statement_more_pass(store: Store, migrated_url: str, te
 def test_of_40000_asks_no_more_than_the_rate_pass(store: Store, migrated_url: str, team: Team) -> None:
     passed, most = passes(team, migrated_url, asks=5_000, interval=20_000)
     assert 20 < passed <= most
+
+
+@pytest.mark.parametrize("migrated_url", ["postgres", "mariadb"], indirect=True)
+def test_a_meter_that_is_forgotten_just_then_is_held_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.connection() as connection:
+        connection.execute("INSERT INTO flows_meters (key, flow, kind, tat) VALUES ('m', 'f', 'throttle', 0)")
+    make = Connection.many
+
+    def make_while_the_leader_tidies(*args: Any) -> Any:
+        made = make(*args)
+        with store.connection() as leader:
+            leader.meters.prune("")
+        return made
+
+    monkeypatch.setattr(Connection, "many", make_while_the_leader_tidies)
+    with store.begin() as tx:
+        tx.throttles.hold([("m", "f", None)])
+        assert tx.throttles.get("m") is not None
 
 
 # -- one run a value, one run at a time
