@@ -172,7 +172,8 @@ def heard(ctx: Any) -> Any:
     return [ctx.step.run("hear", act)]
 
 
-@sheet.task()
+# Else Celery ends it as failed when its process is killed, and so the step and its run.
+@sheet.task(acks_late=True, reject_on_worker_lost=True)
 def pack(order: str) -> str:
     """An existing task."""
     return f"packed {order}"
