@@ -124,7 +124,10 @@ def storm(module: ModuleType, runs: int) -> bool:
     """So many wake at one moment; True when the connections stay bounded."""
     module.counter.delete("woke", "started")
     with module.flows.runtime.store.begin() as tx:
-        tx.execute(f"UPDATE flows_runs SET wake_at = {{now}} WHERE id >= '0S' AND id < '0S{runs:024}'")
+        ids = f"BETWEEN '0S' AND '0S{runs - 1:024}'"
+        # When the sleep is over stands in its step, too.
+        tx.execute(f"UPDATE flows_steps SET due_at = {{now}} WHERE run_id {ids}")
+        tx.execute(f"UPDATE flows_runs SET wake_at = {{now}} WHERE id {ids}")
     began = time.perf_counter()
     due = "SELECT count(*) FROM flows_runs WHERE status = 'suspended' AND wake_at <= {now}"
     woken = asked = 0.0
