@@ -21,9 +21,9 @@ RELEASES: tuple[Mapping[str, int], ...] = (
     {"pair": 1},
     {},
 )
-INSIDE = """
-SELECT s.gate, 'slot', CAST(s.no AS varchar), s.run_id || s.branch FROM flows_slots s WHERE s.run_id IS NOT NULL
-UNION ALL SELECT {gate}, 'turn', id, '' FROM flows_runs WHERE status = 'running' AND {gate} IS NOT NULL
+SLOTS = "SELECT gate, 'slot', CAST(no AS varchar), run_id || branch FROM flows_slots WHERE run_id IS NOT NULL"
+TURNS = """
+SELECT {gate}, 'turn', id, '' FROM flows_runs WHERE status = 'running' AND {gate} IS NOT NULL
 UNION ALL SELECT {gate}, 'turn', run_id, path FROM flows_branches WHERE status = 'running' AND {gate} IS NOT NULL
 """
 Inside = tuple[str, ...]
@@ -41,26 +41,32 @@ def limits_of(names: Iterable[str], release: int) -> Limits:
 
 
 class Doorman:
-    """Looks after each action: who came in while a gate had more inside than its limit allows, was one too many."""
+    """Looks after each action: who came in while a gate had more inside than its limit allows, was one too many.
+
+    Who has a slot is inside. As long as no limit has changed, so is whoever works: a turn may begin long after its unit
+    was let in, by a limit that was larger then, or not there."""
 
     def __init__(self, store: WorldStore) -> None:
         self._store = store
         self._catalog = Catalog(0)
         self._inside: set[Inside] = set()
-        self._book = GateBook()
+        self._book: GateBook | None = None
+        self._has_changed = False
 
     def look(self) -> str | None:
         """What is wrong; None when all is well. A limit that changed meanwhile counts as the larger of both."""
         with self._store.unlinked() as connection:
             book = self._catalog.read(connection).gates
-            found: list[tuple[Any, ...]] = []
-            for gate in ("g1", "g2"):
-                found += connection.execute(INSIDE.replace("{gate}", gate))
+            before = self._book or book
+            self._has_changed = self._has_changed or before.numbers != book.numbers
+            found: list[tuple[Any, ...]] = connection.execute(SLOTS)
+            for gate in () if self._has_changed else ("g1", "g2"):
+                found += connection.execute(TURNS.replace("{gate}", gate))
         inside: set[Inside] = {tuple(row) for row in found}
         many = Counter(one[:2] for one in inside)
-        crowded = next((one for one in sorted(inside - self._inside) if many[one[:2]] > self._most(book, one[0])), None)
+        for one in sorted(inside - self._inside):
+            most = max(known.numbers.get(limit_of(one[0]), float("inf")) for known in (before, book))
+            if many[one[:2]] > most:
+                return f"{one} makes {many[one[:2]]} inside, at most {most}"
         self._inside, self._book = inside, book
-        return None if crowded is None else f"{crowded} makes {many[crowded[:2]]} inside, more than its limit"
-
-    def _most(self, book: GateBook, gate: str) -> float:
-        return max(one.numbers.get(limit_of(gate), float("inf")) for one in (self._book, book))
+        return None
