@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
+
+from tests.receiving import serving
 
 
 class Inbox(ThreadingHTTPServer):
@@ -65,15 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running_inbox() -> Iterator[Inbox]:
     """A webhook for the block."""
-    server = Inbox()
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(Inbox()) as server:
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
 from socketserver import StreamRequestHandler, ThreadingTCPServer
-from threading import Thread
+
+from tests.receiving import serving
 
 
 class Mailbox(ThreadingTCPServer):
@@ -62,12 +63,5 @@ class _Session(StreamRequestHandler):
 @contextmanager
 def running_mailbox() -> Iterator[Mailbox]:
     """A mail server for the block."""
-    server = Mailbox()
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(Mailbox()) as server:
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
