@@ -157,33 +157,34 @@ def test_messages_are_sent_again_around_runs_that_somebody_holds(locking: Store)
         tx.runs.lock([first])
 
 
+@pytest.mark.parametrize("locking", ["postgres"], indirect=True)
 @pytest.mark.parametrize("losses", [1, 10])
-def test_a_loss_is_counted_last_and_holds_up_nobody_who_counts(postgres: Store, losses: int) -> None:
-    """At the tenth the run fails: its end is written, and told, before it is counted."""
-    lost, runtime = running(postgres), a_runtime(postgres)
+def test_a_loss_is_counted_last_and_holds_up_nobody_who_counts(locking: Store, losses: int) -> None:
+    """Where one loss is one too many the run fails, and its end is written before the count."""
+    lost, runtime = running(locking), a_runtime(locking)
     runtime.settings = Settings(max_lost=losses)
     with ThreadPoolExecutor(1) as pool:
-        with postgres.begin() as tx:
+        with locking.begin() as tx:
             tx.runs.lock([lost.run_id])
             counted = pool.submit(requeue, runtime, held(lost))
-            until_somebody_waits(postgres)
+            until_somebody_waits(locking)
             # As who counts the flow's runs, and then waits for none of them.
-            tx.execute("SET LOCAL lock_timeout = '2s'")
+            tx.execute(SHORT_WAITS[locking.dialect.name])
             tx.totals.add(lost.flow, {"completed": 1, LOST: 1})
         assert counted.result(30)
-    assert rows_of(postgres, "SELECT name, n FROM flows_totals ORDER BY name") == [("completed", 1), (LOST, 2)]
+    assert rows_of(locking, "SELECT name, n FROM flows_totals ORDER BY name") == [("completed", 1), (LOST, 2)]
 
 
-def test_after_a_total_no_transaction_locks_anything_but_further_totals(postgres: Store) -> None:
-    runtime, said = a_runtime(postgres), list[str]()
+def test_after_a_total_no_transaction_locks_anything_but_further_totals(locking: Store) -> None:
+    runtime, said = a_runtime(locking), list[str]()
     runtime.settings = Settings(max_lost=1)
-    lost = running(postgres)
-    postgres.observer = said.append
+    lost = running(locking)
+    locking.observer = said.append
     requeue(runtime, held(lost))
-    with postgres.connection() as connection:
+    with locking.connection() as connection:
         now = connection.now()
     count_bucket(runtime, now - now % BUCKET, now)
-    postgres.observer = None
+    locking.observer = None
     totals = [at for at, sql in enumerate(said) if "INTO flows_totals" in sql]
     assert len(totals) >= 2
     for at in totals:
