@@ -127,7 +127,8 @@ def rows_of(store: Store, sql: str, **params: Any) -> list[tuple[Any, ...]]:
 def until_somebody_waits(store: Store, count: int = 1) -> None:
     """Until so many sessions of the server wait for a lock."""
     waiting = f"SELECT 1 FROM {WHO_WAITS[store.dialect.name]}"
-    eventually(lambda: len(rows_of(store, waiting)) >= count)
+    # MariaDB looks anew only when it was not asked for a tenth of a second.
+    eventually(lambda: len(rows_of(store, waiting)) >= count, every=0.15)
 
 
 def at_once(count: int, call: Callable[[int], T]) -> list[T]:
