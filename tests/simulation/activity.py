@@ -43,7 +43,7 @@ class Activity:
         self.is_done = False
         self.was_stopped = False
         self.error: BaseException | None = None
-        self._work = work
+        self.work = work
         self._points = 0
         self._go = threading.Semaphore(0)
         self._back = threading.Semaphore(0)
@@ -103,7 +103,7 @@ class Activity:
 
     def _do(self) -> None:
         try:
-            self._work()
+            self.work()
         except Killed:
             self.is_dead = True
         except BaseException as error:

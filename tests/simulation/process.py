@@ -109,6 +109,11 @@ class Process:
         run, task = (message.run_id, message.task_id) if message is not None else (None, "")
         self._go_on(Activity(self, work, faults, run, task), lambda activity: activity.start())
 
+    def tick(self, faults: Faults = ()) -> None:
+        """What a worker has one thread for: nothing while that was stopped in the middle."""
+        if not any(one.work == self.scheduler.tick for one in self.stopped):
+            self.do(self.scheduler.tick, faults)
+
     def take(self, message: Delivery, faults: Faults = ()) -> None:
         """Take the turn of the message, and what follows from it."""
         run = message.run_id

@@ -144,7 +144,7 @@ class World:
 
     def _tick(self, pick: int, faults: Faults) -> None:
         worker = self.workers[pick % WORKERS]
-        worker.do(worker.scheduler.tick, faults)
+        worker.tick(faults)
 
     def _advance(self, pick: int, faults: Faults) -> None:
         self.clock.turn(STEPS_OF_TIME[pick % len(STEPS_OF_TIME)] * SECOND)
@@ -155,7 +155,7 @@ class World:
             self.clock.turn(7 * SECOND)
             for i, worker in enumerate(self.workers):
                 if i != pick % WORKERS:
-                    worker.do(worker.scheduler.tick)
+                    worker.tick()
 
     def _resume(self, pick: int, faults: Faults) -> None:
         stopped = [(process, one) for process in self._living() for one in process.stopped]
@@ -216,7 +216,7 @@ class World:
         for number in range(len(self.programs)):
             self._start(number, ())
         for worker in self.workers:
-            worker.do(worker.scheduler.tick)
+            worker.tick()
         while (delivery := self.broker.take(0)) is not None:
             self.workers[len(self.broker.messages) % WORKERS].take(delivery)
         while self.broker.tasks:
