@@ -97,7 +97,10 @@ def test_mail_is_sent_too_and_a_server_that_was_busy_is_asked_again(storm, mailb
 
 def test_the_rate_of_failures_is_told(storm, inbox):
     (message,) = inbox.at("rate")
-    assert re.search(rf"100% of ({STORM}|{STORM + 1}) runs of the last hour failed, over 50%", message)
+    told = re.search(r"100% of (\d+) runs of the last hour failed, over 50%", message)
+    # With those of other flows that have ended by then.
+    assert told is not None
+    assert STORM <= int(told[1]) < STORM + 10
 
 
 def test_a_queue_without_workers_is_told_by_its_length_and_by_its_oldest(storm, inbox):

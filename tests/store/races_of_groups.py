@@ -73,7 +73,7 @@ def all_at_once(racer: Racer, url: str, run_ids: list[str], kind: str, sound: bo
             racer.dice.shuffle(units)
             for run, path in units:
                 take_turn(runtime, run, branch=path)
-                if racer.dice.random() < 0.1:
+                if racer.dice.random() < 0.3:
                     stolen += _steal(runtime)
         return stolen
 

@@ -10,6 +10,8 @@ from celeryflows.model.events import Event
 from celeryflows.store import kept_plans
 from celeryflows.store.database import Store
 from celeryflows.store.kept_plans import DISCARD, USES
+from tests.databases import prepared_database
+from tests.servers import Postgres
 from tests.store.making import a_runtime, a_wait, put_run, rows_of, running, take_claim
 from tests.store.plans import full_scans
 
@@ -20,9 +22,9 @@ TRIED = 5
 
 
 @pytest.fixture
-def store(migrated_postgres: str) -> Iterator[Store]:
-    """A store whose tables the server does not look at by itself."""
-    store = Store(migrated_postgres)
+def store(postgres_server: Postgres) -> Iterator[Store]:
+    """A store of its own: its tables are as small as what is in them, and the server does not look at them itself."""
+    store = Store(postgres_server.url(prepared_database(postgres_server)))
     with store.engine.connect() as connection:
         for table in ("flows_runs", "flows_events", "flows_waits"):
             connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
