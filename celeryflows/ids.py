@@ -17,6 +17,7 @@ _TIME_LETTERS = 10
 
 _PAIRS = tuple(first + second for first in ALPHABET for second in ALPHABET)
 _RANDOM_BITS = 80
+_NOISE = 10
 _TIME_BITS = 48
 _LOW_40 = (1 << 40) - 1
 
@@ -27,22 +28,30 @@ class _Ulids:
     def __init__(self, last: int = 0) -> None:
         self._lock = threading.Lock()
         self._last = last
+        self._chance = b""
 
     def next(self) -> int:
         with self._lock:
             ms = time.time_ns() // 1_000_000
             # A clock that was set back counts on from the last id.
-            self._last = self._last + 1 if ms <= self._last >> _RANDOM_BITS else _first(ms, os.urandom(10))
+            self._last = self._last + 1 if ms <= self._last >> _RANDOM_BITS else _first(ms, self._noise())
             return self._last
+
+    def _noise(self) -> bytes:
+        # Asked for now and then: asking lets other threads run, who would come to wait for the lock.
+        noise, self._chance = self._chance[:_NOISE], self._chance[_NOISE:]
+        if not noise:
+            noise, self._chance = os.urandom(_NOISE), os.urandom(64 * _NOISE)
+        return noise
 
     def after_fork(self) -> None:
         """In the child: a new lock (the old may be held for ever), and one millisecond on with fresh randomness."""
-        self.__init__(_first((self._last >> _RANDOM_BITS) + 1, os.urandom(10)))  # type: ignore[misc]
+        self.__init__(_first((self._last >> _RANDOM_BITS) + 1, os.urandom(_NOISE)))  # type: ignore[misc]
 
 
 def _first(ms: int, noise: bytes) -> int:
     # The top bit of the random part stays 0, so that counting up never spills into the time.
-    return ms << _RANDOM_BITS | int.from_bytes(noise[:10], "big") >> 1
+    return ms << _RANDOM_BITS | int.from_bytes(noise[:_NOISE], "big") >> 1
 
 
 def _text(number: int) -> str:

@@ -8,6 +8,8 @@ from celery import Celery
 from kombu.messaging import Producer
 from kombu.utils import json
 
+from celeryflows.ids import new_id
+
 # Publishing must come back soon when the broker is down: what is not sent, recovery sends.
 QUICK = {
     "socket_connect_timeout": 1.0,
@@ -56,6 +58,10 @@ def _keeping_its_client(transport: Any) -> Any:
     class Channel(transport.Channel):
         _kept: Any = None
         heard_by: int | None = None
+
+        def _next_delivery_tag(self) -> str:
+            # As unique as kombu's, without a call of the system for each message.
+            return new_id()
 
         @contextmanager
         def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
