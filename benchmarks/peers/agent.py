@@ -95,6 +95,7 @@ def resume_latencies(
 
 def sleep_lateness(witness: Witness, count: int, begin: Callable[[float], object]) -> list[float]:
     """Milliseconds behind their time at which sleepers wake, twenty a second, when nothing else is to do."""
+    witness.forget()
     first = time.time() + 2.0
     moments = [first + i / 20 for i in range(count)]
     for moment in moments:
