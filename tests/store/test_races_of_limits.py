@@ -44,8 +44,14 @@ def test_eight_processes_pass_no_more_than_the_rate(store: Store, migrated_url: 
 
 
 def test_without_the_one_statement_more_pass(store: Store, migrated_url: str, team: Team) -> None:
-    passed, most = passes(team, migrated_url, asks=60, interval=HOUR, sound=False)
-    assert passed > most
+    def goes_over() -> bool:
+        with store.connection() as connection:
+            connection.execute("DELETE FROM flows_meters")
+        passed, most = passes(team, migrated_url, asks=60, interval=HOUR, sound=False)
+        return passed > most
+
+    # The looks of two have to meet.
+    assert any(goes_over() for _ in range(20))
 
 
 @pytest.mark.slow
