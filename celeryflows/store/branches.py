@@ -61,7 +61,7 @@ WITH its AS MATERIALIZED (SELECT run_id, path FROM flows_groups WHERE run_id = :
     AND status = 'queued' AND EXISTS (SELECT 1 FROM mine) {{lock_what_is_free}}),
   next AS (UPDATE flows_branches b SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :next_token,
     carrier = :carrier, wake_at = NULL, started_at = COALESCE(started_at, {{now}})
-    FROM free WHERE b.run_id = free.run_id AND b.path = free.path 
+    FROM free WHERE b.run_id = free.run_id AND b.path = free.path
     RETURNING b.turn, b.attempt, b.lost, b.lost_since, {{now}} AS at)
 SELECT next.turn, next.attempt, next.lost, next.lost_since, next.at FROM mine LEFT JOIN next ON true
 """
