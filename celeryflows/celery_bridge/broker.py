@@ -7,6 +7,7 @@ from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 from kombu.utils import json
 
+from celeryflows.celery_bridge.queue_reading import QueueReader
 from celeryflows.celery_bridge.quick_connection import quick_connection
 from celeryflows.codec import is_sealed
 from celeryflows.errors import StoreMismatch
@@ -55,6 +56,7 @@ class CeleryBroker:
         self._connection: Any = None
         self._store: tuple[str, str] | None = None
         self._epoch: str | None = None
+        self._reader = QueueReader()
 
     def epoch(self) -> str | None:
         """The word that the broker forgets with everything else; None where it keeps no words, or does not answer."""
@@ -100,6 +102,16 @@ class CeleryBroker:
             # A queue that is not there is empty; Redis makes it with the first message. Under a key prefix kombu looks
             # for it without the prefix, and counts it with.
             return int(channel._size(queue)) if self._client() is not None else None
+        except Exception as error:
+            logger.debug("the broker does not answer: %s", error)
+            self._connection = None
+            return None
+
+    def holds(self, queue: str, task_id: str, since: float) -> bool | None:
+        """True when the queue holds a message of this task, or one that answers it, as read not earlier than `since` of
+        the monotonic clock; None when the broker cannot tell."""
+        try:
+            return self._reader.holds(self._channel(), queue, task_id, since)
         except Exception as error:
             logger.debug("the broker does not answer: %s", error)
             self._connection = None

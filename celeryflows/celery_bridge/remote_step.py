@@ -20,7 +20,6 @@ from celeryflows.celery_bridge.whereabouts import Whereabouts
 from celeryflows.errors import NotStorable
 from celeryflows.model.canvases import Node
 from celeryflows.model.remote_tasks import Outcome, Parcel, SentTask, TaskCall
-from celeryflows.model.runs import Delivery
 
 logger = logging.getLogger("celeryflows")
 
@@ -95,7 +94,7 @@ class CeleryTasks:
         words = json.loads(sent.text)
         name, options = words["task"], dict(words["options"])
         task = self._app.tasks.get(name)
-        reply_to = queue_of(self._app, Delivery(sent.run_id, sent.flow, sent.message))
+        reply_to = queue_of(self._app, sent.delivery)
         options |= linked(options, sent.id, reply_to)
         options |= {"task_id": sent.id, "producer": producer, "retry": False, "add_to_parent": False}
         if not self._host.makes_runs(name):

@@ -1,6 +1,7 @@
 """Where a task's message is: in its queue, with a worker, or nowhere. Told by any broker and by workers without us."""
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +9,18 @@ from typing import Any
 from celery import Celery
 
 from celeryflows.celery_bridge.broker import CeleryBroker
+from celeryflows.celery_bridge.queue_reading import REST
 from celeryflows.celery_bridge.quick_connection import heard_by, quick_connection
 from celeryflows.celery_bridge.settings import app_name
+from celeryflows.durations import SECOND
 from celeryflows.model.remote_tasks import SentTask
 
 logger = logging.getLogger("celeryflows")
 
 # Workers have this long to tell what they have.
 REPLY_SECONDS = 1.0
+# A queue that is not empty is read for a task that was sent so long ago: most are answered sooner.
+READ_AFTER = 30 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +46,22 @@ class Whereabouts:
     def missing(self, tasks: Sequence[SentTask]) -> set[str]:
         """The ids of those that nobody has. None is while its queue may hold it, or while a worker that hears and may
         serve that queue does not reply: it may be at work on it."""
-        queues = {one.queue for one in tasks if one.queue and not one.overtaken}
-        empty = {queue for queue in queues if self._broker.length(queue) == 0}
-        lost = [one for one in tasks if one.overtaken or one.queue in empty]
+        empty = {queue for queue in {one.queue for one in tasks if one.queue} if self._broker.length(queue) == 0}
+        lately = time.monotonic() - REST
+        lost = [one for one in tasks if one.queue in empty or self._is_out_of(one, lately)]
         told = self._ask(sorted(one.id for one in lost)) if lost else None
         if told is None:
             return set()
-        return {one.id for one in lost if one.id not in told.held and not self._may_be_silent(told, one.queue)}
+        nobodys = [one for one in lost if one.id not in told.held and not self._may_be_silent(told, one.queue)]
+        # Read once more: a worker that had it may have put it back, to try again.
+        asked_at = time.monotonic()
+        return {one.id for one in nobodys if one.queue in empty or self._is_out_of(one, asked_at)}
+
+    def _is_out_of(self, task: SentTask, since: float) -> bool:
+        """True when its queue, which is not empty, does not hold it."""
+        readable = task.queue and task.age > READ_AFTER
+        held = self._broker.holds(task.queue, task.id, since) if readable else None
+        return task.overtaken if held is None else not held
 
     def _may_be_silent(self, told: Told, queue: str) -> bool:
         if not told.replies:

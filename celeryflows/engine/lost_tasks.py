@@ -1,7 +1,7 @@
 """Tasks of which nothing is heard: whose answer, message or worker was lost. Asked after, sent again, or given up."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,8 +24,8 @@ AGAIN = 2 * SECOND
 # A task that was sent so much later to the same queue and has answered tells that ours is not in the queue any more.
 OVERTAKEN_BY = 30 * SECOND
 
-# True while the queue by which a task's answer would come may hold it.
-MayBeAnswered = Callable[[SentTask], bool]
+# Those tasks whose answers may be in the queues by which they would come.
+MayBeAnswered = Callable[[Sequence[SentTask]], set[str]]
 
 
 @dataclass(slots=True)
@@ -82,18 +82,16 @@ class LostTasks:
         return Outcome(error=found.error if found.status == Status.FAILED else reason)
 
     def _settle(self, silent: list[SentTask], missing: set[str]) -> None:
-        lost = []
+        gone = [task for task in silent if task.id in missing and (task.id, task.sends) in self._gone]
+        on_its_way = self.may_be_answered(gone) if gone else set()
+        lost = [task for task in gone if task.id not in on_its_way]
+        self._gone -= {(task.id, task.sends) for task in silent if task in lost or task.id not in missing}
         for task in silent:
-            mark = (task.id, task.sends)
             if task.id not in missing:
-                self._gone.discard(mark)
                 self._put_off(task, min(max(task.age // 2, LEAST), MOST))
-            elif mark not in self._gone or self.may_be_answered(task):
-                self._gone.add(mark)
+            elif task not in lost:
+                self._gone.add((task.id, task.sends))
                 self._put_off(task, AGAIN)
-            else:
-                self._gone.discard(mark)
-                lost.append(task)
         self._send_again(lost)
 
     def _put_off(self, task: SentTask, wait: int) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from celeryflows.model.runs import Delivery
+
 # How the wait for a task may end without its answer.
 OVER = ("expired", "closed")
 
@@ -68,6 +70,11 @@ class SentTask:
     age: int = 0
     wait: str = "open"
     overtaken: bool = False
+
+    @property
+    def delivery(self) -> Delivery:
+        """The message of its run, by whose queue the answer comes."""
+        return Delivery(self.run_id, self.flow, self.message)
 
 
 @dataclass(frozen=True, slots=True)

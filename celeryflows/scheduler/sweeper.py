@@ -38,6 +38,10 @@ class Broker(Protocol):
         """Messages in the queue that no worker has taken."""
         ...
 
+    def holds(self, queue: str, task_id: str, since: float) -> bool | None:
+        """Whether the queue holds a message of this task, or one that answers it, at `since` or later."""
+        ...
+
 
 class NoBroker:
     """A process without a broker: nothing can be lost on the way."""
@@ -51,6 +55,10 @@ class NoBroker:
         return ""
 
     def length(self, queue: str) -> int | None:
+        """Cannot tell."""
+        return None
+
+    def holds(self, queue: str, task_id: str, since: float) -> bool | None:
         """Cannot tell."""
         return None
 

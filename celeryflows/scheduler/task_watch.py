@@ -2,6 +2,8 @@
 
 import logging
 import threading
+import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,7 +11,6 @@ from celeryflows.engine.lost_tasks import LostTasks
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import StoreError
 from celeryflows.model.remote_tasks import SentTask
-from celeryflows.model.runs import Delivery
 from celeryflows.scheduler.sweeper import Broker
 
 logger = logging.getLogger("celeryflows")
@@ -42,6 +43,10 @@ class TaskWatch:
         except Exception:
             logger.exception("the look after tasks failed; it is tried again")
 
-    def _may_be_answered(self, task: SentTask) -> bool:
+    def _may_be_answered(self, tasks: Sequence[SentTask]) -> set[str]:
         """The answer's message may wait in the queue of its run."""
-        return self._broker.length(self._broker.queue_of(Delivery(task.run_id, task.flow, task.message))) != 0
+        now = time.monotonic()
+        return {one.id for one in tasks if self._may_wait(self._broker.queue_of(one.delivery), one.id, now)}
+
+    def _may_wait(self, queue: str, task_id: str, since: float) -> bool:
+        return self._broker.length(queue) != 0 and self._broker.holds(queue, task_id, since) is not False

@@ -89,7 +89,7 @@ def turns(world: World) -> int:
 def watch(world: World, *, busy: bool = False) -> LostTasks:
     """A look after all tasks, as if all were due now."""
     world.store_rows("UPDATE flows_tasks SET next_at = 0 WHERE next_at IS NOT NULL")
-    return LostTasks(world.runtime, nullcontext(), lambda _: busy)
+    return LostTasks(world.runtime, nullcontext(), lambda tasks: {one.id for one in tasks if busy})
 
 
 def look_again(world: World, tasks: LostTasks) -> None:

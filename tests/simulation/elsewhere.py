@@ -78,7 +78,7 @@ class Watch:
     """The look after lost tasks, in place of the thread that it has elsewhere."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._tasks = LostTasks(runtime, nullcontext(), lambda _: False)
+        self._tasks = LostTasks(runtime, nullcontext(), lambda _: set())
 
     def start(self) -> None:
         """Look at once."""

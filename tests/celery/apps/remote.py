@@ -27,6 +27,13 @@ def stay(order: str) -> None:
 
 
 @sheet.task()
+def hold(order: str, gate: str) -> str:
+    witness("hold", order)
+    pass_gate(gate)
+    return f"{order} held"
+
+
+@sheet.task()
 def lose(order: str) -> None:
     witness("lose", order)
     raise KeyError(order)
@@ -46,7 +53,7 @@ def here(name: str, *args: Any) -> Any:
 def sends(ctx: Any) -> Any:
     """The task that the caller names."""
     data = ctx.event.data
-    if data["task"] in ("count", "lose", "stay"):
+    if data.get("queue") == "side" or data["task"] in ("count", "lose", "stay"):
         task = here(data["task"], *data["args"])
     else:
         task = depot(data["task"], *data["args"], queue=data.get("queue", "depot"))
