@@ -206,10 +206,12 @@ class Postgres:
         os.kill(self.server.pid, signal.SIGQUIT)
         self.server.stop()
 
-    def create_database(self, template: str = "template1") -> str:
-        """Make a database as a copy of the template, and return its name."""
+    def create_database(self, template: str = "template1", encoding: str = "UTF8") -> str:
+        """Make a database as a copy of the template, and return its name. In another encoding it is an empty one."""
         name = f"test_{uuid.uuid4().hex[:16]}"
-        command = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        template = template if encoding == "UTF8" else "template0"
+        make = sql.SQL("CREATE DATABASE {} TEMPLATE {} ENCODING {}")
+        command = make.format(sql.Identifier(name), sql.Identifier(template), sql.Literal(encoding))
         with self.connect() as connection:
             connection.execute(command)
         return name

@@ -14,6 +14,7 @@ from celeryflows.celery_bridge.surroundings import surroundings
 from celeryflows.cli.broker_facts import look_at_broker
 from celeryflows.cli.opening import binding_of
 from celeryflows.cli.output import console_for, json_option, plain, print_json
+from celeryflows.console.crew import crew
 from celeryflows.console.doctor import Finding, Level, Mode, Patient, bad, examine, is_bad, ok, warn
 from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError
@@ -56,6 +57,7 @@ def _patient(binding: Binding) -> Patient:
         settings=settings,
         store=_store(app, problems),
         broker=look_at_broker(app, sorted(binding.flows)),
+        look_at_crew=lambda: crew(binding.runtime),
         problems=[*problems, *_transactions(app)],
     )
 

@@ -1,5 +1,6 @@
 """The doctor's look at the store: does it answer, is its schema ours, whose clock is right, what waits too long."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from celeryflows.engine.settings import Settings
 from celeryflows.errors import ConfigurationError, PayloadLocked, StoreError
 from celeryflows.store.database import Store
 from celeryflows.store.reports.health import Waiting, overdue, queued, unrouted
-from celeryflows.store.reports.server import MariadbView, mariadb_server
+from celeryflows.store.reports.server import MariadbView, encoding, mariadb_server
 from celeryflows.store.versions import fits, is_newer, newest_version, schema_version
 
 SKEW_WARN, SKEW_BAD = SECOND, 30 * SECOND
@@ -44,6 +45,7 @@ class StoreFacts:
     overdue: Waiting = NOBODY
     unrouted: Waiting = NOBODY
     server: MariadbView | None = None
+    encoding: str | None = None
 
     @property
     def usable(self) -> bool:
@@ -90,6 +92,7 @@ def _look(store: Store, settings: Settings, facts: dict[str, object]) -> None:
         except PayloadLocked as error:
             facts["lacking"] = str(error)
     facts["server"] = mariadb_server(store)
+    facts["encoding"] = encoding(store)
     facts["workers"] = tuple(workers_of(store, settings))
     facts["queued"] = queued(store)
     facts["overdue"] = overdue(store, now - LATE)
@@ -110,7 +113,20 @@ def check_store(facts: StoreFacts) -> list[Finding]:
     found = [ok("store", f"{facts.url} answers"), _schema(facts)]
     if facts.server is not None:
         found += check_mariadb(facts.server)
+    if facts.encoding not in (None, "UTF8"):
+        found.append(_encoding(facts))
     return [*found, *([_clock(facts), _payloads(facts)] if facts.skew is not None else [])]
+
+
+def _encoding(facts: StoreFacts) -> Finding:
+    shown = (
+        f"the database is in {facts.encoding}: text that it cannot hold is refused, in payloads and in our own looks"
+    )
+    remedy = (
+        "Make a database with ENCODING 'UTF8' TEMPLATE template0, bring this one into it by pg_dump and psql while no "
+        "worker or sender runs, and set flows_store_url to it."
+    )
+    return warn("encoding", shown, remedy)
 
 
 def _payloads(facts: StoreFacts) -> Finding:
@@ -149,9 +165,16 @@ def _clock(facts: StoreFacts) -> Finding:
     return warn("clock", shown, remedy) if abs(skew) >= SKEW_WARN else ok("clock", shown)
 
 
-def check_work(facts: StoreFacts) -> list[Finding]:
-    """Workers, and what waits for them."""
-    return [*_workers(facts), _queued(facts), *_late(facts)]
+def check_work(facts: StoreFacts, deaf: Sequence[WorkerSummary]) -> list[Finding]:
+    """Workers, those among them that take nothing, and what waits for them."""
+    return [*_workers(facts), *(_consuming(deaf) if deaf else ()), _queued(facts), *_late(facts)]
+
+
+def _consuming(deaf: Sequence[WorkerSummary]) -> list[Finding]:
+    shown = ", ".join(f"{worker.host} (pid {worker.pid})" for worker in deaf)
+    text = f"{shown}: alive, at work on no run, and what its queues hold has waited for long"
+    remedy = "Busy with plain tasks? Else its loop hangs: its log, or py-spy dump --pid, says where. Restart it."
+    return [warn("consuming", text, remedy)]
 
 
 def _workers(facts: StoreFacts) -> list[Finding]:

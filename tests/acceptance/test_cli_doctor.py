@@ -12,7 +12,7 @@ from celeryflows.engine.settings import Settings
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import downgrade, upgrade
 from celeryflows.store.versions import newest_version
-from tests.acceptance.terminal import Report, Terminal, enter_worker, ready, shop
+from tests.acceptance.terminal import Report, Terminal, close, enter_worker, ready, shop
 from tests.servers import free_port
 
 
@@ -178,3 +178,19 @@ def test_the_facts_of_a_store_say_whether_its_rows_can_be_read():
     assert StoreFacts("u", "sqlite", have="1", want="1", fits=True).usable
     assert not StoreFacts("u", "sqlite", have=None, want="1").usable
     assert not StoreFacts("u", "sqlite", have="1", want="1", fits=True, problem="down").usable
+
+
+def test_a_postgresql_database_of_another_encoding_is_a_warning_with_what_to_do(broker_url, postgres_server):
+    name = postgres_server.create_database(encoding="LATIN1")
+    app = shop(broker_url, ready(postgres_server.url(name)))
+    level, text = Report(Terminal(app))("encoding")
+    close(app)
+    postgres_server.drop_database(name)
+
+    assert level == "warn"
+    assert "in LATIN1" in text
+    assert "ENCODING 'UTF8'" in text
+
+
+def test_the_encoding_of_a_database_that_can_hold_all_text_is_no_finding(terminal):
+    assert "encoding" not in Report(terminal).findings

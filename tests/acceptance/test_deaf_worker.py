@@ -7,6 +7,7 @@ from celery import Celery
 
 from celeryflows import Event
 from celeryflows.console.crew import Hand, crew
+from tests.acceptance.terminal import Report, Terminal
 from tests.celery.apps import works
 from tests.waiting import eventually
 from tests.worlds import BRISK, World
@@ -45,13 +46,17 @@ def test_a_worker_that_beats_and_hears_nothing_is_shown_and_others_do_its_work(w
         world.open_gate("work")
         world.ends(called.id)
         world.age_messages(60)
-        deaf = hands(app)["deaf"]
+        deaf, report = hands(app)["deaf"], Report(Terminal(app))
         assert (deaf.worker.alive, deaf.worker.leads, deaf.deaf, deaf.turns) == (True, True, True, ())
+        level, text = report("consuming")
+        assert (level, report.bad) == ("warn", set())
+        assert f"deaf@here (pid {deaf.worker.pid}): alive, at work on no run" in text
 
         with world.worker(APP, "-c", "1", "-n", "other@here"):
             eventually(lambda: completed(world) == 13, within=SOON)
             assert hands(app)["deaf"].worker.alive
             assert not any(hand.deaf for hand in hands(app).values())
+            assert "consuming" not in Report(Terminal(app)).findings
             world.open_gate("loop")
             with world.redis() as client:
                 # What it kept it hears of now, and has nothing of it to do.

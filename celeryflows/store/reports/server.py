@@ -1,4 +1,4 @@
-"""What a MariaDB server says of itself, as far as a store depends on it. A short read."""
+"""What a server says of itself and of its database, as far as a store depends on it. A short read."""
 
 from dataclasses import dataclass
 
@@ -34,3 +34,11 @@ def mariadb_server(store: Store) -> MariadbView | None:
     )
     ((odd_columns,),) = read(store, text(odd))
     return MariadbView(str(version), int(flush), int(packet), str(binlog), int(odd_columns))
+
+
+def encoding(store: Store) -> str | None:
+    """The encoding of a PostgreSQL database, None on others."""
+    if store.dialect.name != "postgresql":
+        return None
+    ((found,),) = read(store, text("SHOW server_encoding"))
+    return str(found)
