@@ -2,8 +2,9 @@
 
 import click
 
+from celeryflows.celery_bridge.settings import read_settings
 from celeryflows.cli.acting import written_down
-from celeryflows.cli.opening import bare_store, runtime_of
+from celeryflows.cli.opening import app_of, bare_store, runtime_of
 from celeryflows.cli.output import json_option, print_json
 from celeryflows.console.doctor_store import is_missing_file
 from celeryflows.store.rotation import rotate
@@ -17,12 +18,19 @@ def store_group() -> None:
 
 
 @store_group.command("upgrade")
+@click.option(
+    "--force", is_flag=True, help="Also while workers are alive that need what is taken away: they will fail."
+)
 @click.pass_context
-def upgrade_store(ctx: click.Context) -> None:
-    """Bring the store's schema to the version that this celeryflows wants; safe to repeat, and from several hosts."""
+def upgrade_store(ctx: click.Context, *, force: bool) -> None:
+    """Bring the store's schema to the version that this celeryflows wants; safe to repeat, and from several hosts.
+
+    It refuses to take away what a living worker of an older celeryflows needs.
+    """
     store = bare_store(ctx)
+    silence = 0 if force else read_settings(app_of(ctx)).dead_after
     try:
-        click.echo(f"{store.shown_url()} has schema {upgrade(store)}")
+        click.echo(f"{store.shown_url()} has schema {upgrade(store, silence)}")
     finally:
         store.dispose()
 

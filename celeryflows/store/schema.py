@@ -19,7 +19,7 @@ AT_DOOR = "held_at = '0'"
 LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
 
 # As in migrations/versions, the newest last.
-VERSIONS = tuple(f"{number:04}" for number in range(1, 15))
+VERSIONS = tuple(f"{number:04}" for number in range(1, 16))
 # Code that knows this version works on the newest too. A migration that takes something away raises it to the version
 # of the first code that does without.
 SINCE = "0013"
@@ -307,6 +307,7 @@ workers = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("beat_at", BigInteger, nullable=False),
     Column("consumer_at", BigInteger),
+    Column("schema_version", String(32)),
 )
 Index("flows_workers_beat", workers.c.beat_at)
 

@@ -15,6 +15,7 @@ from celeryflows.errors import SchemaMismatch, StoreError
 from celeryflows.store import mariadb_schema
 from celeryflows.store.database import Store
 from celeryflows.store.locks import SCHEMA_SPACE
+from celeryflows.store.older_workers import SILENCE, check_workers
 from celeryflows.store.versions import Upgradable, fits, is_newer, newest_version, schema_version, tell_since
 
 logger = logging.getLogger("celeryflows")
@@ -23,15 +24,16 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_SECONDS, PAUSE, PATIENCE = 2.0, 0.5, 300.0
 
 
-def upgrade(store: Upgradable) -> str:
+def upgrade(store: Upgradable, silence: int = SILENCE) -> str:
     """Bring the schema to the newest version, one process at a time; the version. One that is newer and fits this code
-    stays. Raises StoreError."""
+    stays. Raises StoreError, also for workers that have beaten within `silence` (microseconds) and need what would be
+    taken away."""
     have = schema_version(store)
     if have is not None and is_newer(have):
         if fits(store, have):
             return have
         raise SchemaMismatch(f"The store {store.shown_url()} has schema {have}, made by a newer celeryflows.")
-    _insist(store, _to_the_newest)
+    _insist(store, lambda config: _to_the_newest(store, config, silence))
     return newest_version()
 
 
@@ -58,8 +60,9 @@ def _insist(store: Upgradable, step: Callable[[Config], None]) -> None:
         time.sleep(PAUSE)
 
 
-def _to_the_newest(config: Config) -> None:
+def _to_the_newest(store: Upgradable, config: Config, silence: int) -> None:
     connection = config.attributes["connection"]
+    check_workers(store, connection, silence)
     # First of all: where a migration commits by itself, older code may not start on half of what takes away.
     told = tell_since(connection)
     command.upgrade(config, "head")

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from sqlalchemy import Column, Engine, MetaData, String, Table, insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 
+from celeryflows.clock import Clock
 from celeryflows.errors import SchemaMismatch, StoreUnavailable
 from celeryflows.ids import new_id
 from celeryflows.store.dialect import Dialect
@@ -23,6 +24,7 @@ class Upgradable(Protocol):
     """What an upgrade needs of the store."""
 
     dialect: Dialect
+    clock: Clock
     held_here: Callable[[], bool] | None
 
     @property
@@ -60,7 +62,7 @@ def schema_version(store: Upgradable) -> str | None:
     """The store's schema version, None for an empty database. Raises StoreUnavailable."""
     try:
         with store.engine.connect() as connection:
-            return _version(connection)
+            return version_in(connection)
     except DBAPIError as error:
         raise StoreUnavailable(
             f"The store {store.shown_url()} does not answer ({str(error.orig).strip().splitlines()[0]}). "
@@ -78,15 +80,20 @@ def fits(store: Upgradable, version: str | None) -> bool:
     if not is_newer(version):
         return version == newest_version()
     with store.engine.connect() as connection:
-        since = connection.scalar(select(meta.c.value).where(meta.c.key == _SINCE))
-    return since in known_versions()
+        return told_since(connection) in known_versions()
+
+
+def told_since(connection: Any) -> str | None:
+    """Since which version code works on this schema, as the schema tells."""
+    told: str | None = connection.scalar(select(meta.c.value).where(meta.c.key == _SINCE))
+    return told
 
 
 def tell_since(connection: Any) -> bool:
     """Tell older code whether it may work on this schema; False when there is no table to tell it in yet."""
     if not inspect(connection).has_table(meta.name):
         return False
-    told = connection.scalar(select(meta.c.value).where(meta.c.key == _SINCE))
+    told = told_since(connection)
     if told is None:
         connection.execute(insert(meta).values(key=_SINCE, value=SINCE))
     elif told != SINCE:
@@ -99,12 +106,23 @@ def newest_version() -> str:
     return VERSIONS[-1]
 
 
+def since_version() -> str:
+    """The oldest version whose code works on the newest."""
+    return SINCE
+
+
+def is_older(version: str, than: str) -> bool:
+    """A version that this code does not know is newer."""
+    return version in VERSIONS and VERSIONS.index(version) < VERSIONS.index(than)
+
+
 def known_versions() -> frozenset[str]:
     """Every version up to this code's."""
     return frozenset(VERSIONS)
 
 
-def _version(connection: Any) -> str | None:
+def version_in(connection: Any) -> str | None:
+    """The version of the connection's database."""
     if not inspect(connection).has_table(versions.name):
         return None
     found: str | None = connection.scalar(select(versions.c.version_num))
@@ -126,7 +144,7 @@ def _create(store: Upgradable) -> None:
         # Two processes that create the file at once: the second finds the schema made.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         try:
-            if _version(connection) is None:
+            if version_in(connection) is None:
                 metadata.create_all(connection)
                 connection.execute(insert(meta).values(key="identity", value=new_id()))
                 tell_since(connection)

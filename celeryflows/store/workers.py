@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from celeryflows.store.executor import Verbs
+from celeryflows.store.versions import newest_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,12 @@ class Workers(Verbs):
     """The verbs of workers and their leader."""
 
     def start(self, worker: WorkerRow) -> None:
-        """Enter a worker that starts."""
+        """Enter a worker that starts, with the schema that its code wants."""
         self._execute(
-            "INSERT INTO flows_workers (id, app, release, host, pid, pool, queues, started_at, beat_at) "
-            "VALUES (:id, :app, :release, :host, :pid, :pool, :queues, {now}, {now}) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO flows_workers "
+            "(id, app, release, host, pid, pool, queues, schema_version, started_at, beat_at) "
+            "VALUES (:id, :app, :release, :host, :pid, :pool, :queues, :wants, {now}, {now}) "
+            "ON CONFLICT (id) DO NOTHING",
             id=worker.id,
             app=worker.app,
             release=worker.release,
@@ -36,6 +39,7 @@ class Workers(Verbs):
             pid=worker.pid,
             pool=worker.pool,
             queues=worker.queues,
+            wants=newest_version(),
         )
 
     def beat(self, worker_id: str) -> bool:
