@@ -8,7 +8,7 @@ from typing import Any
 from celeryflows.engine import bulk, finish, intake, pausing, signalling, starting
 from celeryflows.engine import replay as replaying
 from celeryflows.engine import rerun as rerunning
-from celeryflows.engine.bulk import Moment, Selection
+from celeryflows.engine.bulk import Selection
 from celeryflows.engine.registrar import register_sender
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.events import Event
@@ -103,21 +103,8 @@ def cancel(runtime: Runtime, run_id: str, *, because: str, terminate: bool = Fal
     return finish.cancel(runtime, run_id, because, terminate=terminate)
 
 
-def select_open(
-    runtime: Runtime,
-    flow: str,
-    *,
-    after: Moment | None = None,
-    before: Moment | None = None,
-    if_exp: str | None = None,
-    status: str | None = None,
-) -> Selection:
-    """The open runs of a flow that were created in this time and fit the condition.
-
-    Raises UnknownFlow, ExpressionError, InvalidDuration for a moment without zone, ValueError for a status in which a
-    run has ended.
-    """
-    return bulk.select_open(runtime, flow, after=after, before=before, if_exp=if_exp, status=status)
+# The open runs of a flow that were created in a time and fit a condition.
+select_open = bulk.select_open
 
 
 def count_open(runtime: Runtime, selection: Selection) -> int:

@@ -1,5 +1,7 @@
 """The tables behind the pages: attempts that failed, and figures by the time at which runs were made."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, text
 
 from celeryflows.store.columns import GATE, ID, KEY, long, metadata, partial_index
@@ -26,6 +28,12 @@ LATER = ("events", "steps", "retries", "rate_limited", "singletons", "duplicates
 # Microseconds: from made to started, and from started to the end of those that completed or failed, together.
 LENGTHS = ("waited", "took")
 
+
+def counts(names: Iterable[str], kind: type[Integer] = Integer) -> list[Column[int]]:
+    """Columns that begin at nothing."""
+    return [Column(name, kind, nullable=False, server_default=text("0")) for name in names]
+
+
 # A bucket of time with a row for each flow that had runs made in it; flow '' is all of them, there even without any.
 # `next_at`: when the leader counts it anew, for some of its runs were open.
 figures = Table(
@@ -33,12 +41,12 @@ figures = Table(
     metadata,
     Column("flow", ID, primary_key=True),
     Column("at", BigInteger, primary_key=True, autoincrement=False),
-    *(Column(name, Integer, nullable=False, server_default=text("0")) for name in COUNTS),
-    Column("waited", BigInteger, nullable=False, server_default=text("0")),
-    *(Column(name, Integer, nullable=False, server_default=text("0")) for name in CLASSES),
+    *counts(COUNTS),
+    *counts(("waited",), BigInteger),
+    *counts(CLASSES),
     Column("next_at", BigInteger),
-    *(Column(name, Integer, nullable=False, server_default=text("0")) for name in LATER),
-    Column("took", BigInteger, nullable=False, server_default=text("0")),
+    *counts(LATER),
+    *counts(("took",), BigInteger),
 )
 Index("flows_figures_at", figures.c.at)
 partial_index("flows_figures_due", [figures.c.next_at], "next_at IS NOT NULL")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 import pymysql
@@ -15,8 +15,8 @@ import pymysql
 from tests.chaos.disks import small_disk
 from tests.chaos.proxy import Proxy, running_proxy
 from tests.databases import prepared_database
-from tests.mariadb import Mariadb, running_mariadb
-from tests.servers import Postgres, running_postgres, temporary_folder
+from tests.mariadb import running_mariadb
+from tests.servers import running_postgres, temporary_folder
 
 SOCKET = ".s.PGSQL.5432"
 RECOVERS_IN = 10
@@ -73,16 +73,39 @@ class SqlitePlace:
         pass
 
 
-class PostgresPlace:
+class ServerPlace:
     """A server of its own."""
 
-    kind = "postgres"
+    # What its driver raises when no connection is to be had.
+    no_connection: type[Exception]
 
-    def __init__(self, server: Postgres, disk: Path | None) -> None:
+    def __init__(self, server: Any, disk: Path | None) -> None:
         self.server = server
         self.disk = disk
         self.database = prepared_database(server)
         self.url = server.url(self.database)
+
+    @contextmanager
+    def crowded(self) -> Iterator[None]:
+        taken = [self.server.connect()]
+        try:
+            # Whoever is cut comes back at once: who is in the way is cut until all places are ours.
+            for _ in range(20):
+                self.cut_all(taken[0])
+                with suppress(self.no_connection):
+                    while True:
+                        taken.append(self.server.connect())
+            yield
+        finally:
+            for connection in taken:
+                connection.close()
+
+
+class PostgresPlace(ServerPlace):
+    """PostgreSQL's."""
+
+    kind = "postgres"
+    no_connection = psycopg.OperationalError
 
     def crash(self) -> None:
         self.server.server.kill()
@@ -122,33 +145,16 @@ class PostgresPlace:
         look = "SELECT pid FROM pg_stat_activity WHERE application_name = 'celeryflows' ORDER BY pid"
         return [row[0] for row in connection.execute(look).fetchall()]
 
-    @contextmanager
-    def crowded(self) -> Iterator[None]:
-        taken = [self.server.connect()]
+    def cut_all(self, connection: psycopg.Connection) -> None:
         cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'celeryflows'"
-        try:
-            # Whoever is cut comes back at once: who is in the way is cut until all places are ours.
-            for _ in range(20):
-                taken[0].execute(cut)
-                with suppress(psycopg.OperationalError):
-                    while True:
-                        taken.append(self.server.connect())
-            yield
-        finally:
-            for connection in taken:
-                connection.close()
+        connection.execute(cut)
 
 
-class MariadbPlace:
-    """A server of its own."""
+class MariadbPlace(ServerPlace):
+    """MariaDB's."""
 
     kind = "mariadb"
-
-    def __init__(self, server: Mariadb, disk: Path | None) -> None:
-        self.server = server
-        self.disk = disk
-        self.database = prepared_database(server)
-        self.url = server.url(self.database)
+    no_connection = pymysql.err.MySQLError
 
     def crash(self) -> None:
         self.server.crash()
@@ -171,19 +177,8 @@ class MariadbPlace:
             with suppress(pymysql.err.OperationalError):
                 self.server.run(f"KILL {dice.choice(found)}")
 
-    @contextmanager
-    def crowded(self) -> Iterator[None]:
-        taken = [self.server.connect()]
-        try:
-            for _ in range(20):
-                self.server.free(self.database, taken[0])
-                with suppress(pymysql.err.MySQLError):
-                    while True:
-                        taken.append(self.server.connect())
-            yield
-        finally:
-            for connection in taken:
-                connection.close()
+    def cut_all(self, connection: Any) -> None:
+        self.server.free(self.database, connection)
 
     def _sessions(self) -> list[int]:
         rows = self.server.run(

@@ -6,45 +6,7 @@ from itertools import pairwise
 import pytest
 
 from celeryflows import Backoff, DeclarationError, Status
-
-SECONDS = timedelta(seconds=1)
-
-
-class Boom(Exception):
-    pass
-
-
-def moments_of(flows, flows_tester, fail, **options):
-    """Runs a flow whose one step calls `fail(attempt)`; the run, and when each attempt was made, in seconds."""
-    begun, made = flows_tester.now, []
-
-    def attempt(ctx):
-        made.append((flows_tester.now - begun) / SECONDS)
-        return fail(ctx.attempt)
-
-    @flows.flow(**options)
-    def flow(ctx):
-        return ctx.step.run("work", attempt, ctx)
-
-    run = flows_tester.start(flow)
-    flows_tester.advance("30 days")
-    return run, made
-
-
-def always(error):
-    def fail(_attempt):
-        raise error
-
-    return fail
-
-
-def until(attempt, error=None):
-    def fail(now):
-        if now < attempt:
-            raise error or Boom(f"attempt {now}")
-        return f"worked at {now}"
-
-    return fail
+from tests.engine.attempts import SECONDS, Boom, always, moments_of
 
 
 def test_a_step_that_fails_twice_then_works_is_called_three_times_and_what_follows_once(flows, flows_tester):
