@@ -46,12 +46,11 @@ class Failures:
 def failures(runtime: Runtime, *, flow: str | None = None, after: Moment | None = None) -> Failures:
     """The newest failures of a flow or of all, of runs made from `after` on, grouped."""
     since = None if after is None else parse_moment(after, "after")
-    rows = failed_runs(runtime.store, since, LOOK + 1)
+    rows = failed_runs(runtime.store, flow, since, LOOK + 1)
     groups: dict[tuple[str, str], list[tuple[FailedRun, Failure]]] = {}
     for row in rows[:LOOK]:
-        if flow in (None, row.flow):
-            error = read_failure(row.error)
-            groups.setdefault((row.flow, fingerprint(error)), []).append((row, error))
+        error = read_failure(row.error)
+        groups.setdefault((row.flow, fingerprint(error)), []).append((row, error))
     found = [_group(of_flow, mark, runs) for (of_flow, mark), runs in groups.items()]
     found.sort(key=lambda group: (-group.count, group.flow, group.fingerprint))
     return Failures(tuple(found), len(rows[:LOOK]), len(rows) > LOOK)

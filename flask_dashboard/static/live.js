@@ -92,7 +92,10 @@ class Part {
 
   put(text, tag) {
     this.tag = tag || "";
-    morph(this.target, new DOMParser().parseFromString(text, "text/html").body);
+    // A document would drop the blanks before its first element: all behind them would be made anew.
+    const part = document.createElement("template");
+    part.innerHTML = text;
+    morph(this.target, part.content);
     document.dispatchEvent(new CustomEvent("flows:changed", { detail: this.target }));
   }
 

@@ -125,7 +125,9 @@ def test_failures_are_one_where_only_names_and_numbers_of_the_occurrence_differ(
     assert (group.flow, group.error.name, group.count, found.looked) == ("pay", "Declined", 3, 3)
     assert group.first_at <= group.last_at
     assert "order 5" in group.error.message
-    assert failures(shop.runtime, flow="ask").groups == ()
+    assert failures(shop.runtime, flow="pay") == found
+    none = failures(shop.runtime, flow="ask")
+    assert (none.groups, none.looked, none.more) == ((), 0, False)
 
 
 def test_every_failed_attempt_is_kept_with_its_error_and_what_succeeds_at_once_keeps_none(shared):

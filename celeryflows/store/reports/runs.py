@@ -135,7 +135,7 @@ def list_runs(
     order = order_of(Status(status) if status is not None else None)
     query: Select[Any] = select(*columns).order_by(order.desc()).limit(limit)
     if status in BAD_ENDS and flow is not None:
-        query = query.where(_ended_badly(store, Status(status)))
+        query = query.where(ended_badly(store, Status(status)))
     elif status is not None:
         query = query.where(standing(Status(status)))
     if flow is not None:
@@ -173,7 +173,7 @@ def _within(span: tuple[int | None, int | None]) -> Iterator[ColumnElement[bool]
         yield runs.c.created_at < before
 
 
-def _ended_badly(store: Store, status: Status) -> ColumnElement[bool]:
+def ended_badly(store: Store, status: Status) -> ColumnElement[bool]:
     """Runs that ended so, sought with their flow. SQLite has to be told what PostgreSQL sees: that the index has them;
     told too, PostgreSQL would count that as one condition more and take another index."""
     here = runs.c.status == literal_column(f"'{status}'")
