@@ -5,51 +5,60 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from celeryflows.codec import loads
-from tests.simulation.plain import End, evaluate
-from tests.simulation.process import flow_name
+from tests.simulation.facts import Run, line_of, runs_of
+from tests.simulation.links import check_cancels, check_children, check_signals
+from tests.simulation.plain import evaluate
 from tests.simulation.programs import LOST, Block, Gather, Group, Loop, Try, Wait
 from tests.simulation.world import World
 
-RUNS = "SELECT id, flow, status, output, error, reason, wake_at FROM flows_runs WHERE status <> 'skipped'"
 MOST_LOSSES = 10
 
 
 def check(world: World) -> None:
     """Raise AssertionError for the first law that is broken."""
     world.ledger.check()
-    runs = {row[1]: row for row in world.look(RUNS)}
-    assert sorted(runs) == [flow_name(i) for i in range(len(world.programs))], f"runs: {sorted(runs)}"
-    assert world.look("SELECT count(*) FROM flows_runs WHERE status <> 'skipped'") == [(len(runs),)]
-    for number, program in enumerate(world.programs):
-        run, _, status, output, error, _, wake_at = runs[flow_name(number)]
-        assert wake_at is None, f"{run} is {status} and would wake again"
-        if status == "cancelled":
-            assert run in world.cancelled, f"{run} was cancelled by nobody"
-            continue
-        found = End(value=loads(output)) if status == "completed" else End(error=_error(error))
-        if found.error is not None and found.error[0] == "WorkerLost":
-            assert world.ledger.disturbed[run] >= MOST_LOSSES
-            continue
-        expected = evaluate(program, world.ledger.seen[run])
-        assert found == expected, f"run {number} gave {found}, the plain reading {expected}"
-    check_counts(world)
+    runs = runs_of(world)
+    check_starts(world, runs)
+    for run in runs.values():
+        check_end(world, run, len(line_of(runs, run)) - 1)
+    check_counts(world, runs)
     check_leftovers(world)
-    for number, program in enumerate(world.programs):
-        check_sends(world, number, runs[flow_name(number)][0])
-        check_waits(world, runs[flow_name(number)][0], _waits(program.body))
+    for run in runs.values():
+        check_sends(world, run)
+        check_waits(world, run, _waits(world.programs[run.number].body))
+    check_cancels(world, runs)
+    check_children(world, runs)
+    check_signals(world)
 
 
-def _error(text: str) -> tuple[str, str]:
-    failure = json.loads(text)
-    return failure["name"], failure["message"]
+def check_starts(world: World, runs: dict[str, Run]) -> None:
+    """Each program that an event starts has one run, and those that go on for it."""
+    first = [
+        run.number
+        for run in runs.values()
+        if run.parent is None and run.continued_from is None and run.status != "skipped"
+    ]
+    assert sorted(first) == world.roots, f"runs of programs {sorted(first)}, started {world.roots}"
 
 
-def check_counts(world: World) -> None:
-    """A body runs once for each attempt, and once more for each turn that was cut off."""
+def check_end(world: World, run: Run, times: int) -> None:
+    """It ends as its plain reading, or cancelled, or as its worker died too often."""
+    assert run.wake_at is None, f"{run.id} is {run.status} and would wake again"
+    if run.status in ("cancelled", "skipped"):
+        return
+    found = run.end
+    if found.error is not None and found.error[0] == "WorkerLost":
+        assert world.ledger.disturbed[run.id] >= MOST_LOSSES
+        return
+    expected = evaluate(world.programs[run.number], world.ledger.seen[run.id], times)
+    assert found == expected, f"run {run.id} of {run.number} gave {found}, the plain reading {expected}"
+
+
+def check_counts(world: World, runs: dict[str, Run]) -> None:
+    """A body runs once for each attempt, and once more for each turn that was cut off, or cancelled meanwhile."""
     attempts = {(run, key): n for run, key, n in world.look("SELECT run_id, key, attempts FROM flows_steps")}
     for (run, key), n in world.ledger.bodies.items():
-        most = attempts.get((run, key), 0) + world.ledger.disturbed[run]
+        most = attempts.get((run, key), 0) + world.ledger.disturbed[run] + (runs[run].status == "cancelled")
         assert n <= most, f"the body of {key} ran {n} times, at most {most}"
     for run, seen in world.ledger.seen.items():
         if ("error", "RuntimeError", LOST) in seen.values():
@@ -64,14 +73,15 @@ def check_leftovers(world: World) -> None:
     assert world.look("SELECT run_id, path FROM flows_branches WHERE ended_at IS NULL") == []
 
 
-def check_sends(world: World, number: int, run: str) -> None:
+def check_sends(world: World, run: Run) -> None:
     """What a step sent is there once when it is recorded, else not at all."""
     sent: dict[str, list[int]] = {}
+    by = f"send {run.id} "
     for (data,) in world.look("SELECT data FROM flows_events WHERE name LIKE 'news/%'"):
         event = json.loads(data)
-        if event["of"] == number and event["by"].startswith("send "):
-            sent.setdefault(event["by"].removeprefix("send "), []).append(event["n"])
-    memos = world.look("SELECT key, value FROM flows_steps WHERE run_id = :run AND kind = 'send'", run=run)
+        if event["by"].startswith(by):
+            sent.setdefault(event["by"].removeprefix(by), []).append(event["n"])
+    memos = world.look("SELECT key, value FROM flows_steps WHERE run_id = :run AND kind = 'send'", run=run.id)
     expected = {key: len(json.loads(value)) for key, value in memos}
     found = {key: len(numbers) for key, numbers in sent.items()}
     assert found == expected, f"steps that sent: {found}, recorded: {expected}"
@@ -87,15 +97,15 @@ class Arrival:
     n: int
 
 
-def check_waits(world: World, run: str, ops: dict[str, Wait]) -> None:
+def check_waits(world: World, its: Run, ops: dict[str, Wait]) -> None:
     """A wait gets the first event that it may see; None only when there was none in its time."""
-    ledger = world.ledger
+    ledger, run = world.ledger, its.id
     for key, seen in ledger.seen[run].items():
         op = ops.get(re.sub(r":\d+", "", key))
         if op is None:
             continue
         began, until = _span(world, run, key, op)
-        eligible = [one for one in _arrivals(world, run, op, key) if began <= one.at < until]
+        eligible = [one for one in _arrivals(world, its, op, key) if began <= one.at < until]
         if seen[1] is None:
             assert ledger.given_at[run, key] >= until, f"wait {key} timed out too early"
             assert not eligible, f"wait {key} of {run} missed {eligible[0]} between {began} and {until}"
@@ -120,21 +130,20 @@ def _span(world: World, run: str, key: str, op: Wait) -> tuple[int, int]:
     return min(found, default=started_at), until
 
 
-def _arrivals(world: World, run: str, op: Wait, key: str) -> list[Arrival]:
+def _arrivals(world: World, run: Run, op: Wait, key: str) -> list[Arrival]:
     """What the wait would take, without what other waits of the run took."""
-    ((number,),) = world.look("SELECT flow FROM flows_runs WHERE id = :run", run=run)
     found = []
     rows = world.look(
         "SELECT id, arrived_at, data FROM flows_events WHERE name = :name AND arrived_at IS NOT NULL AND NOT EXISTS "
         "(SELECT 1 FROM flows_waits w WHERE w.run_id = :run AND w.key <> :key AND w.event_id = flows_events.id) "
         "ORDER BY arrived_at, id",
         name=op.name,
-        run=run,
+        run=run.id,
         key=key,
     )
     for id, at, data in rows:
         event = json.loads(data)
-        fits = {"own": flow_name(event["of"]) == number, "even": event["n"] % 2 == 0, "any": True}[op.only]
+        fits = {"own": event["of"] == run.data["of"], "even": event["n"] % 2 == 0, "any": True}[op.only]
         if fits:
             found.append(Arrival(id, at, event["of"], event["n"]))
     return found

@@ -1,9 +1,19 @@
 """What the handlers of all turns tell: bodies run, values given, moments reached. It holds them to their promises."""
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.plain import Seen
+
+
+@dataclass
+class Signalled:
+    """A signal that was sent. `told`: the run that took it, or None, as its sender was told; empty when it was not."""
+
+    name: str
+    at: int
+    told: list[str | None] = field(default_factory=list)
 
 
 class Ledger:
@@ -18,6 +28,8 @@ class Ledger:
         self.given_at: dict[tuple[str, str], int] = {}
         self.disturbed: Counter[str] = Counter()
         self._kept: dict[tuple[str, str], list[Any]] = {}
+        self.signals: list[Signalled] = []
+        self._ended: set[str] = set()
         self.tripped: list[str] = []
         self._executed: Counter[str] = Counter()
 
@@ -45,12 +57,15 @@ class Ledger:
         if first != seen:
             self.trip(f"step {key} of {run} gave {first} and later {seen}")
 
-    def remember(self, *rows: list[tuple[Any, ...]]) -> None:
-        """What is recorded, and how runs ended: it never changes."""
-        for run, key, *kept in (row for some in rows for row in some):
+    def remember(self, recorded: list[tuple[Any, ...]], ended: list[tuple[Any, ...]]) -> None:
+        """What is recorded, and how runs ended: it never changes, and nothing is recorded of what has ended."""
+        for run, key, *kept in (*recorded, *ended):
+            if run in self._ended and (run, key) not in self._kept:
+                self.trip(f"{key} of {run} was recorded as {kept} after the run's end")
             first = self._kept.setdefault((run, key), kept)
             if first != kept:
                 self.trip(f"{key} of {run} was recorded as {first} and is now {kept}")
+        self._ended = {row[0] for row in ended}
 
     def check_sleepers(self, answered: list[tuple[Any, ...]]) -> None:
         """Waits of suspended runs that are answered: their handlers have heard of it already."""

@@ -9,15 +9,18 @@ from typing import Any
 
 from tests.simulation.programs import (
     LOST,
+    Again,
     Block,
     Fail,
     Flaky,
     Gather,
     Group,
+    Invoke,
     Loop,
     Op,
     Program,
     Send,
+    SignalWait,
     Sleep,
     Step,
     Task,
@@ -31,10 +34,15 @@ Seen = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class End:
-    """How a run ends: its value, or the name and text of its error."""
+    """How a run ends: its value, or the name and text of its error, or as another run that goes on."""
 
     value: Any = None
     error: tuple[str, str] | None = None
+    goes_on: bool = False
+
+
+class PlainAgain(BaseException):
+    """Another run goes on."""
 
 
 class PlainError(Exception):
@@ -49,13 +57,15 @@ class PlainStepError(Exception):
         self.key, self.name, self.text = key, name, text
 
 
-def evaluate(program: Program, seen: Mapping[str, Seen]) -> End:
-    """The end of the run; `seen` is what its handler was given, by step key."""
+def evaluate(program: Program, seen: Mapping[str, Seen], times: int = 0) -> End:
+    """The end of the run; `seen` is what its handler was given, by step key, `times` how many went before it."""
     for attempt in range(program.retries + 1):
-        reading = _Reading(program, seen, attempt)
+        reading = _Reading(program, seen, attempt, times)
         out: list[Any] = []
         try:
             reading.block(program.body, "", out)
+        except PlainAgain:
+            return End(goes_on=True)
         except PlainStepError as error:
             return End(error=(error.name, error.text))
         except PlainError as error:
@@ -67,7 +77,8 @@ def evaluate(program: Program, seen: Mapping[str, Seen]) -> End:
 
 
 class _Reading:
-    def __init__(self, program: Program, seen: Mapping[str, Seen], attempt: int) -> None:
+    def __init__(self, program: Program, seen: Mapping[str, Seen], attempt: int, times: int) -> None:
+        self._times = times
         self._retries = program.retries
         self._seen = seen
         self._attempt = attempt
@@ -82,16 +93,13 @@ class _Reading:
             case Step() | Task():
                 key = self._key(path, op.id)
                 out.append(self._step(op, key) if isinstance(op, Step) else self._task(op, key))
-            case Sleep():
+            case Sleep() | Send():
                 self._key(path, op.id)
-                out.append(None)
-            case Wait():
-                out.append(self._wait(self._key(path, op.id)))
-            case Send():
-                self._key(path, op.id)
-                out.append(op.count)
-            case Fail() | Flaky():
-                self._own_error(op)
+                out.append(op.count if isinstance(op, Send) else None)
+            case Wait() | Invoke() | SignalWait():
+                out.append(self._told(self._key(path, op.id)))
+            case Fail() | Flaky() | Again():
+                self._leave(op)
             case Loop():
                 for _ in range(op.times):
                     self.block(op.body, path, out)
@@ -100,10 +108,13 @@ class _Reading:
             case Gather() | Group():
                 out.append(self._together(op, path))
 
-    def _own_error(self, op: Fail | Flaky) -> None:
+    def _leave(self, op: Fail | Flaky | Again) -> None:
         if isinstance(op, Fail):
             raise PlainError(op.text)
-        if self._attempt < op.times:
+        if isinstance(op, Again):
+            if self._times < op.times:
+                raise PlainAgain
+        elif self._attempt < op.times:
             raise PlainError(f"flaky {op.times}")
 
     def _key(self, path: str, id: str) -> str:
@@ -127,10 +138,14 @@ class _Reading:
             raise PlainStepError(failed, "ValueError", boom(failed))
         return ["did", {"one": key, "line": f"{key}/t:1", "chord": f"{key}/t:2"}[op.shape]]
 
-    def _wait(self, key: str) -> Any:
+    def _told(self, key: str) -> Any:
+        """What others decide; that may be an error too."""
         if key not in self._seen:
-            raise AssertionError(f"the plain reading comes to wait {key!r}, which the run never saw the end of")
-        return self._seen[key][1]
+            raise AssertionError(f"the plain reading comes to {key!r}, which the run never saw the end of")
+        what, *told = self._seen[key]
+        if what == "error":
+            raise PlainStepError(key, *told)
+        return told[0]
 
     def _try(self, op: Try, path: str, out: list[Any]) -> None:
         try:

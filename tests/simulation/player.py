@@ -10,18 +10,21 @@ from celeryflows import Event, NonRetriableError, StepError
 from tests.simulation.ledger import Ledger, plain_value
 from tests.simulation.plain import Seen
 from tests.simulation.programs import (
+    Again,
     Block,
     Fail,
     Flaky,
     Gather,
     Group,
+    Invoke,
     Loop,
-    Op,
     Program,
     Send,
+    SignalWait,
     Sleep,
     Step,
     Task,
+    Tool,
     Try,
     Wait,
     boom,
@@ -43,6 +46,7 @@ class Host(Protocol):
     def now(self) -> int: ...
     def touch(self, point: str) -> None: ...
     def send(self, event: Event) -> None: ...
+    def signal(self, name: str) -> None: ...
 
 
 def handler_of(program: Program, host: Host) -> Callable[[Any], Any]:
@@ -91,8 +95,12 @@ class _Teller:
         def body() -> Any:
             host.touch("body begins")
             number = ledger.begin(ctx.run_id, key, host.now())
-            if op.provokes:
-                host.send(Event(op.provokes, {"of": ctx.event.data["of"], "n": number, "by": f"body {key}"}))
+            if op.provokes and op.provokes.startswith("sig/"):
+                host.signal(op.provokes)
+            elif op.provokes:
+                host.send(
+                    Event(op.provokes, {"of": ctx.event.data["of"], "n": number, "by": f"body {ctx.run_id} {key}"})
+                )
             host.touch("body ends")
             if ctx.attempt < op.failures or op.end == "never":
                 raise ValueError(boom(key))
@@ -109,7 +117,7 @@ class _Teller:
 
     is_async = False
 
-    def tool(self, op: Op, path: str) -> tuple[str, Callable[[], Any]]:
+    def tool(self, op: Tool, path: str) -> tuple[str, Callable[[], Any]]:
         """The step's key, and its call."""
         step = self.ctx.step
         match op:
@@ -119,9 +127,8 @@ class _Teller:
             case Sleep():
                 return self.reach(path, op.id), lambda: step.sleep(id_of(path, op), f"{op.seconds}s")
             case Send():
-                of = self.ctx.event.data["of"]
                 key = self.reach(path, op.id)
-                events = [Event(op.name, {"of": of, "n": n, "by": f"send {key}"}) for n in range(op.count)]
+                events = [Event(op.name, self._data(f"send {self.ctx.run_id} {key}", n)) for n in range(op.count)]
                 return key, lambda: step.send_event(id_of(path, op), events)
             case Wait():
                 words: dict[str, Any] = {"event": op.name, "timeout": f"{op.seconds}s", "lookback": op.lookback}
@@ -129,12 +136,33 @@ class _Teller:
                 return self.reach(path, op.id), lambda: step.wait_for_event(id_of(path, op), **words)
             case Task():
                 return self.reach(path, op.id), lambda: step.task(id_of(path, op), op)
-        raise AssertionError(f"{op} is no step")
+            case Invoke():
+                key = self.reach(path, op.id)
+                tools = step.using(cancel_with_parent=True) if op.bound else step
+                data = self._data(f"invoke {self.ctx.run_id} {key}", 0)
+                return key, lambda: tools.invoke(id_of(path, op), flow_name(op.callee), data, f"{op.seconds}s")
+            case SignalWait():
+                key, on_conflict = self.reach(path, op.id), "replace" if op.replaces else "fail"
+                within = f"{op.seconds}s"
+                return key, lambda: step.wait_for_signal(
+                    id_of(path, op), op.name, timeout=within, on_conflict=on_conflict
+                )
 
-    def outcome(self, op: Op, key: str, value: Any) -> Any:
+    def _data(self, by: str, n: int) -> dict[str, Any]:
+        return {"of": self.ctx.event.data["of"], "n": n, "by": by}
+
+    def goes_on(self, op: Again) -> dict[str, Any] | None:
+        """The data of the run that goes on, None when enough did."""
+        data: dict[str, Any] = self.ctx.event.data
+        done = data.get("times", 0)
+        return {**data, "times": done + 1} if done < op.times else None
+
+    def outcome(self, op: Tool, key: str, value: Any) -> Any:
         """Tell the value; its part of the run's value."""
         if isinstance(op, Wait):
             value = None if value is None else [value.name, value.data["of"], value.data["n"], value.id]
+        elif isinstance(op, SignalWait):
+            value = None if value is None else [value.name, value.data["n"]]
         elif isinstance(op, Sleep):
             assert value is None
         self.given(key, ("value", value))
@@ -149,7 +177,12 @@ class _Teller:
             raise ValueError(f"flaky {op.times}")
 
 
-def id_of(path: str, op: Step | Sleep | Send | Wait | Task) -> str:
+def flow_name(number: int) -> str:
+    """The flow of a program."""
+    return f"flow{number}"
+
+
+def id_of(path: str, op: Tool) -> str:
     """The id that the handler gives: what stands before a group's branch is the engine's."""
     return (path + op.id).rpartition("]/")[2]
 
@@ -163,8 +196,10 @@ class _Player(_Teller):
     def block(self, block: Block, path: str, out: list[Any]) -> None:
         for op in block:
             match op:
-                case Step() | Sleep() | Wait() | Send() | Task():
+                case Step() | Sleep() | Wait() | Send() | Task() | Invoke() | SignalWait():
                     out.append(self._step(op, path))
+                case Again():
+                    self._again(op)
                 case Fail() | Flaky():
                     self.own_error(op)
                 case Loop():
@@ -177,7 +212,14 @@ class _Player(_Teller):
                 case Gather():
                     raise AssertionError("gather is for async programs")
 
-    def _step(self, op: Op, path: str) -> Any:
+    def _again(self, op: Again) -> None:
+        if (data := self.goes_on(op)) is not None:
+            try:
+                self.ctx.continue_as_new(data)
+            finally:
+                self.left = True
+
+    def _step(self, op: Tool, path: str) -> Any:
         key, call = self.tool(op, path)
         try:
             value = call()
@@ -229,8 +271,10 @@ class _AsyncPlayer(_Teller):
     async def block(self, block: Block, path: str, out: list[Any]) -> None:
         for op in block:
             match op:
-                case Step() | Sleep() | Wait() | Send() | Task():
+                case Step() | Sleep() | Wait() | Send() | Task() | Invoke() | SignalWait():
                     out.append(await self._step(op, path))
+                case Again():
+                    await self._again(op)
                 case Fail() | Flaky():
                     self.own_error(op)
                 case Loop():
@@ -243,7 +287,11 @@ class _AsyncPlayer(_Teller):
                 case Group():
                     raise AssertionError("groups are for sync programs here")
 
-    async def _step(self, op: Op, path: str) -> Any:
+    async def _again(self, op: Again) -> None:
+        if (data := self.goes_on(op)) is not None:
+            await self.ctx.continue_as_new(data)
+
+    async def _step(self, op: Tool, path: str) -> Any:
         key, call = self.tool(op, path)
         try:
             value = await call()

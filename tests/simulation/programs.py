@@ -12,8 +12,8 @@ Block = tuple["Op", ...]
 class Step:
     """A step whose first `failures` attempts fail; then it ends well, fatally, or fails on (`never`).
 
-    `provokes`: its body sends an event of that name, which the next wait may look for. `threaded`: a plain function
-    in an async flow.
+    `provokes`: its body sends an event of that name, which the next wait may look for, or the signal `sig/...`.
+    `threaded`: a plain function in an async flow.
     """
 
     id: str
@@ -59,6 +59,34 @@ class Task:
     id: str
     shape: Literal["one", "line", "chord"] = "one"
     fails: bool = False
+
+
+@dataclass(frozen=True)
+class Invoke:
+    """A run of the world's program number `callee`, waited for at most so many seconds; `bound`: it is cancelled with
+    this one."""
+
+    id: str
+    callee: int
+    seconds: int
+    bound: bool = False
+
+
+@dataclass(frozen=True)
+class SignalWait:
+    """A wait for a signal of the name; `replaces`: in place of who waits already."""
+
+    id: str
+    name: str
+    seconds: int
+    replaces: bool = False
+
+
+@dataclass(frozen=True)
+class Again:
+    """The run goes on as another one of its flow, so many times; at the end of a program alone."""
+
+    times: int
 
 
 @dataclass(frozen=True)
@@ -108,17 +136,26 @@ class Group:
     branches: tuple[Block, ...]
 
 
-Op = Step | Sleep | Wait | Send | Task | Fail | Flaky | Try | Loop | Gather | Group
+Tool = Step | Sleep | Wait | Send | Task | Invoke | SignalWait
+Op = Tool | Again | Fail | Flaky | Try | Loop | Gather | Group
 
 
 @dataclass(frozen=True)
 class Program:
-    """A flow: its handler's block, its retries, whether it is async, and the names of its concurrency limits."""
+    """A flow: its handler's block, its retries, whether it is async, and the names of its concurrency limits.
+
+    `is_child`: only others start it. `cancel_on`: an event of this name and its own channel cancels its runs; `start`
+    and `finish` are the bounds of their time in seconds.
+    """
 
     body: Block
     retries: int = 1
     is_async: bool = False
     limits: tuple[str, ...] = ()
+    is_child: bool = False
+    cancel_on: str | None = None
+    start: int | None = None
+    finish: int | None = None
 
 
 def boom(key: str) -> str:

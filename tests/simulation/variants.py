@@ -1,15 +1,43 @@
-"""Worlds of a kind of their own, made from any: few of their runs work at once, or they send tasks of elsewhere."""
+"""Worlds of a kind of their own, made from any: few of their runs work at once, they send tasks of elsewhere, or they
+start, signal and cancel each other."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from hypothesis import strategies as st
 
+from tests.simulation.activity import Fault
 from tests.simulation.choices import crowded, plans, worlds
-from tests.simulation.programs import Block, Gather, Group, Loop, Op, Program, Send, Sleep, Task, Try
+from tests.simulation.programs import (
+    Again,
+    Block,
+    Gather,
+    Group,
+    Invoke,
+    Loop,
+    Op,
+    Program,
+    Send,
+    SignalWait,
+    Sleep,
+    Step,
+    Task,
+    Try,
+)
 from tests.simulation.world import Action
 
 Simulated = tuple[Sequence[Program], Sequence[Action]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What more a program has: how often it goes on as another run, what cancels it, the bounds of its time."""
+
+    times: int
+    cancel_on: str | None
+    start: int | None
+    finish: int | None
 
 
 def _limited(world: Simulated, limits: Sequence[tuple[str, ...]]) -> Simulated:
@@ -27,27 +55,78 @@ def _deployed(action: Action) -> Action:
 def _tasked(world: Simulated) -> Simulated:
     """What slept and sent sends tasks; instead of events sent from outside there are tasks done elsewhere."""
     programs, actions = world
-    played = [replace(program, body=_block(program.body)) for program in programs]
+    played = [replace(program, body=_block(program.body, _with_task)) for program in programs]
     return played, [replace(action, verb="work") if action.verb == "send" else action for action in actions]
 
 
-def _block(block: Block) -> Block:
-    return tuple(_op(op) for op in block)
-
-
-def _op(op: Op) -> Op:
+def _with_task(op: Op) -> Op:
     match op:
         case Sleep():
             return Task(op.id, "line" if op.seconds == 3 else "one")
         case Send():
             return Task(op.id, "chord", fails=op.count == 2)
-        case Loop():
-            return replace(op, body=_block(op.body))
-        case Try():
-            return replace(op, body=_block(op.body), handler=_block(op.handler), final=_block(op.final))
-        case Gather() | Group():
-            return replace(op, branches=tuple(_block(branch) for branch in op.branches))
     return op
+
+
+def _linked(world: Simulated, families: Sequence[Family]) -> Simulated:
+    """Two programs that others start come first. Some events are signals and cancels."""
+    programs, actions = world
+    found = []
+    for i, (program, family) in enumerate(zip([*programs[-1:], *programs[-1:], *programs], families, strict=False)):
+        is_child = i < 2
+        # A child's children are those before it.
+        body = _block(program.body if not is_child else program.body[-2:], partial(_with_link, most=min(i, 2)))
+        if family.times:
+            body = (*body, Again(family.times))
+        bounds = {"cancel_on": family.cancel_on, "start": family.start, "finish": family.finish}
+        found.append(replace(program, body=body, is_child=is_child, **bounds))
+    return found, [one for action in actions for one in _linking(action)]
+
+
+def _with_link(op: Op, most: int) -> Op:
+    """Others in place of what sleeps and sends; their ids tell what they are."""
+    match op:
+        case Sleep() | Send() if isinstance(op, Send) or op.seconds == 3 or not most or op.id == "a":
+            seconds = op.seconds if isinstance(op, Sleep) else 3_000
+            if most and (isinstance(op, Send) or op.id != "a"):
+                callee, bound = ord(op.id) % most, op.id != "c"
+                return Invoke(f"i{callee}{bound}{seconds}", callee, seconds, bound)
+            name, replaces = f"sig/{ord(op.id) % 2}", op.id == "c"
+            return SignalWait(f"s{name[-1]}{replaces}{seconds}", name, seconds, replaces)
+        case Step(provokes="news/1"):
+            return replace(op, provokes=f"sig/{ord(op.id) % 2}")
+    return op
+
+
+def _linking(action: Action) -> list[Action]:
+    match action.verb:
+        case "send" if action.pick % 3:
+            return [replace(action, verb="signal", pick=action.pick // 3)]
+        case "silence" | "advance" if len(action.faults) == 1:
+            return [replace(action, verb="signal", faults=())]
+        case "flush":
+            # One knows who waits, and another is faster.
+            late = Action("signal", action.pick, (Fault("stop", 1 + action.pick % 2),))
+            return [late, Action("signal", action.pick), Action("resume")]
+        case "restart" | "lose" | "double":
+            return [replace(action, verb="cancel")]
+    return [action]
+
+
+def _block(block: Block, change: Callable[[Op], Op]) -> Block:
+    return tuple(_op(op, change) for op in block)
+
+
+def _op(op: Op, change: Callable[[Op], Op]) -> Op:
+    match op:
+        case Loop():
+            return replace(op, body=_block(op.body, change))
+        case Try():
+            parts = {name: _block(getattr(op, name), change) for name in ("body", "handler", "final")}
+            return replace(op, **parts)
+        case Gather() | Group():
+            return replace(op, branches=tuple(_block(branch, change) for branch in op.branches))
+    return change(op)
 
 
 limits = st.sampled_from([("all",), ("all",), ("own",), ("pair",), ("pair", "own"), ("all", "pair"), ()])
@@ -59,3 +138,11 @@ limited_worlds = st.builds(
     st.lists(limits, min_size=3, max_size=3),
 )
 tasked_worlds = worlds.map(_tasked)
+families = st.builds(
+    Family,
+    times=st.sampled_from([0, 0, 0, 1, 2]),
+    cancel_on=st.sampled_from([None, None, None, "news/0"]),
+    start=st.sampled_from([None, None, None, 30]),
+    finish=st.sampled_from([None, None, None, 30, 1_000]),
+)
+linked_worlds = st.builds(_linked, worlds, st.lists(families, min_size=4, max_size=4))

@@ -35,11 +35,14 @@ Verb = Literal[
     "flush",
     "kill",
     "cancel",
+    "signal",
     "restart",
     "deploy",
 ]
 STEPS_OF_TIME = (1, 2, 6, 21, 45, 400)
 RECORDED = "SELECT run_id, key, state, value FROM flows_steps WHERE state IN ('done', 'failed')"
+LISTENING = "SELECT id FROM flows_waits WHERE kind = 'signal' AND name = :name AND state = 'open' AND due_at > :now"
+CROWDED = "SELECT name FROM flows_waits WHERE kind = 'signal' AND state = 'open' GROUP BY name HAVING count(*) > 1"
 ENDED = "SELECT id, 'run', status, output FROM flows_runs WHERE ended_at IS NOT NULL"
 ASLEEP = """
 SELECT r.id, w.key FROM flows_runs r JOIN flows_waits w ON w.run_id = r.id AND w.branch = ''
@@ -47,7 +50,15 @@ WHERE r.status = 'suspended' AND w.state = 'answered' AND (w.kind <> 'task' OR w
 UNION ALL SELECT b.run_id, w.key FROM flows_branches b JOIN flows_waits w ON w.run_id = b.run_id AND w.branch = b.path
 WHERE b.status = 'suspended' AND w.state = 'answered' AND (w.kind <> 'task' OR w.path = '')
 """
+GOING_ON = """
+WITH RECURSIVE line AS (
+  SELECT id, status, continued_as FROM flows_runs WHERE id = :run
+  UNION ALL SELECT r.id, r.status, r.continued_as FROM line JOIN flows_runs r ON r.id = line.continued_as)
+SELECT id FROM line WHERE status IN ('scheduled', 'queued', 'running', 'suspended')
+"""
 ROUNDS = 300
+# So many rounds another leader takes to be there.
+SETTLING = 5
 WORKERS = 2
 
 
@@ -71,7 +82,11 @@ class World:
         self.store = new_store(self.clock)
         self.kills = 0
         self.cancelled: set[str] = set()
+        # From when on nothing dies and nothing is lost.
+        self.fair_since: int | None = None
         self.release = 0
+        self.roots = [i for i, program in enumerate(programs) if not program.is_child]
+        self._is_linked = len(self.roots) < len(programs)
         self._doorman = Doorman(self.store) if any(program.limits for program in programs) else None
         self._started: set[int] = set()
         self._uncertain: set[int] = set()
@@ -104,11 +119,13 @@ class World:
         self._bury()
         self.ledger.remember(self.look(RECORDED), self.look(ENDED))
         self.ledger.check_sleepers(self.look(ASLEEP))
+        if self._is_linked and (crowded := self.look(CROWDED)):
+            raise AssertionError(f"more than one wait for {crowded}")
         if self._doorman is not None and (crowd := self._doorman.look()):
             raise AssertionError(crowd)
 
     def _start(self, pick: int, faults: Faults) -> None:
-        number = pick % len(self.programs)
+        number = self.roots[pick % len(self.roots)]
         if number in self._started:
             return
         # Who may die while it sends has to be able to send again.
@@ -120,7 +137,7 @@ class World:
 
     def _send(self, pick: int, faults: Faults) -> None:
         self._sent += 1
-        self._send_as_client(f"news/{pick % 2}", pick // 2 % len(self.programs), None, faults)
+        self._send_as_client(f"news/{pick % 2}", self.roots[pick // 2 % len(self.roots)], None, faults)
 
     def _send_as_client(self, name: str, of: int, id: str | None, faults: Faults) -> bool:
         event = Event(name, {"of": of, "n": self._sent, "by": "client"}, id=id)
@@ -193,7 +210,21 @@ class World:
         if rows:
             run = rows[pick % len(rows)][0]
             self.cancelled.add(run)
-            self.client.do(lambda: cancel(self.client.runtime, run, "by hand"), faults)
+            done: list[bool] = []
+            self.client.do(lambda: done.append(cancel(self.client.runtime, run, "by hand")), faults)
+            if done and (going := self.look(GOING_ON, run=run)):
+                raise AssertionError(f"{run} was cancelled, and {going} goes on")
+
+    def _signal(self, pick: int, faults: Faults) -> None:
+        """To who waits, as long as anybody does."""
+        open_ones = self.look("SELECT name FROM flows_waits WHERE kind = 'signal' AND state = 'open' ORDER BY id")
+        name, client = open_ones[pick % len(open_ones)][0] if open_ones else f"sig/{pick % 2}", self.client
+        before = self.look(LISTENING, name=name, now=self.clock.now())
+        client.do(lambda: client.signal(name), faults)
+        after = self.look(LISTENING, name=name, now=self.clock.now())
+        told = self.ledger.signals[-1].told if self.ledger.signals else []
+        if told == [None] and (missed := set(before) & set(after)):
+            raise AssertionError(f"{missed} wait for {name}, and a signal was told that nobody does")
 
     # -- the fair end
 
@@ -202,18 +233,19 @@ class World:
 
         Raises AssertionError when that takes too long.
         """
-        for _ in range(ROUNDS):
+        self.fair_since = self.clock.now()
+        for done in range(ROUNDS):
             self._fair_round()
             if self._is_over():
                 return
-            self._pass_time()
+            self._pass_time(slowly=self._is_linked and done < SETTLING)
         raise AssertionError(f"no end after {ROUNDS} rounds: {self.look('SELECT id, status, wake_at FROM flows_runs')}")
 
     def _fair_round(self) -> None:
         for process in self._living():
             for activity in list(process.stopped):
                 process.resume(activity)
-        for number in range(len(self.programs)):
+        for number in range(len(self.roots)):
             self._start(number, ())
         for worker in self.workers:
             worker.tick()
@@ -224,22 +256,24 @@ class World:
 
     def _is_over(self) -> bool:
         (left,) = self.look(
-            "SELECT (SELECT count(*) FROM flows_runs WHERE ended_at IS NULL), "
+            "SELECT (SELECT count(*) FROM flows_runs WHERE ended_at IS NULL OR owes IS NOT NULL), "
             "(SELECT count(*) FROM flows_events WHERE arrived_at IS NULL OR piece IS NOT NULL), "
             "(SELECT count(*) FROM flows_tasks WHERE next_at IS NOT NULL), "
             "(SELECT count(*) FROM flows_slots WHERE run_id IS NOT NULL)"
         )
-        return not any(left) and len(self._started) == len(self.programs)
+        return not any(left) and len(self._started) == len(self.roots)
 
-    def _pass_time(self) -> None:
+    def _pass_time(self, *, slowly: bool) -> None:
         ((awake, due),) = self.look(
-            "SELECT (SELECT count(*) FROM units WHERE status IN ('queued', 'running')), "
-            "(SELECT min(wake_at) FROM units)".replace(
+            "SELECT (SELECT count(*) FROM units WHERE status IN ('queued', 'running')) + "
+            "(SELECT count(*) FROM flows_runs WHERE owes IS NOT NULL), "
+            "(SELECT min(wake_at) FROM (SELECT wake_at FROM units UNION ALL SELECT finish_by FROM flows_runs "
+            "WHERE ended_at IS NULL))".replace(
                 "units", "(SELECT status, wake_at FROM flows_runs UNION ALL SELECT status, wake_at FROM flows_branches)"
             )
         )
         soon = self.clock.now() + 3 * SECOND
-        self.clock.set(soon if awake or due is None else max(due, soon))
+        self.clock.set(soon if slowly or awake or due is None else max(due, soon))
 
     # -- processes
 
