@@ -15,6 +15,9 @@ from celeryflows.scheduler.sweeper import Broker
 
 logger = logging.getLogger("celeryflows")
 
+# A look takes seconds; one that takes longer is told of, again and again.
+PATIENCE = 120.0
+
 
 class TaskWatch:
     """At most one thread at a time; timers never wait for it."""
@@ -24,16 +27,29 @@ class TaskWatch:
         self._runtime = runtime
         self._broker = broker
         self._thread: threading.Thread | None = None
+        self._told_at = 0.0
 
     def start(self) -> None:
         """Look in another thread, when something is due and nobody looks yet. Raises StoreError."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._is_looking():
             return
         with self._runtime.store.connection() as connection:
             if not connection.tasks.due(1):
                 return
         self._thread = threading.Thread(target=self._look, name="celeryflows-tasks", daemon=True)
         self._thread.start()
+        self._told_at = time.monotonic()
+
+    def _is_looking(self) -> bool:
+        if self._thread is None or not self._thread.is_alive():
+            return False
+        if time.monotonic() - self._told_at > PATIENCE:
+            self._told_at = time.monotonic()
+            logger.error(
+                "the look after tasks waits for a broker or a result backend that does not answer, and tasks that were "
+                "lost wait with it; give that a timeout, and restart this worker if it lasts"
+            )
+        return True
 
     def _look(self) -> None:
         try:

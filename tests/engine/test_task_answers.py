@@ -13,6 +13,9 @@ from celeryflows.celery_bridge.remote_step import CeleryTasks
 from celeryflows.engine.lost_tasks import LostTasks
 from celeryflows.engine.remote_tasks import answer
 from celeryflows.model.remote_tasks import Outcome, SentTask, TaskCall
+from celeryflows.scheduler import task_watch
+from celeryflows.scheduler.sweeper import NoBroker
+from celeryflows.scheduler.task_watch import TaskWatch
 from celeryflows.store.database import Store
 from celeryflows.store.keyring import Keyring
 from celeryflows.store.upgrade import upgrade
@@ -96,6 +99,31 @@ def look_again(world: World, tasks: LostTasks) -> None:
     world.store_rows("UPDATE flows_tasks SET next_at = 0 WHERE next_at IS NOT NULL")
     tasks.look()
     world.drain()
+
+
+def test_a_look_that_hangs_is_told_in_the_log(
+    world: World, post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started(world, lambda ctx: ctx.step.task("t", sig()))
+    world.store_rows("UPDATE flows_tasks SET next_at = 0")
+    asked, answers = threading.Event(), threading.Event()
+
+    def hangs(_task_id: str) -> None:
+        asked.set()
+        assert answers.wait(30)
+
+    monkeypatch.setattr(post, "outcome", hangs)
+    watching = TaskWatch(world.runtime, NoBroker(), nullcontext())
+    watching.start()
+    assert asked.wait(30)
+    watching.start()
+    assert caplog.messages == []
+    monkeypatch.setattr(task_watch, "PATIENCE", 0.0)
+    watching.start()
+    assert "waits for a broker or a result backend that does not answer" in caplog.messages[-1]
+    answers.set()
+    assert watching._thread is not None
+    watching._thread.join(30)
 
 
 # --- one answer
