@@ -119,9 +119,7 @@ def check_store(facts: StoreFacts) -> list[Finding]:
 
 
 def _encoding(facts: StoreFacts) -> Finding:
-    shown = (
-        f"the database is in {facts.encoding}: text that it cannot hold is refused, in payloads and in our own looks"
-    )
+    shown = f"the database is in {facts.encoding}: text that it cannot hold is refused, and its step fails"
     remedy = (
         "Make a database with ENCODING 'UTF8' TEMPLATE template0, bring this one into it by pg_dump and psql while no "
         "worker or sender runs, and set flows_store_url to it."

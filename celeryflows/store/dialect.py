@@ -39,10 +39,10 @@ _PARTIAL = {
     "leaving_branch": _LEAVING,
 }
 # For a PostgreSQL without statistics so many runs have ended and hold something that it would read them all; bounds,
-# whatever they are, make it believe that few are meant.
+# whatever they are, make it believe that few are meant. No text is past all others in every encoding.
 _FEW_LEAVING = {
-    "leaving": f"{_LEAVING} AND u.id >= '' AND u.id <= '{chr(0x10FFFF)}'",
-    "leaving_branch": f"{_LEAVING} AND u.run_id >= '' AND u.run_id <= '{chr(0x10FFFF)}'",
+    "leaving": f"{_LEAVING} AND u.id >= '' AND u.id <= (SELECT max(id) FROM flows_runs)",
+    "leaving_branch": f"{_LEAVING} AND u.run_id >= '' AND u.run_id <= (SELECT max(run_id) FROM flows_branches)",
 }
 
 # From line to line by the primary key: the walk costs as much as there are lines, not as they are long.
