@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from tests.simulation.admission import check_admission
 from tests.simulation.facts import Run, line_of, runs_of
 from tests.simulation.links import check_cancels, check_children, check_signals
 from tests.simulation.plain import evaluate
@@ -38,7 +39,12 @@ def check_starts(world: World, runs: dict[str, Run]) -> None:
         for run in runs.values()
         if run.parent is None and run.continued_from is None and run.status != "skipped"
     ]
-    assert sorted(first) == world.roots, f"runs of programs {sorted(first)}, started {world.roots}"
+    once = [number for number in world.roots if world.programs[number].admits is None]
+    found = sorted(number for number in first if number in once)
+    assert found == once, f"runs of programs {found}, started {once}"
+    for number in world.roots:
+        if (kind := world.programs[number].admits) is not None:
+            check_admission(world, runs, number, kind)
 
 
 def check_end(world: World, run: Run, times: int) -> None:

@@ -29,6 +29,7 @@ class Ledger:
         self.disturbed: Counter[str] = Counter()
         self._kept: dict[tuple[str, str], list[Any]] = {}
         self.signals: list[Signalled] = []
+        self.given_events: dict[str, list[int]] = {}
         self._ended: set[str] = set()
         self.tripped: list[str] = []
         self._executed: Counter[str] = Counter()
@@ -37,6 +38,11 @@ class Ledger:
         """The handler comes to a step, after another one, none, or those of its branches."""
         self.reached.setdefault((run, key), now)
         self.before[run, key] = before
+
+    def give(self, run: str, events: list[int]) -> None:
+        """The handler is given its events; the same in every turn."""
+        if (first := self.given_events.setdefault(run, events)) != events:
+            self.trip(f"{run} was given the events {first} and later {events}")
 
     def begin(self, run: str, key: str, now: int) -> int:
         """A step's body runs; its number, from 0."""

@@ -74,6 +74,7 @@ class _Teller:
         self._last: dict[str, tuple[str, ...]] = {}
         self._order: list[str] = []
         self.left = False
+        self.ledger.give(ctx.run_id, [event.data["n"] for event in ctx.events])
 
     def reach(self, path: str, id: str) -> str:
         """The key of the step that the handler comes to; nothing counts once the turn was left."""

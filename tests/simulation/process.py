@@ -27,6 +27,7 @@ from tests.simulation.activity import Activity, Faults
 from tests.simulation.broker import SimulatedBroker
 from tests.simulation.elsewhere import Elsewhere, Watch
 from tests.simulation.gates import limits_of
+from tests.simulation.kinds import KINDS
 from tests.simulation.ledger import Ledger, Signalled
 from tests.simulation.link import LinkedStore
 from tests.simulation.player import flow_name, handler_of
@@ -310,7 +311,7 @@ def _flow(number: int, program: Program, process: Process, release: int) -> Flow
         retries=program.retries,
         cancel_on=(CancelOn(program.cancel_on, match="data.of"),) if program.cancel_on else (),
         timeouts=None if bounds == Timeouts() else bounds,
-        limits=limits_of(program.limits, release),
+        limits=KINDS[program.admits] if program.admits else limits_of(program.limits, release),
     )
     policy = RetryPolicy(program.retries)
     return Flow(definition, handler_of(program, process), policy, is_async=program.is_async)

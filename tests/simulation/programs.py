@@ -145,7 +145,7 @@ class Program:
     """A flow: its handler's block, its retries, whether it is async, and the names of its concurrency limits.
 
     `is_child`: only others start it. `cancel_on`: an event of this name and its own channel cancels its runs; `start`
-    and `finish` are the bounds of their time in seconds.
+    and `finish` are the bounds of their time in seconds. `admits`: many events start it, under a limit of this kind.
     """
 
     body: Block
@@ -156,6 +156,7 @@ class Program:
     cancel_on: str | None = None
     start: int | None = None
     finish: int | None = None
+    admits: str | None = None
 
 
 def boom(key: str) -> str:

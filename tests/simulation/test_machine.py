@@ -13,8 +13,8 @@ from tests.simulation.world import Action
 
 @pytest.mark.timeout(900)
 def test_every_run_ends_as_its_plain_reading_whatever_dies_or_is_lost() -> None:
-    print(f"seed {SEED}, {EXAMPLES} examples")  # noqa: T201
-    simulations(EXAMPLES, SEED)()
+    print(f"seed {SEED}, {EXAMPLES * 3 // 4} examples; there are more of other kinds")  # noqa: T201
+    simulations(EXAMPLES * 3 // 4, SEED)()
 
 
 def test_a_world_is_the_same_each_time() -> None:

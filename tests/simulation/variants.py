@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.simulation.activity import Fault
 from tests.simulation.choices import crowded, plans, worlds
+from tests.simulation.kinds import KINDS
 from tests.simulation.programs import (
     Again,
     Block,
@@ -146,3 +147,33 @@ families = st.builds(
     finish=st.sampled_from([None, None, None, 30, 1_000]),
 )
 linked_worlds = st.builds(_linked, worlds, st.lists(families, min_size=4, max_size=4))
+
+
+def _crowded(world: Simulated, kinds: Sequence[str]) -> Simulated:
+    """Many events start each program, which is short. The second is of the first one's kind or another."""
+    programs, actions = world
+    # An event's own id tells which program it starts.
+    found = [
+        replace(program, body=program.body[:2], admits=kind) for program, kind in zip(programs, kinds, strict=False)
+    ]
+    return found, [one for action in actions for one in _starting(action)]
+
+
+def _starting(action: Action) -> list[Action]:
+    """Many come at once, or by and by."""
+    match action.verb:
+        case "restart" | "lose" | "double" | "flush" | "kill" if not action.faults:
+            return [replace(action, verb="start", pick=action.pick % 2) for _ in range(4)]
+        case "send" | "cancel" | "silence":
+            return [replace(action, verb="start")]
+        case "deliver" if action.pick > 6:
+            return [replace(action, verb="start")]
+    return [action]
+
+
+def crowded_by(*kinds: str) -> st.SearchStrategy[Simulated]:
+    """Worlds of crowds under limits of these kinds."""
+    return st.builds(_crowded, worlds, st.lists(st.sampled_from(kinds), min_size=2, max_size=2))
+
+
+crowded_worlds = crowded_by(*sorted(KINDS))

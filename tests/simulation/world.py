@@ -16,7 +16,9 @@ from tests.simulation.activity import Faults
 from tests.simulation.broker import SimulatedBroker
 from tests.simulation.elsewhere import worked_on
 from tests.simulation.gates import Doorman
+from tests.simulation.kinds import Crowds
 from tests.simulation.ledger import Ledger
+from tests.simulation.player import flow_name
 from tests.simulation.process import Process, trigger_name
 from tests.simulation.programs import Program
 from tests.simulation.stores import new_store
@@ -88,6 +90,10 @@ class World:
         self.roots = [i for i, program in enumerate(programs) if not program.is_child]
         self._is_linked = len(self.roots) < len(programs)
         self._doorman = Doorman(self.store) if any(program.limits for program in programs) else None
+        self._crowded = [i for i in self.roots if programs[i].admits is not None]
+        ordered = frozenset(flow_name(i) for i in self._crowded if programs[i].admits == "priority")
+        self.crowds = Crowds(self.store, ordered)
+        self._ids: list[str] = []
         self._started: set[int] = set()
         self._uncertain: set[int] = set()
         self._sent = 0
@@ -121,11 +127,19 @@ class World:
         self.ledger.check_sleepers(self.look(ASLEEP))
         if self._is_linked and (crowded := self.look(CROWDED)):
             raise AssertionError(f"more than one wait for {crowded}")
+        self._look_at_limits()
+
+    def _look_at_limits(self) -> None:
         if self._doorman is not None and (crowd := self._doorman.look()):
             raise AssertionError(crowd)
+        if self._crowded and (wrong := self.crowds.look(self.clock.now())):
+            raise AssertionError(wrong)
 
     def _start(self, pick: int, faults: Faults) -> None:
         number = self.roots[pick % len(self.roots)]
+        if number in self._crowded:
+            self._start_another(number, pick // len(self.roots), faults)
+            return
         if number in self._started:
             return
         # Who may die while it sends has to be able to send again.
@@ -134,6 +148,24 @@ class World:
         id = f"go {number}" if number in self._uncertain else None
         if self._send_as_client(trigger_name(number), number, id, faults):
             self._started.add(number)
+
+    def _start_another(self, number: int, pick: int, faults: Faults) -> None:
+        """One more event, or now and then the id of one that was sent before."""
+        self._sent += 1
+        again = pick % 5 == 4 and bool(self._ids)
+        if not again:
+            self._ids.append(f"{number} {self._sent}")
+        id = self._ids[self._sent % len(self._ids)] if again else self._ids[-1]
+        number = int(id.split()[0])
+        data = {
+            "of": number,
+            "n": self._sent,
+            "by": "client",
+            "k": int(int(id.split()[1]) % 3 == 0),
+            "p": self._sent % 3 * 20,
+        }
+        if self.client.send_event(Event(trigger_name(number), data, id=id), faults):
+            self.crowds.accepted[number].add(id)
 
     def _send(self, pick: int, faults: Faults) -> None:
         self._sent += 1
@@ -236,6 +268,7 @@ class World:
         self.fair_since = self.clock.now()
         for done in range(ROUNDS):
             self._fair_round()
+            self._look_at_limits()
             if self._is_over():
                 return
             self._pass_time(slowly=self._is_linked and done < SETTLING)
@@ -245,8 +278,9 @@ class World:
         for process in self._living():
             for activity in list(process.stopped):
                 process.resume(activity)
-        for number in range(len(self.roots)):
-            self._start(number, ())
+        for number, root in enumerate(self.roots):
+            if root not in self._crowded:
+                self._start(number, ())
         for worker in self.workers:
             worker.tick()
         while (delivery := self.broker.take(0)) is not None:
@@ -261,7 +295,7 @@ class World:
             "(SELECT count(*) FROM flows_tasks WHERE next_at IS NOT NULL), "
             "(SELECT count(*) FROM flows_slots WHERE run_id IS NOT NULL)"
         )
-        return not any(left) and len(self._started) == len(self.roots)
+        return not any(left) and len(self._started) + len(self._crowded) == len(self.roots)
 
     def _pass_time(self, *, slowly: bool) -> None:
         ((awake, due),) = self.look(
