@@ -30,9 +30,10 @@ from celeryflows.celery_bridge.settings import (
 )
 from celeryflows.celery_bridge.surroundings import surroundings
 from celeryflows.celery_bridge.task_runs import TaskRuns
-from celeryflows.clock import Clock
+from celeryflows.clock import Clock, SystemClock
 from celeryflows.engine.callers import is_held
 from celeryflows.engine.finish import cancel
+from celeryflows.engine.paces import Paces
 from celeryflows.engine.registrar import register_sender
 from celeryflows.engine.remote_tasks import answer
 from celeryflows.engine.resume import fail_stuck
@@ -196,7 +197,7 @@ class Binding:
         store.held_here = partial(is_held, store, callers)
         store.prepare()
         store.agree_on_keys()
-        dispatcher = CeleryDispatcher(self.app, self.sent_with, self.task_of)
+        dispatcher = CeleryDispatcher(self.app, self.sent_with, self.task_of, Paces(store, SystemClock()).of)
         runtime = Runtime(
             app_name(self.app),
             store,

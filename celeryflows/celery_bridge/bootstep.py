@@ -5,20 +5,24 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from celery import Celery, bootsteps, signals
 from celery.worker import state
 
 from celeryflows.celery_bridge.broker import CeleryBroker
+from celeryflows.celery_bridge.bundling import TASK
 from celeryflows.celery_bridge.dispatcher import HEADER
 from celeryflows.celery_bridge.fork_gate import GATE
+from celeryflows.celery_bridge.held_bundles import HeldBundles
 from celeryflows.celery_bridge.revoking import RevokedRuns, cancel_revoked
 from celeryflows.celery_bridge.task_runs import TaskRuns
 from celeryflows.engine.registrar import release_of
 from celeryflows.engine.runtime import Runtime
 from celeryflows.errors import FlowsError
 from celeryflows.ids import new_id
+from celeryflows.model.runs import carrier_id
 from celeryflows.scheduler.tick import TICK, Scheduler
 from celeryflows.store.workers import WorkerRow
 
@@ -69,7 +73,7 @@ class FlowsStep(bootsteps.StartStopStep):
         if not self.host.runtime.flows:
             logger.info("this app declares no flows; the scheduler still serves those of others")
         scheduler = Scheduler(self.host.runtime, self.broker, _row(self.host, worker), _active, GATE)
-        self.thread = SchedulerThread(scheduler, RevokedRuns(self.host))
+        self.thread = SchedulerThread(scheduler, RevokedRuns(self.host), HeldBundles(self.host))
         self.thread.start()
         signals.worker_shutdown.connect(self._after_drain, weak=False)
 
@@ -108,10 +112,11 @@ class FlowsStep(bootsteps.StartStopStep):
 class SchedulerThread(threading.Thread):
     """Calls the scheduler until the worker has left."""
 
-    def __init__(self, scheduler: Scheduler, revoked: RevokedRuns) -> None:
+    def __init__(self, scheduler: Scheduler, revoked: RevokedRuns, held: HeldBundles) -> None:
         super().__init__(name="celeryflows-scheduler", daemon=True)
         self.scheduler = scheduler
         self.revoked = revoked
+        self.held = held
         self.draining = False
         self._left = threading.Event()
 
@@ -128,6 +133,7 @@ class SchedulerThread(threading.Thread):
                 else:
                     self.scheduler.tick()
                     self.revoked.look()
+                self.held.look()
             except Exception:
                 logger.exception("the scheduler's tick failed; it tries on")
                 self._left.wait(1.0)
@@ -144,11 +150,19 @@ def _active() -> frozenset[str]:
     """What the pool is running now."""
     for _ in range(20):
         try:
-            return frozenset(one.id for one in state.active_requests if not _has_ended(one.worker_pid))
+            return _carriers(state.active_requests)
         except RuntimeError:
             # The set changed while we read it.
             time.sleep(0)
-    return frozenset(one.id for one in tuple(state.active_requests) if not _has_ended(one.worker_pid))
+    return _carriers(tuple(state.active_requests))
+
+
+def _carriers(active: Iterable[Any]) -> frozenset[str]:
+    """Each request by its own name, and as what it is where it carries several runs."""
+    alive = [one for one in active if not _has_ended(one.worker_pid)]
+    return frozenset(one.id for one in alive) | {
+        carrier_id(one.id, one.worker_pid) for one in alive if one.name == TASK
+    }
 
 
 def _has_ended(pid: int | None) -> bool:

@@ -11,7 +11,8 @@ from celery import Celery, states
 from kombu.pools import ProducerPool
 from kombu.utils import json
 
-from celeryflows.celery_bridge.postman import Batch, Postman
+from celeryflows.celery_bridge.bundling import TASK, Bundling
+from celeryflows.celery_bridge.postman import Batch, Patience, Postman
 from celeryflows.celery_bridge.quick_connection import QuickProducer, quick_connection
 from celeryflows.celery_bridge.result_writer import ResultWriter, request_of
 from celeryflows.codec import is_sealed
@@ -35,7 +36,11 @@ class CeleryDispatcher:
     has an id of its own, and both in the header."""
 
     def __init__(
-        self, app: Celery, sent_with: Callable[[str], Mapping[str, Any]], task_of: Callable[[str], str]
+        self,
+        app: Celery,
+        sent_with: Callable[[str], Mapping[str, Any]],
+        task_of: Callable[[str], str],
+        pace_of: Callable[[str], int | None],
     ) -> None:
         self._app = app
         self._sent_with = sent_with
@@ -45,22 +50,31 @@ class CeleryDispatcher:
         self._pid = 0
         self._results = ResultWriter(app)
         self._postman = Postman()
+        self._bundling = Bundling(app, sent_with, task_of, pace_of)
 
     def send_runs(self, deliveries: Sequence[Delivery]) -> None:
-        """One message for each; after a failure the broker gets a second's rest, and recovery sends what was left."""
+        """One message for each, or for several runs of a flow; after a failure the broker gets a second's rest, and
+        recovery sends what was left."""
         if time.monotonic() < self._closed_until:
             return
         try:
             with self.producer() as producer, together(producer, len(deliveries)):
-                for delivery in deliveries:
-                    self._send(delivery, producer)
+                for runs in self._bundling.sorted(deliveries):
+                    if len(runs) == 1:
+                        self._send(runs[0], producer)
+                    else:
+                        self._send_bundle(runs, producer)
         except Exception as error:
             self._closed_until = time.monotonic() + REST
             logger.warning("the broker takes no messages (%s); the runs are kept and sent when it does", error)
 
     def postpone(self, let_go: LetGo) -> Batch:
         """Messages that are sent once the first of their work takes longer than a moment."""
-        return Batch(self.send_runs, let_go, self._postman)
+        return Batch(self.send_runs, let_go, self._postman, Patience())
+
+    def behind(self, patience: Patience) -> Batch:
+        """Messages of runs that came together, which are sent once one before them takes its time."""
+        return Batch(self.send_runs, lambda _: None, self._postman, patience)
 
     def run_suspended(self, run_id: str) -> bool:
         """SUSPENDED in the result backend, so that AsyncResult tells it."""
@@ -134,6 +148,16 @@ class CeleryDispatcher:
             self._app.send_task(name, (), {}, **options)
         else:
             cast(Any, type(task).__mro__[1]).apply_async(task, (), {}, **options)
+
+    def _send_bundle(self, runs: Sequence[Delivery], producer: Any) -> None:
+        flow = runs[0].flow
+        task = self._app.tasks[self._task_of(flow)]
+        options = {**task._get_exec_options(), **self._sent_with(flow), "producer": producer, "retry": False}
+        # By the flow's own route. Nobody asks for the bundle's result.
+        options |= {"route_name": task.name, "task_type": task, "ignore_result": True, "kwargsrepr": "{}"}
+        options |= {"argsrepr": f"({flow!r}, {len(runs)} runs)"}
+        ids = [one.run_id for one in runs]
+        self._app.send_task(TASK, (task.name, ids, bool(task.ignore_result)), {}, **options)
 
 
 def first_of(message: str | None) -> str | None:

@@ -5,13 +5,20 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from celeryflows.model.runs import Delivery
 
 logger = logging.getLogger("celeryflows")
 
-# One branch may take so long before the messages of the others are sent; all that are done in passing so long.
-ONE, ALL = 0.01, 0.05
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """So many seconds one unit may take before the messages of the others are sent; all that are done in passing."""
+
+    one: float = 0.01
+    all: float = 0.05
+
 
 Send = Callable[[Sequence[Delivery]], None]
 
@@ -19,10 +26,11 @@ Send = Callable[[Sequence[Delivery]], None]
 class Batch:
     """The messages of one delivery. `due` is when what is left is let go and sent, None when that was done."""
 
-    def __init__(self, send: Send, let_go: Send, postman: "Postman") -> None:
+    def __init__(self, send: Send, let_go: Send, postman: "Postman", patience: Patience) -> None:
         self._send = send
         self._let_go = let_go
         self._postman = postman
+        self._patience = patience
         self._lock = threading.Lock()
         self._waiting: dict[str, Delivery] = {}
         self._until = 0.0
@@ -33,17 +41,18 @@ class Batch:
         now = time.monotonic()
         with self._lock:
             if self.due is None:
-                self._until = now + ALL
-            self._waiting |= {delivery.branch: delivery for delivery in deliveries}
-            self.due = min(now + ONE, self._until)
+                self._until = now + self._patience.all
+            self._waiting |= {delivery.branch or delivery.run_id: delivery for delivery in deliveries}
+            self.due = min(now + self._patience.one, self._until)
         self._postman.watch(self)
 
-    def begin(self, path: str) -> None:
-        """This one is taken on."""
+    def begin(self, path: str) -> bool:
+        """This one is taken on, a branch by its path, a run by its id; False when its message is under way."""
         with self._lock:
-            self._waiting.pop(path, None)
+            waited = self._waiting.pop(path, None) is not None
             if self.due is not None:
-                self.due = min(time.monotonic() + ONE, self._until)
+                self.due = min(time.monotonic() + self._patience.one, self._until)
+            return waited
 
     def release(self) -> None:
         """Send what is left."""

@@ -9,6 +9,7 @@ from celery.local import Proxy
 from celeryflows.celery_bridge.answers import install_answers
 from celeryflows.celery_bridge.binding import Binding
 from celeryflows.celery_bridge.bootstep import install
+from celeryflows.celery_bridge.bundle import make_task as make_bundle_task
 from celeryflows.celery_bridge.declaration import Declaration
 from celeryflows.celery_bridge.shared import declare_shared
 from celeryflows.celery_bridge.triggered import Triggered
@@ -41,6 +42,7 @@ class Wiring:
         self._bindings.append(binding)
         app.flows = self._owner
         install(binding)
+        make_bundle_task(binding)
         install_answers(binding)
         declare_shared(app, binding.declare)
         for declaration in self._declarations:

@@ -48,7 +48,7 @@ def claim_branch(
     if facts is None:
         return None
     carrier.facts = facts
-    made = connection.branches.claim(facts, path, token, carrier=carrier.path)
+    made = connection.branches.claim(facts, path, token, carrier=carrier.name)
     return made or (connection.branches.claimed(facts, path, token) if again else None)
 
 
@@ -188,11 +188,11 @@ def _take_on(
         if not carrier.takes(parent):
             return None
         if parent.branch:
-            return tx.branches.claim(carrier.facts, parent.branch, following.token, carrier.path)
-        return tx.runs.claim(claim.run_id, claim.worker, following.token, carried=True)
+            return tx.branches.claim(carrier.facts, parent.branch, following.token, carrier.name)
+        return tx.runs.claim(claim.run_id, claim.worker, following.token, carried=True, carrier=carrier.name or None)
     # Elsewhere a branch behind our own may be locked by who waits for ours.
     if following.path and tx.dialect.has_one_writer:
-        return tx.branches.claim(claim, following.path, following.token, carrier.path)
+        return tx.branches.claim(claim, following.path, following.token, carrier.name)
     return None
 
 

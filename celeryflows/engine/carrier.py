@@ -27,7 +27,8 @@ CARRIES = 1.0
 
 
 class Carrier:
-    """One delivery, of the run itself (`path` is '') or of a branch. All that is to do has a message that waits, or is
+    """One delivery, of the run itself (`path` is '') or of a branch; `name` is what tells it apart, its path where the
+    unit has a message of its own. All that is to do has a message that waits, or is
     claimed already. Of a group that it opens it claims the first branches at once; their ends are written together, by
     the last of them, or after a moment, when those that have not begun are given up.
 
@@ -36,8 +37,9 @@ class Carrier:
     delivery never carries the run itself: its value belongs to the run's.
     """
 
-    def __init__(self, runtime: Runtime, path: str, may_go_on: Callable[[], bool]) -> None:
+    def __init__(self, runtime: Runtime, path: str, may_go_on: Callable[[], bool], name: str = "") -> None:
         self.path = path
+        self.name = name or path
         self.facts: Claim | None = None
         self.heard_at = 0.0
         self.owes_word = False
@@ -137,7 +139,7 @@ class Carrier:
         """The branch to take on after this one, if any is and may be."""
         path = self._todo[0] if self._todo and self.may_go_on else ""
         path = "" if path in self._held else path
-        return Following(path, random.getrandbits(62), self.path)
+        return Following(path, random.getrandbits(62), self.name)
 
     def follow(self, claim: Claim, heard_at: float) -> None:
         """It is claimed."""

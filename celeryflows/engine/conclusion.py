@@ -96,7 +96,7 @@ def suspend(runtime: Runtime, recorder: Recorder, pending: Sequence[Pending]) ->
         tx.steps.put([p.row for p in pending])
         stood = [group.path for group in groups if group not in opened]
         for group in opened:
-            if not tx.groups.open(claim, group, claimed, carrier=carrier.path if carrier else ""):
+            if not tx.groups.open(claim, group, claimed, carrier=carrier.name if carrier else ""):
                 stood, claimed = [*stood, group.path], []
         answered = _arm(runtime, tx, claim, pending) | openings.open(tx, again=tries > 1)
         if (

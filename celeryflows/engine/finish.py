@@ -13,7 +13,7 @@ from celeryflows.engine.runtime import Runtime
 from celeryflows.engine.starts import Start
 from celeryflows.errors import UnknownRun
 from celeryflows.model.events import StoredEvent
-from celeryflows.model.runs import Status, task_id
+from celeryflows.model.runs import Status, carrying_task
 from celeryflows.store.connection import Connection
 
 
@@ -49,9 +49,10 @@ def cancel(runtime: Runtime, run_id: str, reason: str, *, terminate: bool = Fals
     if terminate:
         with runtime.store.connection() as connection:
             carriers = connection.repeat(lambda: connection.branches.cut_off(last))
+            if at_work:
+                carriers.append(connection.repeat(lambda: connection.runs.carrier(last)))
             sent = connection.repeat(lambda: connection.tasks.closed(last))
-        ids = [task_id(last, branch) for branch in [*([""] if at_work else []), *carriers]]
-        for one in [*ids, *sent]:
+        for one in [*sorted({carrying_task(last, carrier) for carrier in carriers}), *sent]:
             runtime.dispatcher.terminate(one)
     return cancelled is not None
 

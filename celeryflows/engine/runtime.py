@@ -36,8 +36,8 @@ class Postponed(Protocol):
         """They wait."""
         ...
 
-    def begin(self, path: str) -> None:
-        """The unit at this path is taken on: its message is not sent."""
+    def begin(self, path: str) -> bool:
+        """The unit at this path is taken on: its message is not sent; False when it was."""
         ...
 
     def release(self) -> None:

@@ -68,15 +68,17 @@ def take_turn(
     *,
     branch: str = "",
     may_carry: Callable[[], bool] = always,
+    carrier_name: str = "",
 ) -> TurnEnd:
     """Take the next turn of the run, or of its branch, if there is one to take; and, of a group that it opens, the
     turns that nobody else has taken, so that what is over in a moment needs no further message.
 
     `must_yield` is asked at each step boundary: True hands the turn back to the queue; `may_carry` before each further
-    turn: False leaves it to a message. Returns NOT_CLAIMED when there is nothing to claim; `status` CANCELLED or None
-    (lost) tells that this turn changed nothing.
+    turn: False leaves it to a message; `carrier_name`: what carries the turn where it is no message of its own.
+    Returns NOT_CLAIMED when there is nothing to claim; `status` CANCELLED or None (lost) tells that this turn changed
+    nothing.
     """
-    carrier = Carrier(runtime, branch, lambda: may_carry() and not must_yield())
+    carrier = Carrier(runtime, branch, lambda: may_carry() and not must_yield(), carrier_name)
     with runtime.store.connection() as connection:
         end = _take(runtime, connection, (run_id, branch), carrier, must_yield)
         if not carrier.has_more:
@@ -123,7 +125,7 @@ def _claim(runtime: Runtime, connection: Connection, unit: Unit, token: int, car
         tries += 1
         if branch:
             return claim_branch(connection, runtime.worker, unit, token, carrier, again=tries > 1)
-        made = connection.runs.claim(run_id, runtime.worker, token)
+        made = connection.runs.claim(run_id, runtime.worker, token, carrier=carrier.name or None)
         # A reply that was lost may have been a claim that was made; asked after, for its commit may be under way yet.
         return made or (connection.runs.claimed(run_id, runtime.worker, token) if tries > 1 else None)
 

@@ -50,7 +50,7 @@ FIRST = "flows_first"
 class Delivery:
     """What one Celery message needs: the run, its flow, the run's own sending options as JSON; of a branch its path.
 
-    `at_door`: it may not be sent before the unit has passed its gates.
+    `at_door`: it may not be sent before the unit has passed its gates; `alone`: nor in one message with others.
     """
 
     run_id: str
@@ -58,6 +58,7 @@ class Delivery:
     message: str | None = None
     branch: str = ""
     at_door: bool = False
+    alone: bool = False
 
     @property
     def task_id(self) -> str:
@@ -68,6 +69,22 @@ class Delivery:
 def task_id(run_id: str, branch: str) -> str:
     """The id of a unit's messages: the run's own, or one of the branch's, so that it never speaks for the run."""
     return f"{run_id}/{branch}" if branch else run_id
+
+
+def carrier_id(bundle: str, process: int) -> str:
+    """What carries a turn that came with others' by one message: that message, in the process that has it."""
+    return f"{bundle}:{process}"
+
+
+def carrying_id(run_id: str, carrier: str) -> str:
+    """The id of what carries a unit's turn: a message of its run's, whose units '' and branches are, or of several."""
+    return task_id(run_id, carrier) if not carrier or "[" in carrier else carrier
+
+
+def carrying_task(run_id: str, carrier: str) -> str:
+    """The Celery task of what carries a unit's turn."""
+    carrying = carrying_id(run_id, carrier)
+    return carrying.rpartition(":")[0] if carrying == carrier else carrying
 
 
 @dataclass(frozen=True, slots=True)

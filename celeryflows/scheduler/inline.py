@@ -33,9 +33,9 @@ class Kept:
         """They wait."""
         self._waiting |= {delivery.branch: delivery for delivery in deliveries}
 
-    def begin(self, path: str) -> None:
+    def begin(self, path: str) -> bool:
         """This one is done in place."""
-        self._waiting.pop(path, None)
+        return self._waiting.pop(path, None) is not None
 
     def release(self) -> None:
         """Send what is left."""

@@ -1,7 +1,7 @@
 """The sweeper: what crashes, restarts and lost messages left behind is put right. Each repair is a compare-and-set."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from celeryflows.durations import MINUTE, SECOND
@@ -109,7 +109,8 @@ def resend_lost(runtime: Runtime, broker: Broker) -> int:
                 deliveries.append(one.delivery)
     if deliveries:
         logger.info("sending %d messages again that the broker does not have any more", len(deliveries))
-        runtime.dispatcher.send_runs(deliveries)
+        # Each by its own message: a worker of an older release takes no others.
+        runtime.dispatcher.send_runs([replace(one, alone=True) for one in deliveries])
     return len(deliveries)
 
 

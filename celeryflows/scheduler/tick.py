@@ -62,8 +62,8 @@ def nobody() -> frozenset[str]:
 class Scheduler:
     """Called often by a worker's own thread; does what is due and keeps each piece of work short.
 
-    `active` gives the ids that this worker's pool is running. `gate` is held around each piece: a fork must not happen
-    inside database, broker or logging work.
+    `active` gives the ids of what this worker's pool is running. `gate` is held around each piece: a fork must not
+    happen inside database, broker or logging work.
     """
 
     runtime: Runtime
@@ -182,7 +182,7 @@ class Scheduler:
             running = connection.runs.of_worker(worker) + connection.branches.of_worker(worker)
             running += connection.gate_audit.at_work(worker)
         active = self.active()
-        missing = {f"{held.id}:{held.path}:{held.turn}": held for held in running if held.task_id not in active}
+        missing = {f"{held.id}:{held.path}:{held.turn}": held for held in running if held.carrying_id not in active}
         for key in missing.keys() & self._missing.keys():
             if requeue(self.runtime, missing[key]):
                 logger.warning("run %s lost its process and is queued again", missing[key].id)

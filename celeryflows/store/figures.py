@@ -128,6 +128,16 @@ class Figures(Verbs):
             row = {**empty, **counts, "flow": flow, "at": at, "next_at": next_at if flow == ALL else None}
             self._execute(_PUT, **row)
 
+    def paces(self, lately: int, worth: int) -> dict[str, int]:
+        """By flow: microseconds that a run has taken of those made `lately`, where at least `worth` have ended."""
+        rows = self._execute(
+            "SELECT flow, sum(took), sum(completed + failed) FROM flows_figures "
+            "WHERE at >= {by_now} - :lately AND flow <> '' GROUP BY flow HAVING sum(completed + failed) >= :worth",
+            lately=lately,
+            worth=worth,
+        )
+        return {flow: int(took) // int(ended) for flow, took, ended in rows}
+
     def backlog(self) -> list[Backlog]:
         """Who waits and works now, by flow."""
         rows = self._execute(_BACKLOG)

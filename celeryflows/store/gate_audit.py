@@ -23,7 +23,7 @@ LIMIT :most
 """
 _ORPHANS = """
 SELECT ended.id, ended.turn, COALESCE(ended.worker, ''), COALESCE(ended.claim_tok, 0), ended.path, ended.carrier FROM (
-  SELECT id, turn, worker, claim_tok, '' AS path, '' AS carrier FROM flows_runs u WHERE {leaving}
+  SELECT id, turn, worker, claim_tok, '' AS path, COALESCE(carrier, '') AS carrier FROM flows_runs u WHERE {leaving}
   UNION ALL SELECT run_id, turn, worker, claim_tok, path, carrier FROM flows_branches u WHERE {leaving_branch}) AS ended
 LEFT JOIN flows_workers w ON w.id = ended.worker WHERE true
 """

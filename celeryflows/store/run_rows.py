@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from celeryflows.model.runs import task_id
+from celeryflows.model.runs import carrying_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A running run or branch, and the turn that holds it; `carrier` is the branch whose message carries that turn."""
+    """A running run or branch, and the turn that holds it; `carrier`: what carries that turn, the branch
+    whose message does, '' for the run's own, or a message of several runs."""
 
     id: str
     turn: int
@@ -41,9 +42,9 @@ class Held:
     carrier: str = ""
 
     @property
-    def task_id(self) -> str:
-        """The id of the message by which it runs."""
-        return task_id(self.id, self.carrier)
+    def carrying_id(self) -> str:
+        """The id of what it came by."""
+        return carrying_id(self.id, self.carrier)
 
 
 Bound = Literal["expires_at", "finish_by"]

@@ -23,8 +23,8 @@ TO_THE_DOOR = (
 # The message is only a hint: a doubled or late one finds nothing to claim. The token fences what the turn cannot:
 # a claim that the database lost in a crash may be made again under the same number.
 CLAIM = """
-UPDATE flows_runs SET status = 'running', turn = turn + 1, worker = :worker, claim_tok = :token, wake_at = NULL,
-  expires_at = NULL, started_at = COALESCE(started_at, {now}) {with_trigger}
+UPDATE flows_runs SET status = 'running', turn = turn + 1, worker = :worker, carrier = :carrier, claim_tok = :token,
+  wake_at = NULL, expires_at = NULL, started_at = COALESCE(started_at, {now}) {with_trigger}
 WHERE flows_runs.id = :id AND status = 'queued' AND held_at IS NULL {its_trigger}
 RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}, g1, g2, n1, n2, batch,
   lost_since
@@ -142,9 +142,13 @@ class Runs(Verbs):
         for sql, rows in kinds.items():
             self._insert(sql, rows, NUMBERS)
 
-    def claim(self, run_id: str, worker: str, token: int, *, carried: bool = False) -> Claim | None:
-        """Take the next turn; None when there is nothing to claim. `carried`: without a message of its own."""
-        rows = self._execute_hot(CLAIM_CARRIED if carried else CLAIM, id=run_id, worker=worker, token=token)
+    def claim(
+        self, run_id: str, worker: str, token: int, *, carried: bool = False, carrier: str | None = None
+    ) -> Claim | None:
+        """Take the next turn; None when there is nothing to claim. `carried`: nothing was sent for it; `carrier`: the
+        message that it comes by, None for the run's own."""
+        asked = CLAIM_CARRIED if carried else CLAIM
+        rows = self._execute_hot(asked, id=run_id, worker=worker, token=token, carrier=carrier)
         return _claim(run_id, worker, token, rows)
 
     def claimed(self, run_id: str, worker: str, token: int) -> Claim | None:
@@ -242,6 +246,11 @@ class Runs(Verbs):
             for row in rows
         ]
 
+    def carrier(self, run_id: str) -> str:
+        """What carries the run's turn, or carried the last one: '' for its own message."""
+        rows = self._execute("SELECT COALESCE(carrier, '') FROM flows_runs WHERE id = :id", id=run_id)
+        return str(rows[0][0]) if rows else ""
+
     def leave(self, worker: str) -> list[Delivery]:
         """running -> queued of all that a worker holds that stops for good; no loss is counted."""
         return [Delivery(*row) for row in self._execute(LEAVE, worker=worker)]
@@ -304,7 +313,7 @@ class Runs(Verbs):
     def of_worker(self, worker: str) -> list[Held]:
         """What a worker is running."""
         rows = self._execute(
-            "SELECT id, turn, worker, claim_tok FROM flows_runs "
+            "SELECT id, turn, worker, claim_tok, '', COALESCE(carrier, '') FROM flows_runs "
             f"WHERE worker = :worker AND status = 'running' AND {ALONG}",
             worker=worker,
         )
@@ -313,7 +322,8 @@ class Runs(Verbs):
     def orphans(self, silence: int, limit: int = 200) -> list[Held]:
         """Running runs whose worker has not beaten for `silence` microseconds, or is not known."""
         rows = self._execute(
-            "SELECT r.id, r.turn, r.worker, r.claim_tok FROM flows_runs r LEFT JOIN flows_workers w ON w.id = r.worker "
+            "SELECT r.id, r.turn, r.worker, r.claim_tok, '', COALESCE(r.carrier, '') "
+            "FROM flows_runs r LEFT JOIN flows_workers w ON w.id = r.worker "
             "WHERE r.status = 'running' AND r.sends >= 0 AND (w.id IS NULL OR w.beat_at <= {now} - :silence) "
             "LIMIT :most",
             silence=silence,

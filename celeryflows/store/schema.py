@@ -19,7 +19,7 @@ AT_DOOR = "held_at = '0'"
 LEAVING = "ended_at IS NOT NULL AND (n1 IS NOT NULL OR n2 IS NOT NULL OR held_at IS NOT NULL)"
 
 # As in migrations/versions, the newest last.
-VERSIONS = tuple(f"{number:04}" for number in range(1, 16))
+VERSIONS = tuple(f"{number:04}" for number in range(1, 17))
 # Code that knows this version works on the newest too. A migration that takes something away raises it to the version
 # of the first code that does without.
 SINCE = "0013"
@@ -60,6 +60,8 @@ runs = Table(
     Column("event_id", ID, nullable=False),
     Column("turn", Integer, nullable=False, server_default=text("0")),
     Column("worker", String(64)),
+    # The message that carries the turn where it is not the run's own.
+    Column("carrier", String(64)),
     Column("claim_tok", BigInteger),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("created_at", BigInteger, nullable=False),

@@ -7,14 +7,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, Task
 from kombu.entity import Queue
 
 from celeryflows import ConfigurationError, Event, InvalidEvent
 from celeryflows.celery_bridge.broker import CeleryBroker
+from celeryflows.celery_bridge.bundling import TASK
 from celeryflows.model.runs import Delivery
+from celeryflows.scheduler.figures import BUCKET
 from tests.celery.apps import shop
 from tests.worlds import World
+
+
+class Sending(Task):
+    """A base that has its own way to send."""
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        return super().apply_async(*args, **options)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +40,7 @@ def world(made: World) -> World:
 
 @pytest.fixture
 def app(world: World) -> Celery:
+    world.count_as_quick("shop.ordered")
     return world.app(shop.sheet)
 
 
@@ -55,17 +65,88 @@ def test_a_message_names_its_run_and_carries_nothing_else(app: Celery, world: Wo
     assert (message["headers"]["eta"], message["headers"]["expires"]) == (None, None)
 
 
-def test_a_list_of_events_sends_one_message_a_run_in_their_order(app: Celery, world: World) -> None:
-    app.flows.send([Event("shop/ordered", {"name": str(n)}) for n in range(25)])
-    rows = world.rows("SELECT id FROM flows_runs WHERE flow = 'shop.ordered' ORDER BY id")
-    assert [message["headers"]["id"] for message in messages(world)] == [row[0] for row in rows]
+def runs_of(message: dict[str, Any]) -> list[str]:
+    """The runs that a message is for."""
+    return body(message)[0][1] if message["headers"]["task"] == TASK else [message["headers"]["id"]]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(15, [1] * 15), (25, [3] * 8 + [1]), (80, [8] * 10)])
+def test_runs_of_one_list_go_together_in_their_order(app: Celery, world: World, count: int, sizes: list[int]) -> None:
+    event_ids = app.flows.send([Event("shop/ordered", {"name": str(n)}) for n in range(count)])
+    of_event = dict(world.rows("SELECT event_id, id FROM flows_runs WHERE flow = 'shop.ordered'"))
+    sent = [runs_of(message) for message in messages(world)]
+    assert [len(runs) for runs in sent] == sizes
+    assert [run for runs in sent for run in runs] == [of_event[id] for id in event_ids]
+
+
+def test_a_bundle_tells_its_flow_and_the_ids_of_its_runs(app: Celery, world: World) -> None:
+    app.flows.send([Event("shop/ordered", {"name": "a secret"}) for _ in range(16)])
+    message = messages(world)[0]
+    assert message["headers"]["argsrepr"] == "('shop.ordered', 2 runs)"
+    assert body(message) == [["shop.ordered", runs_of(message), False], {}]
+    assert "a secret" not in json.dumps(message)
+
+
+ALONE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "its task has a time limit": ({"time_limit": 9}, {}),
+    "its task has a rate limit": ({"rate_limit": "10/s"}, {}),
+    "it is acknowledged early": ({"acks_late": False}, {}),
+    "its base sends by itself": ({"base": Sending}, {}),
+    "who sends is watched": ({}, {"task_send_sent_event": True}),
+    "workers are watched": ({}, {"worker_send_task_events": True}),
+}
+
+
+@pytest.mark.parametrize("why", ALONE)
+def test_what_celery_counts_limits_or_tells_of_has_messages_of_its_own(world: World, why: str) -> None:
+    options, settings = ALONE[why]
+    app = world.app(shop.sheet, **settings)
+    app.flows.flow(lambda ctx: None, name="shop.alone", trigger="shop/alone", **options)
+    world.count_as_quick("shop.alone")
+    app.flows.send([Event("shop/alone")] * 16)
+    assert [message["headers"]["task"] for message in messages(world)] == ["shop.alone"] * 16
+
+
+PACES = {"nobody has counted it": None, "a few runs tell nothing": (20, 20), "it is slow": (100, 1_100_000)}
+
+
+@pytest.mark.parametrize("why", PACES)
+def test_a_flow_that_is_not_known_as_quick_has_messages_of_its_own(world: World, why: str) -> None:
+    app = world.app(shop.sheet)
+    app.flows.flow(lambda ctx: None, name="shop.unknown", trigger="shop/unknown")
+    if (pace := PACES[why]) is not None:
+        with world.store.connection() as connection:
+            at = connection.now() // BUCKET * BUCKET
+            connection.figures.put(at, {"shop.unknown": {"completed": pace[0], "took": pace[1]}}, None)
+    app.flows.send([Event("shop/unknown")] * 16)
+    assert len(messages(world)) == 16
+
+
+def test_calls_and_what_is_sent_again_have_messages_of_their_own(app: Celery, world: World) -> None:
+    dispatcher = app.flows.runtime.dispatcher
+    dispatcher.send_runs([Delivery(f"again{n}", "shop.ordered", alone=True) for n in range(16)])
+    dispatcher.send_runs([Delivery(f"called{n}", "shop.ordered", message='{"priority": 3}') for n in range(16)])
+    dispatcher.send_runs([Delivery("parent", "shop.ordered", branch=f"group[{n}]") for n in range(16)])
+    assert len(messages(world)) + len(messages(world, "celery\x06\x163")) == 48
+
+
+def test_a_bundle_goes_where_its_flow_goes(world: World) -> None:
+    app = world.app(shop.sheet, task_routes={"shop.routed": {"queue": "routed"}})
+    world.count_as_quick("shop.routed", "shop.placed")
+    app.flows.flow(lambda ctx: None, name="shop.routed", trigger="shop/listed")
+    app.flows.flow(lambda ctx: None, name="shop.placed", trigger="shop/listed", queue="placed", priority=3)
+    app.flows.send([Event("shop/listed")] * 16)
+    assert len(messages(world, "routed")) == 8
+    with world.redis() as client:
+        [placed] = [key.decode() for key in client.keys("placed*")]
+    assert [message["properties"]["priority"] for message in messages(world, placed)] == [3] * 8
 
 
 def test_many_messages_look_after_their_queue_once(app: Celery, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     bound: list[str] = []
     bind = Queue.bind
     monkeypatch.setattr(Queue, "bind", lambda queue, channel: bound.append(queue.name) or bind(queue, channel))
-    app.flows.send([Event("shop/ordered", {"name": str(n)}) for n in range(25)])
+    app.flows.runtime.dispatcher.send_runs([Delivery(f"run{n}", "shop.ordered", alone=True) for n in range(25)])
     assert len(messages(world)) == 25
     assert bound == ["celery"]
 

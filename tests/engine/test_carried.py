@@ -182,7 +182,7 @@ def test_a_carried_branch_is_at_work_under_the_message_that_carries_it(world: Wo
 
     def look() -> None:
         with world.store.connection() as connection:
-            seen.append([(held.path, held.task_id) for held in connection.branches.of_worker(world.runtime.worker)])
+            seen.append([(held.path, held.carrying_id) for held in connection.branches.of_worker(world.runtime.worker)])
 
     run_id = started(world, handler)
     take_turn(world.runtime, run_id)
@@ -264,7 +264,7 @@ def test_a_process_that_dies_in_the_first_branch_leaves_none_without_a_worker(
     with world.store.connection() as connection:
         left = connection.branches.of_worker(world.runtime.worker)
     # By the message of the run, which its worker does not run any more.
-    assert sorted((held.path, held.task_id) for held in left) == [(f"group[{n}]", run_id) for n in range(4)]
+    assert sorted((held.path, held.carrying_id) for held in left) == [(f"group[{n}]", run_id) for n in range(4)]
     for held in left:
         assert requeue(world.runtime, held)
     # Only what was at work may have killed its worker.

@@ -287,10 +287,10 @@ class Kept:
         self._is_over = False
         self._until = self._process.now() + A_MOMENT
 
-    def begin(self, path: str) -> None:
+    def begin(self, path: str) -> bool:
         """It is done in passing."""
-        self._waiting.pop(path, None)
         self._until = self._process.now() + A_MOMENT
+        return self._waiting.pop(path, None) is not None
 
     def take(self) -> list[Delivery]:
         """What is left, which nobody does in passing any more."""
