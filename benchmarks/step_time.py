@@ -40,7 +40,8 @@ def sampled(kind: str, servers: Servers) -> Iterator[tuple[Crew, Path]]:
     with temporary_folder("samples") as folder:
         peer = dataclasses.replace(PEERS[kind], environment={"BENCH_SAMPLES": str(folder)})
         with employed(peer, servers) as crew, crew.awake():
-            crew.ask("ten", WARM)
+            for work in FLOWS:
+                crew.ask(work, WARM)
             yield crew, folder
 
 

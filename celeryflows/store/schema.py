@@ -60,8 +60,6 @@ runs = Table(
     Column("event_id", ID, nullable=False),
     Column("turn", Integer, nullable=False, server_default=text("0")),
     Column("worker", String(64)),
-    # The message that carries the turn where it is not the run's own.
-    Column("carrier", String(64)),
     Column("claim_tok", BigInteger),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("created_at", BigInteger, nullable=False),
@@ -90,6 +88,8 @@ runs = Table(
     Column("lost_since", BigInteger),
     # That of its event, for lists; null where the event may change yet, and of runs that older code has written.
     Column("event_name", NAME),
+    # The message that carries the turn where it is not the run's own.
+    Column("carrier", String(64)),
     postgresql_with={"fillfactor": "80"},
 )
 
