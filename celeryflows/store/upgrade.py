@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ def _insist(store: Upgradable, step: Callable[[Config], None]) -> None:
         except DBAPIError as error:
             in_the_way = error.orig is not None and store.dialect.is_transient(error.orig)
             if not in_the_way or time.monotonic() > until:
-                remedy = "End long transactions on it." if in_the_way else "Run this as a user that may create tables."
+                is_away = error.orig is not None and store.dialect.is_outage(error.orig)
+                remedy = "Run this as a user that may create tables."
+                if in_the_way or is_away:
+                    remedy = "End long transactions on it." if in_the_way else "Run this again when that is over."
                 raise StoreError(
                     f"The store {store.shown_url()} refused its schema: {str(error.orig).strip().splitlines()[0]}. "
                     f"{remedy}"
@@ -84,7 +88,9 @@ def _with_lock(store: Upgradable, step: Callable[[Config], None]) -> None:
         try:
             step(_config(connection))
         except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
+            # On a full disk SQLite has rolled back by itself, and a link may be gone: the error is the one before.
+            with suppress(DBAPIError):
+                connection.exec_driver_sql("ROLLBACK")
             raise
         else:
             connection.exec_driver_sql("COMMIT")

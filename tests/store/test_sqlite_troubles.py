@@ -21,6 +21,8 @@ from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.triggers import OnEvent
 from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
+from celeryflows.store.upgrade import downgrade, upgrade
+from celeryflows.store.versions import newest_version, schema_version
 from tests.store.making import FLOW, a_runtime, outcome, put_run, rows_of
 
 PAGE = 4096
@@ -83,6 +85,21 @@ def test_on_a_full_disk_a_send_is_refused_whole_and_the_same_connection_goes_on_
         disk.is_full = False
         assert len(send(runtime, large())) == 20
         assert held.execute("SELECT count(*) FROM flows_runs") == [(20,)]
+
+
+def test_an_upgrade_on_a_full_disk_says_so_changes_nothing_and_goes_on_when_there_is_room(
+    file: Store, path: Path
+) -> None:
+    downgrade(file, "0005")
+    with file.connection() as connection:
+        connection.execute("VACUUM")
+    disk = Disk(file, path)
+    disk.is_full = True
+    with pytest.raises(StoreError, match=r"is full\. Run this again when that is over"):
+        upgrade(file)
+    assert schema_version(file) == "0005"
+    disk.is_full = False
+    assert upgrade(file) == newest_version()
 
 
 def test_a_step_that_could_not_be_recorded_for_want_of_room_is_done_again_when_there_is(
