@@ -26,6 +26,15 @@ TURNS = """
 SELECT {gate}, 'turn', id, '' FROM flows_runs WHERE status = 'running' AND {gate} IS NOT NULL
 UNION ALL SELECT {gate}, 'turn', run_id, path FROM flows_branches WHERE status = 'running' AND {gate} IS NOT NULL
 """
+LEFT_BEHIND = """
+SELECT s.gate, s.run_id, s.branch FROM flows_slots s JOIN flows_runs r ON r.id = s.run_id
+LEFT JOIN flows_branches b ON b.run_id = s.run_id AND b.path = s.branch
+WHERE CASE WHEN s.branch = '' THEN r.ended_at ELSE b.ended_at END IS NOT NULL
+"""
+LINES = """
+SELECT gate, (SELECT count(*) FROM flows_slots s WHERE s.gate = q.gate AND s.run_id IS NOT NULL)
+FROM (SELECT DISTINCT gate FROM flows_queue) AS q
+"""
 Inside = tuple[str, ...]
 
 
@@ -69,4 +78,20 @@ class Doorman:
             if many[one[:2]] > most:
                 return f"{one} makes {many[one[:2]]} inside, at most {most}"
         self._inside, self._book = inside, book
+        return None
+
+    def left_behind(self) -> str | None:
+        """Who has ended and holds a slot; None when nobody does."""
+        with self._store.unlinked() as connection:
+            found = connection.execute(LEFT_BEHIND)
+        return f"{found[0]} has ended and holds a slot" if found else None
+
+    def idle(self) -> str | None:
+        """A gate at which somebody waits beside a free slot; None when there is none."""
+        with self._store.unlinked() as connection:
+            numbers = self._catalog.read(connection).gates.numbers
+            lines = connection.execute(LINES)
+        for gate, occupied in lines:
+            if occupied < numbers.get(limit_of(gate), float("inf")):
+                return f"somebody waits at {gate}, where {occupied} are inside"
         return None

@@ -41,16 +41,24 @@ class Family:
     finish: int | None
 
 
-def _limited(world: Simulated, limits: Sequence[tuple[str, ...]]) -> Simulated:
-    """Here and there, other limits are deployed in place of a restart or an event."""
+def _limited(world: Simulated, limits: Sequence[tuple[str, ...]], last: int) -> Simulated:
+    """Here and there, other limits are deployed in place of a restart or an event; at last everywhere."""
     programs, actions = world
     both = zip((*programs, *programs[:1]), limits, strict=False)
-    return [replace(program, limits=names) for program, names in both], [_deployed(action) for action in actions]
+    return [replace(program, limits=names) for program, names in both], [
+        one for action in actions for one in _deployed(action)
+    ] + [Action("deploy", 2 * last + worker) for worker in (0, 1)]
 
 
-def _deployed(action: Action) -> Action:
-    is_one = action.verb == "restart" or (action.verb == "send" and action.pick > 8)
-    return replace(action, verb="deploy", pick=action.pick + len(action.faults)) if is_one else action
+def _deployed(action: Action) -> list[Action]:
+    match action.verb:
+        case "restart" | "send" if action.verb == "restart" or action.pick > 8:
+            return [replace(action, verb="deploy", pick=action.pick + len(action.faults))]
+        case "flush" | "lose":
+            # A run is cancelled while it works, and its turn leaves.
+            stopped = Action("deliver", action.pick, (Fault("stop", action.pick),))
+            return [Action("start", 1), stopped, Action("cancel", action.pick % 2), Action("resume")]
+    return [action]
 
 
 def _tasked(world: Simulated) -> Simulated:
@@ -137,6 +145,7 @@ limited_worlds = st.builds(
     _limited,
     st.one_of(worlds, st.tuples(st.lists(crowds, min_size=1, max_size=2), plans)),
     st.lists(limits, min_size=3, max_size=3),
+    st.integers(0, 6),
 )
 tasked_worlds = worlds.map(_tasked)
 families = st.builds(

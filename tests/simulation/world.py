@@ -59,6 +59,9 @@ WITH RECURSIVE line AS (
 SELECT id FROM line WHERE status IN ('scheduled', 'queued', 'running', 'suspended')
 """
 ROUNDS = 300
+# What leaves something to recovery. When nothing does any more, all is put right after so long.
+TROUBLE = frozenset({"silence", "kill", "restart", "deploy", "flush", "lose"})
+AUDITED = 45 * SECOND
 # So many rounds another leader takes to be there.
 SETTLING = 5
 WORKERS = 2
@@ -90,6 +93,9 @@ class World:
         self.roots = [i for i, program in enumerate(programs) if not program.is_child]
         self._is_linked = len(self.roots) < len(programs)
         self._doorman = Doorman(self.store) if any(program.limits for program in programs) else None
+        self._had_trouble = False
+        # From when on time has passed without a leap, after which nobody is declared dead for a while.
+        self._steady_since: int | None = None
         self._crowded = [i for i in self.roots if programs[i].admits is not None]
         ordered = frozenset(flow_name(i) for i in self._crowded if programs[i].admits == "priority")
         self.crowds = Crowds(self.store, ordered)
@@ -122,6 +128,8 @@ class World:
     def act(self, action: Action) -> None:
         """Let one thing happen."""
         getattr(self, f"_{action.verb}")(action.pick, action.faults)
+        harms = action.verb in TROUBLE or any(fault.kind != "stop" for fault in action.faults)
+        self._had_trouble = self._had_trouble or harms
         self._bury()
         self.ledger.remember(self.look(RECORDED), self.look(ENDED))
         self.ledger.check_sleepers(self.look(ASLEEP))
@@ -130,8 +138,16 @@ class World:
         self._look_at_limits()
 
     def _look_at_limits(self) -> None:
-        if self._doorman is not None and (crowd := self._doorman.look()):
-            raise AssertionError(crowd)
+        if self._doorman is not None:
+            steady_for = -1 if self._steady_since is None else self.clock.now() - self._steady_since
+            is_calm = not self._had_trouble and not any(process.stopped for process in self._living())
+            wrong = self._doorman.look()
+            if is_calm or steady_for > AUDITED:
+                wrong = wrong or self._doorman.left_behind()
+            if steady_for > AUDITED:
+                wrong = wrong or self._doorman.idle()
+            if wrong:
+                raise AssertionError(wrong)
         if self._crowded and (wrong := self.crowds.look(self.clock.now())):
             raise AssertionError(wrong)
 
@@ -265,7 +281,7 @@ class World:
 
         Raises AssertionError when that takes too long.
         """
-        self.fair_since = self.clock.now()
+        self.fair_since = self._steady_since = self.clock.now()
         for done in range(ROUNDS):
             self._fair_round()
             self._look_at_limits()
@@ -281,8 +297,14 @@ class World:
         for number, root in enumerate(self.roots):
             if root not in self._crowded:
                 self._start(number, ())
+        leaders = [worker for worker in self.workers if worker.scheduler.leads]
         for worker in self.workers:
             worker.tick()
+        # Who leads has just let in whom changed limits have room for; who did before may have looked a moment ago.
+        is_first = self.clock.now() - (self.fair_since or 0) < SECOND
+        is_led = any(worker.scheduler.leads and not (is_first and worker in leaders) for worker in self.workers)
+        if self._doorman is not None and is_led and (idle := self._doorman.idle()):
+            raise AssertionError(idle)
         while (delivery := self.broker.take(0)) is not None:
             self.workers[len(self.broker.messages) % WORKERS].take(delivery)
         while self.broker.tasks:
@@ -307,7 +329,10 @@ class World:
             )
         )
         soon = self.clock.now() + 3 * SECOND
-        self.clock.set(soon if slowly or awake or due is None else max(due, soon))
+        until = soon if slowly or awake or due is None else max(due, soon)
+        if until > soon:
+            self._steady_since = until
+        self.clock.set(until)
 
     # -- processes
 
