@@ -190,7 +190,7 @@ class MariadbPlace(ServerPlace):
 @contextmanager
 def sqlite_place() -> Iterator[SqlitePlace]:
     """An SQLite file, on a small disk where one can be had."""
-    with temporary_folder("chaos") as folder, small_disk(folder, 48) as disk:
+    with temporary_folder("chaos") as folder, small_disk(folder, 96) as disk:
         yield SqlitePlace(disk or folder, disk)
 
 
