@@ -168,6 +168,7 @@ class Arena:
     ) -> None:
         self.place, self.broker, self.nodes, self.world, self.fleet = place, broker, nodes, world, fleet
         self.ledger = Ledger(witness.url())
+        world.count_as_quick("mixed.one")
         self.app: Celery = world.app(mixed.sheet)
         # A server or worker dies with the thread that started it: those of faults last as long as the arena.
         self.threads = threads
