@@ -47,7 +47,8 @@ class Bundling:
             else:
                 flows.setdefault(one.flow, []).append(one)
         for flow, runs in flows.items():
-            size = max(1, min(len(runs) // SPREAD, self._most(flow)))
+            size = len(runs) // SPREAD
+            size = min(size, self._most(flow)) if size > 1 else 1
             messages += [runs[first : first + size] for first in range(0, len(runs), size)]
         return messages
 
