@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.utils.imports import symbol_by_name
 
 from celeryflows.celery_bridge.alarm import Alarm
+from celeryflows.celery_bridge.bundling import Bundling
 from celeryflows.celery_bridge.declaration import Declaration, Declared
 from celeryflows.celery_bridge.dispatcher import CeleryDispatcher
 from celeryflows.celery_bridge.eager import EagerWorld
@@ -197,7 +198,8 @@ class Binding:
         store.held_here = partial(is_held, store, callers)
         store.prepare()
         store.agree_on_keys()
-        dispatcher = CeleryDispatcher(self.app, self.sent_with, self.task_of, Paces(store, SystemClock()).of)
+        bundling = Bundling(self.app, self.sent_with, self.task_of, Paces(store, SystemClock()).of)
+        dispatcher = CeleryDispatcher(self.app, self.sent_with, self.task_of, bundling)
         runtime = Runtime(
             app_name(self.app),
             store,

@@ -33,14 +33,14 @@ POOL = 10
 
 class CeleryDispatcher:
     """Sends runs as Celery messages of the flow's task, with the run's id as task id; a branch's
-    has an id of its own, and both in the header."""
+    has an id of its own, and both in the header. `bundling` says what goes together."""
 
     def __init__(
         self,
         app: Celery,
         sent_with: Callable[[str], Mapping[str, Any]],
         task_of: Callable[[str], str],
-        pace_of: Callable[[str], int | None],
+        bundling: Bundling,
     ) -> None:
         self._app = app
         self._sent_with = sent_with
@@ -50,7 +50,7 @@ class CeleryDispatcher:
         self._pid = 0
         self._results = ResultWriter(app)
         self._postman = Postman()
-        self._bundling = Bundling(app, sent_with, task_of, pace_of)
+        self._bundling = bundling
 
     def send_runs(self, deliveries: Sequence[Delivery]) -> None:
         """One message for each, or for several runs of a flow; after a failure the broker gets a second's rest, and
