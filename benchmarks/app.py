@@ -11,6 +11,7 @@ from celeryflows import Concurrency, Event, Flows
 app = Celery("bench", broker=os.environ["BENCH_BROKER"])
 app.conf.flows_store_url = os.environ["BENCH_STORE"]
 app.conf.worker_prefetch_multiplier = 4
+app.conf.flows_max_bundle = int(os.environ.get("BENCH_BUNDLE", "8"))
 flows = Flows(app)
 counter = redis.Redis.from_url(os.environ["BENCH_BROKER"])
 

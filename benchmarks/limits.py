@@ -3,6 +3,7 @@
 `python -m benchmarks.limits [runs]`: PostgreSQL, prefork, sides interleaved, then with slow commits; and what admission
 and release cost beside a backlog."""
 
+import os
 import random
 import sys
 import time
@@ -141,6 +142,8 @@ def backlogs(url: str) -> list[Row]:
 def measure(words: list[str]) -> list[Row]:
     """Print the comparisons."""
     runs = int(words[0]) if words and words[0].isdigit() else RUNS
+    # Runs that are let in one by one cannot travel together: neither do those beside them.
+    os.environ["BENCH_BUNDLE"] = "1"
     with store_of("postgresql") as url:
         rows = backlogs(url) + limited(url, runs, "fast commits")
     with store_of("postgresql") as url:

@@ -198,7 +198,8 @@ class Binding:
         store.held_here = partial(is_held, store, callers)
         store.prepare()
         store.agree_on_keys()
-        bundling = Bundling(self.app, self.sent_with, self.task_of, Paces(store, SystemClock()).of)
+        paces = Paces(store, SystemClock())
+        bundling = Bundling(self.app, self.sent_with, self.task_of, paces.of, settings.max_bundle)
         dispatcher = CeleryDispatcher(self.app, self.sent_with, self.task_of, bundling)
         runtime = Runtime(
             app_name(self.app),

@@ -11,8 +11,8 @@ from celeryflows.model.runs import Delivery
 TASK = "celeryflows.runs"
 # In a run's request: what carries it together with others.
 CARRIER = "flows_carrier"
-# A list fills so many bundles or more, so that many processes find something to do; none has more runs than this.
-SPREAD, MOST = 8, 8
+# A list fills so many bundles or more, so that many processes find something to do.
+SPREAD = 8
 # Microseconds: so long a run may take, and a bundle together.
 QUICK, TOGETHER = 10_000, 50_000
 # Options of a flow's messages that its bundle may have as well.
@@ -29,8 +29,10 @@ class Bundling:
         sent_with: Callable[[str], Mapping[str, Any]],
         task_of: Callable[[str], str],
         pace_of: Callable[[str], int | None],
+        most: int,
     ) -> None:
         self._app = app
+        self._most = most
         self._pace_of = pace_of
         self._sent_with = sent_with
         self._task_of = task_of
@@ -48,16 +50,16 @@ class Bundling:
                 flows.setdefault(one.flow, []).append(one)
         for flow, runs in flows.items():
             size = len(runs) // SPREAD
-            size = min(size, self._most(flow)) if size > 1 else 1
+            size = min(size, self._at_most(flow)) if size > 1 else 1
             messages += [runs[first : first + size] for first in range(0, len(runs), size)]
         return messages
 
-    def _most(self, flow: str) -> int:
+    def _at_most(self, flow: str) -> int:
         """So many runs of the flow may share a message. Of one that nobody has counted lately each has its own."""
         if not self._may_share(flow):
             return 1
         pace = self._pace_of(flow)
-        return 1 if pace is None or pace > QUICK else min(MOST, TOGETHER // max(pace, 1))
+        return 1 if pace is None or pace > QUICK else min(self._most, TOGETHER // max(pace, 1))
 
     def _may_share(self, flow: str) -> bool:
         conf, task = self._app.conf, self._app.tasks.get(self._task_of(flow))

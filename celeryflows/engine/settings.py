@@ -11,7 +11,8 @@ KIB, MIB = 1024, 1024 * 1024
 class Settings:
     """Every bound and window; as Celery settings each has the prefix `flows_`. Bytes, counts and microseconds.
 
-    `record_inputs`: what steps are called with is recorded with them, for people to look at.
+    `max_bundle`: runs that one message may carry. `record_inputs`: what steps are called with is recorded with them,
+    for people to look at.
     """
 
     max_event_bytes: int = 512 * KIB
@@ -31,4 +32,5 @@ class Settings:
     lookback_candidates: int = 1_000
     retention: int = 0
     audit_retention: int = 365 * DAY
+    max_bundle: int = 8
     record_inputs: bool = False

@@ -10,7 +10,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from celeryflows import Event, RunFailed
-from celeryflows.celery_bridge.bundling import MOST, SPREAD, TASK
+from celeryflows.celery_bridge.bundling import SPREAD, TASK
 from tests.celery.apps import bundled
 from tests.waiting import eventually
 from tests.workers import Worker
@@ -71,7 +71,7 @@ def all_sent_again(world: World, runs: dict[str, str]) -> None:
 
 
 def test_each_run_of_a_bundle_is_a_task_of_its_own(app: Celery, world: World) -> None:
-    runs = send(app, world, "own", SPREAD * MOST)
+    runs = send(app, world, "own", 8 * SPREAD)
     assert waiting(world) == SPREAD
     with world.worker("tests.celery.apps.bundled", "-c", "2") as worker:
         assert {name: AsyncResult(run, app=app).get(timeout=SOON) for name, run in runs.items()} == {

@@ -93,6 +93,7 @@ ALONE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "it is acknowledged early": ({"acks_late": False}, {}),
     "its base sends by itself": ({"base": Sending}, {}),
     "who sends is watched": ({}, {"task_send_sent_event": True}),
+    "the app wants it": ({}, {"flows_max_bundle": 1}),
     "workers are watched": ({}, {"worker_send_task_events": True}),
 }
 
