@@ -140,14 +140,14 @@ def memos_of_the_claims_snapshot(store: Store) -> Iterator[None]:
     claim, memos = runs.Runs.claim, steps.Steps.memos
     look = "SELECT key, state FROM flows_waits WHERE run_id = :id"
 
-    def claim_with_memos(self: Any, run_id: str, worker: str, token: int) -> Claim | None:
+    def claim_with_memos(self: Any, run_id: str, worker: str, token: int, **carried: Any) -> Claim | None:
         states.clear()
         if store.dialect.name != "postgresql":
             states.update(self._execute(look, id=run_id))
             time.sleep(0.003)
-            return claim(self, run_id, worker, token)
+            return claim(self, run_id, worker, token, **carried)
         whole = f"WITH look AS MATERIALIZED ({look}), mine AS ({runs.CLAIM.replace('RETURNING', RETURNING)}) " + JOINED
-        found = self._execute(whole, id=run_id, worker=worker, token=token)
+        found = self._execute(whole, id=run_id, worker=worker, token=token, carrier=None)
         states.update(found[0][0] if found else {})
         return self.claimed(run_id, worker, token)
 

@@ -70,6 +70,8 @@ class OnServer:
         with self._server.connect() as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS marks (at timestamptz DEFAULT now())")
             connection.execute("INSERT INTO marks DEFAULT VALUES")
+            # Who fills a page of the log has it written: what comes now stands at the beginning of one.
+            connection.execute("SELECT pg_switch_wal()")
 
     def lose(self) -> None:
         self._server.crash()
@@ -84,7 +86,7 @@ def tail(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tail]:
         made.store.dispose()
         return
     try:
-        with running_postgres(wal_writer_delay="10s") as server:
+        with running_postgres(wal_writer_delay="10s", full_page_writes="off") as server:
             on_server = OnServer(server)
             yield on_server
             on_server.store.dispose()

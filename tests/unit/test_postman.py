@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from celeryflows.celery_bridge import postman
-from celeryflows.celery_bridge.postman import Batch, Postman
+from celeryflows.celery_bridge.postman import Batch, Patience, Postman
 from celeryflows.model.runs import Delivery
 from tests.waiting import eventually
 
@@ -40,7 +40,7 @@ def let_go() -> Sent:
 
 @pytest.fixture
 def batch(sent: Sent, let_go: Sent) -> Batch:
-    return Batch(sent, let_go, Postman())
+    return Batch(sent, let_go, Postman(), Patience())
 
 
 def test_what_is_left_is_let_go_before_it_is_sent(batch: Batch, sent: Sent, let_go: Sent) -> None:
@@ -55,9 +55,9 @@ def test_what_cannot_be_let_go_is_sent_and_the_thread_goes_on(sent: Sent) -> Non
         raise ZeroDivisionError
 
     office = Postman()
-    Batch(sent, fails, office).add(deliveries("a"))
+    Batch(sent, fails, office, Patience()).add(deliveries("a"))
     eventually(lambda: sent.paths == ["a"])
-    Batch(sent, Sent(), office).add(deliveries("b"))
+    Batch(sent, Sent(), office, Patience()).add(deliveries("b"))
     eventually(lambda: sent.paths == ["a", "b"])
 
 
@@ -79,8 +79,7 @@ def test_messages_of_the_others_are_sent_while_the_first_is_at_work(batch: Batch
 
 
 def test_what_is_begun_in_time_is_never_sent(batch: Batch, sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postman, "ONE", 60.0)
-    monkeypatch.setattr(postman, "ALL", 60.0)
+    monkeypatch.setattr(batch, "_patience", Patience(60.0, 60.0))
     batch.add(deliveries("a", "b", "c"))
     batch.begin("a")
     batch.begin("b")
@@ -92,19 +91,17 @@ def test_what_is_begun_in_time_is_never_sent(batch: Batch, sent: Sent, monkeypat
 def test_many_short_ones_do_not_hold_the_rest_back_for_long(
     batch: Batch, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postman, "ONE", 60.0)
-    monkeypatch.setattr(postman, "ALL", 0.05)
+    monkeypatch.setattr(batch, "_patience", Patience(60.0, 0.05))
     batch.add(deliveries(*"abc"))
     batch.begin("a")
     eventually(lambda: sent.paths == ["b", "c"])
 
 
 def test_a_later_group_waits_its_own_moment(batch: Batch, sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postman, "ONE", 60.0)
-    monkeypatch.setattr(postman, "ALL", 0.0)
+    monkeypatch.setattr(batch, "_patience", Patience(60.0, 0.0))
     batch.add(deliveries("a"))
     eventually(lambda: sent.paths == ["a"])
-    monkeypatch.setattr(postman, "ALL", 60.0)
+    monkeypatch.setattr(batch, "_patience", Patience(60.0, 60.0))
     batch.add(deliveries("b"))
     assert batch.due is not None
     batch.begin("b")
@@ -120,11 +117,11 @@ def test_one_thread_serves_many_batches_and_another_process_starts_its_own(
     office = Postman()
     before = threading.active_count()
     for path in "abc":
-        Batch(sent, Sent(), office).add(deliveries(path))
+        Batch(sent, Sent(), office, Patience()).add(deliveries(path))
     eventually(lambda: sorted(sent.paths) == ["a", "b", "c"])
     assert threading.active_count() == before + 1
     # As after a fork, which takes no thread along.
     monkeypatch.setattr(postman.os, "getpid", lambda: -1)
-    Batch(sent, Sent(), office).add(deliveries("d"))
+    Batch(sent, Sent(), office, Patience()).add(deliveries("d"))
     eventually(lambda: "d" in sent.paths)
     assert threading.active_count() == before + 2
