@@ -17,6 +17,7 @@ RIVALS = {
         ("absurd", "absurd-quick"),
         ("restate",),
     ),
+    "postgresql-4": (("celery-4",),),
     "postgresql-8": (("dbos", "dbos-quick", "dbos-direct"), ("absurd", "absurd-quick"), ("restate",)),
     "mariadb": (("celery",),),
     "sqlite": (("celery",), ("bare-sqlite",), ("dbos-sqlite",)),

@@ -40,6 +40,13 @@ PEERS = {
     "postgresql": Peer(
         "celeryflows, PostgreSQL", "ours", "postgresql", "the same worker; flows' settings as they are by default"
     ),
+    # Both with as many pool processes as commits want, and messages do not.
+    "celery-4": Peer(
+        "Celery alone, -c 4", "celery_alone", "", "four pool processes", environment={"BENCH_PROCESSES": "4"}
+    ),
+    "postgresql-4": Peer(
+        "celeryflows, PostgreSQL, -c 4", "ours", "postgresql", "four of them", environment={"BENCH_PROCESSES": "4"}
+    ),
     "postgresql-8": Peer(
         "celeryflows, PostgreSQL, -c 8",
         "ours",
