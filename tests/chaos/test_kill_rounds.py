@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 
 from celeryflows import Event
+from celeryflows.celery_bridge.bundling import TASK
 from tests.acceptance.crew import Crew
 from tests.celery.apps import rounds
 from tests.kinds import KINDS
@@ -51,6 +52,7 @@ def play(world: World, count: int) -> None:
         crew.hire_many(2, "-c", "2")
         for number in range(count):
             one_round(world, app, crew, dice, number)
+        assert any(f"Task {TASK}[" in worker.log for worker in crew.living)
 
 
 def one_round(world: World, app: Celery, crew: Crew, dice: random.Random, number: int) -> None:
