@@ -1,7 +1,5 @@
 """A turn's journal over a history: it notes what is asked for, and stops where a step would have to run."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from celeryflows.engine.branch_journal import BranchJournal
@@ -12,7 +10,6 @@ from celeryflows.engine.turn_journal import TurnJournal
 from celeryflows.errors import Suspend
 from celeryflows.model.history import History
 from celeryflows.model.runs import Status
-from celeryflows.model.steps import Memo
 from celeryflows.steps import Parked, Result
 from celeryflows.store.groups import BranchEnd, GroupStanding
 from celeryflows.store.runs import Claim
@@ -112,8 +109,3 @@ def reader_of(runtime: Runtime, history: History, path: str = "") -> Recorder:
 
 def _always() -> bool:
     return True
-
-
-def reopened(memos: Mapping[str, Memo]) -> dict[str, Memo]:
-    """A wait that was closed when its run ended was never answered: the handler did not get past it."""
-    return {key: replace(memo, wait="open") if memo.wait == "closed" else memo for key, memo in memos.items()}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celeryflows.codec import canonical, dumps, loads
-from celeryflows.engine.checked_turns import CheckedBranch, CheckedRun, reader_of, reopened
+from celeryflows.engine.checked_turns import CheckedBranch, CheckedRun, reader_of
 from celeryflows.engine.conclusion import Conclusion
 from celeryflows.engine.failures import failure_of, read_failure
 from celeryflows.engine.runtime import Flow, Runtime
@@ -87,7 +87,7 @@ class _Unit:
 
 
 def _run_unit(runtime: Runtime, flow: Flow, history: History) -> _Unit:
-    journal = CheckedRun(runtime, flow, reader_of(runtime, history), reopened(history.memos_of(())))
+    journal = CheckedRun(runtime, flow, reader_of(runtime, history), history.memos_of(()))
     journal.history = history
     left = call_handler(runtime, flow, journal.recorder.claim, journal)
     if left.error is None and (left.parked or journal.paused or journal.yielding or journal.pending):
@@ -96,7 +96,7 @@ def _run_unit(runtime: Runtime, flow: Flow, history: History) -> _Unit:
 
 
 def _branch_unit(runtime: Runtime, flow: Flow, history: History, branch: BranchHistory) -> _Unit:
-    memos = reopened(history.memos_of(lineage(branch.path)))
+    memos = history.memos_of(lineage(branch.path))
     journal = CheckedBranch(runtime, flow, reader_of(runtime, history, branch.path), memos)
     journal.history = history
     call_handler(runtime, flow, journal.recorder.claim, journal)

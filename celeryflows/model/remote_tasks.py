@@ -6,9 +6,6 @@ from typing import Any
 
 from celeryflows.model.runs import Delivery
 
-# How the wait for a task may end without its answer.
-OVER = ("expired", "closed")
-
 
 @dataclass(frozen=True, slots=True)
 class TaskCall:

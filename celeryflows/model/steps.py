@@ -50,7 +50,9 @@ class Memo:
     """What is recorded of one step. `value` is JSON; of a failed or retrying step the error as JSON.
 
     `settled_at`: when a wait was over: its event's arrival or its timeout, before any turn heard of it.
-    `awaits`: the event's or signal's name, or the id of the invoked run or of the task.
+    `awaits`: the event's or signal's name, or the id of the invoked run or of the task. `wait`: how the step's wait
+    stands. One that is closed was never answered: its run or branch has ended, and a turn that reads so gets no
+    further.
     """
 
     key: str

@@ -16,8 +16,6 @@ from celeryflows.model.step_options import PLAIN, StepOptions
 from celeryflows.model.steps import Kind, Memo, State
 from celeryflows.steps import Failed, Result, Value
 
-OVER = ("expired", "closed")
-
 
 class InvokeTool(JournalBase):
     """Invokes flows."""
@@ -27,7 +25,7 @@ class InvokeTool(JournalBase):
         name = _flow_name(id, flow)
         slot = self.enter(id, Kind.INVOKE, options)
         memo = slot.memo
-        if memo is not None and (memo.state in (State.DONE, State.FAILED) or memo.wait in OVER):
+        if memo is not None and (memo.state in (State.DONE, State.FAILED) or memo.wait == "expired"):
             self.progress.meet(memo)
             return self._over(slot, memo, name)
         self.check_fresh(slot)

@@ -11,7 +11,7 @@ from celeryflows.model.steps import Kind, State
 from celeryflows.steps import Failed, Result, SignalRequest, Value
 
 # How a wait may end without its signal.
-OVER = ("expired", "replaced", "closed")
+OVER = ("expired", "replaced")
 
 
 class SignalTool(JournalBase):

@@ -15,7 +15,7 @@ from celeryflows.engine.slots import Slot
 from celeryflows.engine.waiting import Pending
 from celeryflows.errors import BoundExceeded, InvalidOutput, NotStorable, StepError, StepTimeout
 from celeryflows.model.canvases import Node
-from celeryflows.model.remote_tasks import OVER, NewTask, TaskCall
+from celeryflows.model.remote_tasks import NewTask, TaskCall
 from celeryflows.model.step_options import PLAIN, StepOptions
 from celeryflows.model.steps import Failure, Kind, Memo, State
 from celeryflows.steps import Failed, Parked, Result, Value
@@ -84,7 +84,7 @@ class TaskTool(JournalBase):
     def _stand_at(self, slot: Slot, call: TaskCall, due: int | None, place: str) -> Result:
         """The task that the handler is at: its value or error, or parked until it has ended."""
         memo = slot.memo
-        if memo is not None and (memo.state in (State.DONE, State.FAILED) or memo.wait in OVER):
+        if memo is not None and (memo.state in (State.DONE, State.FAILED) or memo.wait == "expired"):
             self.progress.meet(memo)
             return self._ended(slot, memo)
         if memo is not None:

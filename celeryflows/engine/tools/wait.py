@@ -19,7 +19,7 @@ class WaitTool(JournalBase):
             self.progress.meet(memo)
             self._settle(slot, memo)
             return Value(self.runtime.schemas.read(memo.event))
-        if memo is not None and memo.wait in ("expired", "closed"):
+        if memo is not None and memo.wait == "expired":
             self.progress.meet(memo)
             self._settle(slot, memo)
             return Value(None)
