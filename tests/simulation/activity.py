@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from tests.simulation.link import Outage
 
-HUNG_AFTER = 60.0
+# So many seconds in which it could have gone on: the simulation itself may be stopped for longer, and goes on.
+HUNG_AFTER = 60
 STORE_POINTS = frozenset({"begin", "before commit", "after commit", "before write", "after write", "read"})
 
 
@@ -114,7 +115,8 @@ class Activity:
                 self._back.release()
 
     def _wait(self) -> None:
-        assert self._back.acquire(timeout=HUNG_AFTER), f"{self.process.name} hangs"
+        came_back = any(self._back.acquire(timeout=1.0) for _ in range(HUNG_AFTER))
+        assert came_back, f"{self.process.name} hangs"
 
     def _check(self) -> None:
         if self.is_done and self._thread is not None:

@@ -184,10 +184,14 @@ class Process:
         return self._clock.now()
 
     def touch(self, point: str) -> None:
-        """A point at which the process may be stopped or die; time passes."""
+        """A point at which the process may be stopped or die; time passes. Of a transaction its commit alone is one,
+        and nobody else is at the one connection then."""
         self._clock.turn(A_WHILE)
-        if not self.is_dead:
-            self._send_late()
+        if point != "before commit":
+            if self.store.is_in_transaction:
+                self.ledger.trip(f"{self.name} comes to {point!r} within a transaction")
+            if not self.is_dead:
+                self._send_late()
         if self.current is not None:
             self.current.touch(point)
 

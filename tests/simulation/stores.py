@@ -28,6 +28,11 @@ class WorldStore(Store):
         self.guard = nullcontext()
         self.kept: PoolProxiedConnection = shared.kept if shared is not None else self.engine.raw_connection()
 
+    @property
+    def is_in_transaction(self) -> bool:
+        """True while somebody's transaction is open."""
+        return bool(self.kept.driver_connection.in_transaction)  # type: ignore[union-attr]
+
     @contextmanager
     def unlinked(self) -> Iterator[Connection]:
         """A connection that nothing happens to, for who looks on."""
