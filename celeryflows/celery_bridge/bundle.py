@@ -11,10 +11,11 @@ from celery import Celery
 from celery.app.task import Task
 from celery.app.trace import trace_task
 
-from celeryflows.celery_bridge.bundling import CARRIER, TASK
+from celeryflows.celery_bridge.bundling import BUNDLED, TASK
 from celeryflows.celery_bridge.dispatcher import HEADER, NO_ARGUMENTS, CeleryDispatcher
 from celeryflows.celery_bridge.flow_request import FlowRequest
 from celeryflows.celery_bridge.postman import Patience
+from celeryflows.engine.bundled_runs import BundledRuns
 from celeryflows.engine.runtime import Runtime
 from celeryflows.model.runs import Delivery, carrier_id
 
@@ -66,17 +67,17 @@ def make_task(host: Host) -> None:
 def _take(host: Host, bundle: Any, task: Any, runs: Sequence[Delivery], ignored: bool) -> None:
     shared = {key: getattr(bundle, key) for key in _SHARED}
     shared |= {"task": task.name, HEADER: 1, "ignore_result": ignored, "is_eager": False, **NO_ARGUMENTS}
-    shared[CARRIER] = carrier_id(bundle.id, os.getpid())
-    messages = cast(CeleryDispatcher, host.runtime.dispatcher).behind(PATIENCE)
-    messages.add(runs)
+    messages = partial(cast(CeleryDispatcher, host.runtime.dispatcher).behind, PATIENCE)
+    bundled = BundledRuns(host.runtime, carrier_id(bundle.id, os.getpid()), runs, messages)
+    shared[BUNDLED] = bundled
     try:
         for one in runs:
-            if getattr(bundle, APART, False) or host.stopping() or not messages.begin(one.run_id):
+            if getattr(bundle, APART, False) or host.stopping() or not bundled.begin():
                 return
             own = {"id": one.run_id, "root_id": one.run_id, "correlation_id": one.run_id}
             trace_task(task, one.run_id, (), {}, {**shared, **own}, app=host.app)
     finally:
-        messages.release()
+        bundled.release()
 
 
 def _give_back(host: Host, ids: Sequence[str]) -> None:

@@ -9,8 +9,8 @@ from celery.app.task import Task
 from celeryflows.model.runs import Delivery
 
 TASK = "celeryflows.runs"
-# In a run's request: what carries it together with others.
-CARRIER = "flows_carrier"
+# In a run's request, inside the process that has the bundle: the runs that came with it.
+BUNDLED = "flows_bundled"
 # A list fills so many bundles or more, so that many processes find something to do.
 SPREAD = 8
 # Microseconds: so long a run may take, and a bundle together.

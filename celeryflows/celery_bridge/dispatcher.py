@@ -72,9 +72,9 @@ class CeleryDispatcher:
         """Messages that are sent once the first of their work takes longer than a moment."""
         return Batch(self.send_runs, let_go, self._postman, Patience())
 
-    def behind(self, patience: Patience) -> Batch:
+    def behind(self, patience: Patience, let_go: LetGo) -> Batch:
         """Messages of runs that came together, which are sent once one before them takes its time."""
-        return Batch(self.send_runs, lambda _: None, self._postman, patience)
+        return Batch(self.send_runs, let_go, self._postman, patience)
 
     def run_suspended(self, run_id: str) -> bool:
         """SUSPENDED in the result backend, so that AsyncResult tells it."""

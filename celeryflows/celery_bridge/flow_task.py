@@ -12,7 +12,7 @@ from celery.exceptions import Ignore, Reject, TaskRevokedError
 from celery.result import EagerResult
 from kombu.utils import json
 
-from celeryflows.celery_bridge.bundling import CARRIER
+from celeryflows.celery_bridge.bundling import BUNDLED
 from celeryflows.celery_bridge.declaration import Declared
 from celeryflows.celery_bridge.dispatcher import HEADER, CeleryDispatcher
 from celeryflows.celery_bridge.result import RunResult
@@ -150,8 +150,8 @@ def take_delivery(
         if not header:
             _adopt(runtime, task, event_of(args, kwargs))
         with _left_to_recovery():
-            name = getattr(request, CARRIER, None) or ""
-            end = take_turn(runtime, request.id, _yields(host, task), may_carry=_may_carry(task), carrier_name=name)
+            bundled = getattr(request, BUNDLED, None)
+            end = take_turn(runtime, request.id, _yields(host, task), may_carry=_may_carry(task), bundled=bundled)
             if end.status is None and (request.delivery_info or {}).get("redelivered"):
                 end = _ended_before(runtime, request.id)
     if end.continued_as is not None:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from celeryflows.engine.aftermath import left_to_recovery
+from celeryflows.engine.bundled_runs import BundledRuns
 from celeryflows.engine.passing import End, end_by_themselves, give_up
 from celeryflows.engine.runtime import Postponed, Runtime
 from celeryflows.model.branches import group_of, parent_of
@@ -28,18 +29,22 @@ CARRIES = 1.0
 
 class Carrier:
     """One delivery, of the run itself (`path` is '') or of a branch; `name` is what tells it apart, its path where the
-    unit has a message of its own. All that is to do has a message that waits, or is
-    claimed already. Of a group that it opens it claims the first branches at once; their ends are written together, by
-    the last of them, or after a moment, when those that have not begun are given up.
+    unit has a message of its own, and `bundled` the runs that came with this one where it has none. All that is to do
+    has a message that waits, or is claimed already. Of a group that it opens it claims the first branches at once;
+    their ends are written together, by the last of them, or after a moment, when those that have not begun are given
+    up.
 
     `facts` is a claim of the run; `heard_at`: when the store was asked for the clock that a carried claim has, by this
     process's monotonic clock; `owes_word` that nobody was told yet that the run waits for its branches. A branch's
     delivery never carries the run itself: its value belongs to the run's.
     """
 
-    def __init__(self, runtime: Runtime, path: str, may_go_on: Callable[[], bool], name: str = "") -> None:
+    def __init__(
+        self, runtime: Runtime, path: str, may_go_on: Callable[[], bool], bundled: BundledRuns | None = None
+    ) -> None:
         self.path = path
-        self.name = name or path
+        self.bundled = bundled
+        self.name = path if bundled is None else bundled.carrier
         self.facts: Claim | None = None
         self.heard_at = 0.0
         self.owes_word = False
@@ -82,6 +87,18 @@ class Carrier:
     def may_go_on(self) -> bool:
         """True while it is young: nothing that others could do waits for it for long."""
         return (self._until is None or self._runtime.clock.monotonic() < self._until) and self._may_go_on()
+
+    def token(self, run_id: str) -> int:
+        """For a claim of the run; the one that it was tried under with the end of the run before, if it was."""
+        known = self.bundled.token(run_id) if self.bundled is not None else None
+        return random.getrandbits(62) if known is None else known
+
+    def claimed(self, connection: Connection, run_id: str) -> Claim | None:
+        """The claim that was made with the end of the run before it. Raises PayloadLocked."""
+        claim = self.bundled.claim(connection, run_id) if self.bundled is not None else None
+        if claim is not None and self.bundled is not None:
+            self.heard_at = self.bundled.heard_at
+        return claim
 
     def begin(self, connection: Connection, claim: Claim) -> None:
         """A turn begins. Who comes after a lost one takes on what that one may have left without a message."""

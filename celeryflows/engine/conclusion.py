@@ -26,7 +26,7 @@ from celeryflows.engine.leaving import (
 from celeryflows.engine.matching import answers
 from celeryflows.engine.openings import Openings
 from celeryflows.engine.passage import Passage
-from celeryflows.engine.quiet_ends import end_quietly
+from celeryflows.engine.quiet_ends import end_unheard
 from celeryflows.engine.recording import Recorder
 from celeryflows.engine.runtime import Flow, Runtime
 from celeryflows.engine.waiting import Pending
@@ -228,9 +228,7 @@ def _complete(runtime: Runtime, flow: Flow, recorder: Recorder, value: Any) -> E
     claim, connection, what = recorder.claim, recorder.connection, "the flow's value"
     output = dumps(value, what=what) if flow.output_type is None else flow.output_type.write(value, what=what)[0]
     bounded(runtime, output, what)
-    owed = (
-        None if recorder.has_branches else connection.repeat(lambda: _end_unheard(runtime, connection, claim, output))
-    )
+    owed = None if recorder.has_branches else connection.repeat(lambda: end_unheard(runtime, recorder, output))
     if owed is None:
         event = completed_event(runtime, claim, output)
         _finish(runtime, recorder, Status.COMPLETED, output, None, event)
@@ -246,16 +244,6 @@ def bounded(runtime: Runtime, text: str, what: str) -> str:
     if len(text) * 4 > most and (size := len(text.encode())) > most:
         raise BoundExceeded(f"{what} in bytes", most, size, "Return a key instead, or raise flows_max_value_bytes.")
     return text
-
-
-def _end_unheard(runtime: Runtime, connection: Connection, claim: Claim, output: str) -> str | None:
-    """Where nobody listens: one statement, one commit, and what is owed. Refused when that is not so any more."""
-    snapshot = runtime.catalog.recent(connection, runtime.clock.monotonic())
-    if snapshot.tells(RUN_COMPLETED):
-        return None
-    if claim.gates:
-        return end_quietly(runtime, connection, claim, output, snapshot)
-    return connection.runs.finish_unheard(claim, output, snapshot.version)
 
 
 def _fail(runtime: Runtime, recorder: Recorder, error: BaseException) -> Ended:

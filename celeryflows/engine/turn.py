@@ -3,7 +3,6 @@
 One Celery delivery moves a run on by one turn; a doubled or late message finds nothing to claim."""
 
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from celeryflows.engine import telling
 from celeryflows.engine.async_turn import run_async
 from celeryflows.engine.branch_journal import BranchJournal
 from celeryflows.engine.branches import claim_branch, conclude_branch
+from celeryflows.engine.bundled_runs import BundledRuns
 from celeryflows.engine.carrier import Carrier
 from celeryflows.engine.conclusion import Conclusion, ended, hand_back, suspend
 from celeryflows.engine.edited import read_edited
@@ -68,17 +68,17 @@ def take_turn(
     *,
     branch: str = "",
     may_carry: Callable[[], bool] = always,
-    carrier_name: str = "",
+    bundled: BundledRuns | None = None,
 ) -> TurnEnd:
     """Take the next turn of the run, or of its branch, if there is one to take; and, of a group that it opens, the
     turns that nobody else has taken, so that what is over in a moment needs no further message.
 
     `must_yield` is asked at each step boundary: True hands the turn back to the queue; `may_carry` before each further
-    turn: False leaves it to a message; `carrier_name`: what carries the turn where it is no message of its own.
+    turn: False leaves it to a message; `bundled`: the runs that came with this one by one message.
     Returns NOT_CLAIMED when there is nothing to claim; `status` CANCELLED or None (lost) tells that this turn changed
     nothing.
     """
-    carrier = Carrier(runtime, branch, lambda: may_carry() and not must_yield(), carrier_name)
+    carrier = Carrier(runtime, branch, lambda: may_carry() and not must_yield(), bundled)
     with runtime.store.connection() as connection:
         end = _take(runtime, connection, (run_id, branch), carrier, must_yield)
         if not carrier.has_more:
@@ -102,9 +102,11 @@ def _take(
     must_yield: Callable[[], bool],
     claim: Claim | None = None,
 ) -> TurnEnd:
-    token = claim.token if claim is not None else random.getrandbits(62)
+    token = claim.token if claim is not None else carrier.token(unit[0])
     try:
-        heard_at = carrier.heard_at if claim is not None else runtime.clock.monotonic()
+        asked = runtime.clock.monotonic()
+        claim = claim or carrier.claimed(connection, unit[0])
+        heard_at = carrier.heard_at if claim is not None else asked
         claim = claim or _claim(runtime, connection, unit, token, carrier)
         if claim is None:
             return NOT_CLAIMED

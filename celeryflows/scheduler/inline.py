@@ -31,7 +31,7 @@ class Kept:
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
         """They wait."""
-        self._waiting |= {delivery.branch: delivery for delivery in deliveries}
+        self._waiting |= {delivery.branch or delivery.run_id: delivery for delivery in deliveries}
 
     def begin(self, path: str) -> bool:
         """This one is done in place."""

@@ -17,6 +17,7 @@ from celeryflows.store.audit import Audit
 from celeryflows.store.batches import Batches
 from celeryflows.store.bounds import Bounds
 from celeryflows.store.branches import Branches
+from celeryflows.store.bundles import Bundles
 from celeryflows.store.calls import Calls
 from celeryflows.store.cancels import Cancels
 from celeryflows.store.crons import Crons
@@ -107,6 +108,7 @@ class Connection:
 
     runs = cached_property(Runs)
     branches = cached_property(Branches)
+    bundles = cached_property(Bundles)
     passing = cached_property(Passing)
     groups = cached_property(Groups)
     gates = cached_property(Gates)

@@ -149,15 +149,15 @@ class Runs(Verbs):
         message that it comes by, None for the run's own."""
         asked = CLAIM_CARRIED if carried else CLAIM
         rows = self._execute_hot(asked, id=run_id, worker=worker, token=token, carrier=carrier)
-        return _claim(run_id, worker, token, rows)
+        return claim_of(run_id, worker, token, rows)
 
     def claimed(self, run_id: str, worker: str, token: int) -> Claim | None:
         """After a claim whose reply was lost: our claim, if it was made."""
-        return _claim(run_id, worker, token, self._execute(CLAIMED, id=run_id, token=token))
+        return claim_of(run_id, worker, token, self._execute(CLAIMED, id=run_id, token=token))
 
     def facts(self, run_id: str, worker: str) -> Claim | None:
         """What a branch's claim takes of its run: no turn of the run itself."""
-        return _claim(run_id, worker, 0, self._execute_hot(FACTS, id=run_id))
+        return claim_of(run_id, worker, 0, self._execute_hot(FACTS, id=run_id))
 
     def stands(self, claim: Claim) -> Outcome | None:
         """How the run of a claim stands."""
@@ -357,7 +357,8 @@ class Runs(Verbs):
         return [Delivery(row[0], row[1], row[2], at_door=row[3] is not None) for row in rows]
 
 
-def _claim(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | None:
+def claim_of(run_id: str, worker: str, token: int, rows: list[Row]) -> Claim | None:
+    """The claim that CLAIM, CLAIMED or FACTS answers with; None where it has no row. Raises PayloadLocked."""
     if not rows:
         return None
     row = rows[0]

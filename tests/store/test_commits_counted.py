@@ -22,8 +22,10 @@ from celeryflows.model.triggers import OnEvent
 from celeryflows.scheduler.inline import InlineDispatcher
 from celeryflows.schemas import SchemaRegistry
 from celeryflows.store.database import Store
+from tests.engine.bundles import take_bundle
+from tests.store.making import outcome
 
-CHANGES = ("INSERT", "UPDATE", "DELETE", "WITH FENCE")
+CHANGES = ("INSERT", "UPDATE", "DELETE", "WITH FENCE", "WITH DONE")
 
 
 def runtime_with(store: Store, handler: Callable[[Any], Any]) -> Runtime:
@@ -88,6 +90,17 @@ def test_a_turn_of_n_fresh_steps_costs_at_most_n_plus_two_commits(store: Store, 
     seen = counted_turn(store, lambda ctx: [ctx.step.run(f"s{i}", int) for i in range(steps)])
     assert commits(seen) <= steps + 2
     assert len(seen) <= steps + 3, f"a first turn reads no memos: {seen}"
+
+
+def test_the_runs_of_a_bundle_share_a_commit_between_one_and_the_next(store: Store) -> None:
+    runtime = runtime_with(store, lambda ctx: ctx.step.run("a", int))
+    take_turn(runtime, start(runtime, Call("counted", Event(FLOW_INVOKED))))
+    runs = [start(runtime, Call("counted", Event(FLOW_INVOKED))) for _ in range(4)]
+    with statements(store) as seen:
+        take_bundle(runtime, runs)
+    shared = 3 if store.dialect.has_writing_ctes else 0
+    assert commits(seen) == len(seen) == 3 * len(runs) - shared
+    assert {outcome(store, run).status for run in runs} == {Status.COMPLETED}
 
 
 def test_a_turn_that_goes_to_sleep_costs_at_most_n_plus_two_commits(store: Store) -> None:

@@ -8,6 +8,8 @@ from celery import current_task, signals
 from tests.celery.apps.sheet import Sheet, pass_gate, witness
 
 sheet = Sheet("bundled")
+# Where the task of a run stays when its turn is over.
+behind: list[str] = []
 
 
 def tell(name: str, value: Any) -> Any:
@@ -23,11 +25,13 @@ def stay(name: str, at: str) -> str:
 
 @sheet.flow(trigger="bundled/sent")
 def one(ctx: Any) -> Any:
-    """A step; of those that have a gate one more, which stays there."""
+    """A step; of those that have a gate one more, which stays there, or the task does, behind its turn."""
     name, gate = ctx.event.data["name"], ctx.event.data.get("gate")
     witness(name, "is", current_task.request.id, ctx.run_id)
     value = ctx.step.run("tell", tell, name, ctx.event.data["name"])
-    if gate:
+    if gate and gate.startswith("behind"):
+        behind.append(gate)
+    elif gate:
         ctx.step.run("stay", stay, name, gate)
     return value
 
@@ -57,6 +61,10 @@ def begins(task_id: str = "", task: Any = None, **_: Any) -> None:
 @signals.task_postrun.connect
 def is_over(task_id: str = "", task: Any = None, state: str = "", **_: Any) -> None:
     witness("over", task.name, task_id, state)
+    if behind and task.name == "bundled.one":
+        gate = behind.pop()
+        witness(gate, "stays")
+        pass_gate(gate)
 
 
 app = sheet.worker_app()
