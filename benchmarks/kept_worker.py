@@ -15,7 +15,7 @@ from benchmarks.table import Row
 from celeryflows.store.database import Store
 
 FEW, MANY, WANTED = 1_000, 1_000_000, 0.9
-RUNS, LIST, ROUNDS = 500, 50, 5
+RUNS, LIST, ROUNDS = 1_000, 50, 9
 
 
 def one_step_rate(module: ModuleType) -> float:
