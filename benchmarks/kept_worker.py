@@ -8,10 +8,12 @@ from contextlib import ExitStack
 from types import ModuleType
 
 from benchmarks.bench import bench_app, finish, interleaved, load, rate, show
+from benchmarks.counted import get_counted
 from benchmarks.kept import keep_ended
 from benchmarks.limits import is_idle
 from benchmarks.scale import stores
 from benchmarks.table import Row
+from celeryflows.engine.paces import WORTH
 from celeryflows.store.database import Store
 
 FEW, MANY, WANTED = 1_000, 1_000_000, 0.9
@@ -32,6 +34,8 @@ def compare(kind: str, urls: Sequence[str], many: int) -> Row:
     """A store with few runs and one with many, filled already."""
     with ExitStack() as stack:
         few, full = (stack.enter_context(bench_app(url, "-c", "2")) for url in urls)
+        for module in (few, full):
+            get_counted(module.flows, "bench.one", [module.event("one")] * 2 * WORTH)
         print(f"== {kind}, prefork -c 2, {load()}", flush=True)
         sides = interleaved(ROUNDS, many=lambda: one_step_rate(full), few=lambda: one_step_rate(few))
         title = f"one-step flows with {many:,} runs kept, beside {FEW:,}, {kind}"

@@ -8,10 +8,11 @@ from functools import partial
 from celery import Celery
 from celery.signals import worker_process_init
 
+from benchmarks.counted import get_counted
 from benchmarks.peers import agent
 from benchmarks.peers.sampling import sample
 from celeryflows import Event, Flows
-from celeryflows.engine.paces import FRESH_FOR, LATELY, WORTH
+from celeryflows.engine.paces import WORTH
 from celeryflows.store.database import Store
 from celeryflows.store.upgrade import upgrade
 
@@ -102,23 +103,10 @@ def send(name: str, count: int) -> None:
         flows.send([Event(f"bench/{name}") for _ in range(min(LIST, count - first))])
 
 
-def get_counted(name: str) -> None:
-    """Let the leader count runs of the flow, and this process know it, as in a store that has been at work for a while:
-    from then on runs of one list may travel together."""
-    send(name, 2 * WORTH)
-
-    def is_counted() -> bool:
-        with flows.runtime.store.connection() as connection:
-            return f"bench.{name}" in connection.figures.paces(LATELY, WORTH)
-
-    agent.until(is_counted, every=0.5)
-    time.sleep(FRESH_FOR)
-
-
 def rate(name: str, count: int) -> list[float]:
     """Flows a second, every one of which must have completed."""
     if name not in counted:
-        get_counted(name)
+        get_counted(flows, f"bench.{name}", [Event(f"bench/{name}")] * 2 * WORTH)
         counted.add(name)
     before = ask(DONE, flow=f"bench.{name}")
     found = agent.rate(count, partial(send, name), lambda: not ask(OPEN, flow=f"bench.{name}"))
