@@ -1,14 +1,29 @@
 """A dashboard in this process, over a store of its own: for what needs neither worker nor browser."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from celery import Celery
 from flask import Flask
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser
 
 from celeryflows import Flows
 from flask_dashboard import create_app
+from tests.dashboard.browsing import BrowserMissing, running_browser
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A real browser. In CI it has to be there."""
+    try:
+        with running_browser() as browser:
+            yield browser
+    except BrowserMissing as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
 
 
 @pytest.fixture

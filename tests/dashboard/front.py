@@ -1,32 +1,19 @@
 """A browser over a real worker: fixtures for the tests of pages that somebody looks at while runs go on."""
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser
 
 from celeryflows import Event
 from tests.celery.apps.store_front import SHEET
-from tests.dashboard.browsing import BrowserMissing, Reader, running_browser, served
+from tests.dashboard.browsing import Reader, served
 from tests.worlds import BRISK, World, made_world
 
-__all__ = ["address", "browser", "flows", "reader", "started", "world"]
+__all__ = ["address", "flows", "reader", "started", "world"]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    try:
-        with running_browser() as browser:
-            yield browser
-    except BrowserMissing as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
-
-
-@pytest.fixture(scope="module")
-def world(browser, redis_server, broker_databases, tmp_path_factory) -> Iterator[World]:
+def world(chromium, redis_server, broker_databases, tmp_path_factory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("front")
     with (
         made_world(redis_server, next(broker_databases), None, folder, **BRISK) as world,
@@ -47,8 +34,8 @@ def address(flows) -> Iterator[str]:
 
 
 @pytest.fixture
-def reader(browser, address) -> Iterator[Reader]:
-    reader = Reader(browser, address)
+def reader(chromium, address) -> Iterator[Reader]:
+    reader = Reader(chromium, address)
     yield reader
     complaints, title = reader.complaints, reader.page.title()
     reader.close()

@@ -5,9 +5,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.dashboard.front import address, browser, flows, reader, started, world
+from tests.dashboard.front import address, flows, reader, started, world
 
-__all__ = ["address", "browser", "flows", "reader", "started", "world"]
+__all__ = ["address", "flows", "reader", "started", "world"]
 DECLINED = {"user_id": "u1", "cents": 1, "declined_until": 9, "lines": []}
 
 

@@ -10,10 +10,10 @@ from playwright.sync_api import expect
 
 from celeryflows import Event
 from tests.dashboard.browsing import Reader
-from tests.dashboard.front import address, browser, flows, reader, started, world
+from tests.dashboard.front import address, flows, reader, started, world
 from tests.waiting import eventually
 
-__all__ = ["address", "browser", "flows", "reader", "started", "world"]
+__all__ = ["address", "flows", "reader", "started", "world"]
 
 SCRIPT = "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,12 +222,12 @@ def test_a_script_in_names_payloads_and_errors_stays_text_on_every_page(reader, 
     expect(reader.open(f"/events/{row[0]}").locator("#event-data")).to_contain_text("onerror")
 
 
-def test_every_page_stands_in_both_themes_and_on_a_phone(browser, address, started):
+def test_every_page_stands_in_both_themes_and_on_a_phone(chromium, address, started):
     run = started("order/paid", ORDER)
     paths = ["/runs", f"/runs/{run}?step=charge+card", "/events", "/send", "/flows", "/flows/shop.fulfil", "/failures"]
     paths += ["/figures", "/limits", "/workers", "/replays", "/runs-filtered?flow=shop.refund"]
     for theme, width in (("light", 1280), ("dark", 390)):
-        reader = Reader(browser, address, theme=theme, width=width)
+        reader = Reader(chromium, address, theme=theme, width=width)
         for path in paths:
             page = reader.open(path)
             expect(page.locator("h1")).to_be_visible()

@@ -1,6 +1,5 @@
 """Alerts and audit in a real browser, and what every page keeps: keys, focus, and room on a phone."""
 
-import os
 import re
 from collections.abc import Iterator
 
@@ -9,23 +8,12 @@ from playwright.sync_api import Browser, expect
 
 from celeryflows import Event, Flows
 from celeryflows.console.audit import audit, audited
-from tests.dashboard.browsing import BrowserMissing, Reader, running_browser, served
+from tests.dashboard.browsing import Reader, served
 from tests.inbox import Inbox, inbox
 
 __all__ = ["inbox"]
 PAGES = ("runs", "events", "flows", "flows/greet", "failures", "figures", "limits", "workers", "replays", "alerts")
 PAGES += ("audit", "send", "runs-filtered")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    try:
-        with running_browser() as browser:
-            yield browser
-    except BrowserMissing as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from celeryflows.testing import FlowsTester
 from tests.engine.orders import callers_engine
 from tests.engine.world import NEW_YEAR, World, store_at
 from tests.kinds import KINDS
+from tests.store.lossy import LossyStore
 
 
 @pytest.fixture
@@ -51,6 +52,15 @@ def store_url(migrated_url: str) -> str:
 def shared(store_url: str) -> Iterator[World]:
     """A world on a store of each kind, at the machine's own time, which others reach by its URL."""
     world = World(store_at(store_url))
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def lossy(store_url: str) -> Iterator[World]:
+    """A world whose store's link breaks when told to."""
+    store_at(store_url).dispose()
+    world = World(LossyStore(store_url, clock=TurnedClock(NEW_YEAR)))
     yield world
     world.close()
 

@@ -1,31 +1,21 @@
 """Runs of one bundle: the end of one claims the next, and whatever comes between, each ends once."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from celeryflows import Event, Status, StoreUnavailable
-from celeryflows.clock import TurnedClock
 from celeryflows.engine.bundled_runs import BundledRuns
 from celeryflows.engine.turn import take_turn
 from celeryflows.signals import RunNews, run_started
 from tests.engine.bundles import CARRIER, bundle_of, take_bundle
-from tests.engine.world import NEW_YEAR, World, statuses, store_at
+from tests.engine.world import World, statuses
 from tests.store.lossy import Break, LossyStore
 
 EVENT = "job/asked"
-
-
-@pytest.fixture
-def lossy(store_url: str) -> Iterator[World]:
-    """A world whose store's link breaks when told to."""
-    store_at(store_url).dispose()
-    world = World(LossyStore(store_url, clock=TurnedClock(NEW_YEAR)))
-    yield world
-    world.close()
 
 
 def declared(world: World, body: Callable[[int], object] = lambda n: None, **options: Any) -> None:

@@ -1,26 +1,16 @@
 """The end of a limited run of which nobody listens: one short transaction, and whoever waits starts with it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from celeryflows import CancelOn, Concurrency, Event, Status, StoreUnavailable
-from celeryflows.clock import TurnedClock
-from tests.engine.world import NEW_YEAR, World, statuses, store_at
+from tests.engine.world import World, statuses
 from tests.store.lossy import Break, LossyStore
 
 EVENT = "job/asked"
-
-
-@pytest.fixture
-def lossy(store_url: str) -> Iterator[World]:
-    """A world whose store's link breaks when told to."""
-    store_at(store_url).dispose()
-    world = World(LossyStore(store_url, clock=TurnedClock(NEW_YEAR)))
-    yield world
-    world.close()
 
 
 def declared(world: World, before_end: Callable[[int], object], **options: Any) -> None:
