@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from celeryflows import Event, NonRetriableError, StepError
+from tests.simulation.activity import Killed
 from tests.simulation.ledger import Ledger, plain_value
 from tests.simulation.plain import Seen
 from tests.simulation.programs import (
@@ -73,7 +74,7 @@ class _Teller:
         self._uses: Counter[str] = Counter()
         self._last: dict[str, tuple[str, ...]] = {}
         self._order: list[str] = []
-        self.left = False
+        self.left = self.is_dead = False
         self.ledger.give(ctx.run_id, [event.data["n"] for event in ctx.events])
 
     def reach(self, path: str, id: str) -> str:
@@ -88,7 +89,8 @@ class _Teller:
         return key
 
     def given(self, key: str, seen: Seen) -> None:
-        self.ledger.see(self.ctx.run_id, key, seen, self.host.now())
+        if not self.is_dead:
+            self.ledger.see(self.ctx.run_id, key, seen, self.host.now())
 
     def body_of(self, op: Step, key: str, path: str) -> Callable[[], Any]:
         ctx, host, ledger = self.ctx, self.host, self.ledger
@@ -299,8 +301,9 @@ class _AsyncPlayer(_Teller):
         except StepError as error:
             self.given(key, ("error", *told(error)))
             raise
-        except BaseException:
-            self.left = True
+        except BaseException as end:
+            # What the loop of a process that died does with its other branches, nobody sees.
+            self.left, self.is_dead = True, self.is_dead or isinstance(end, Killed)
             raise
         return self.outcome(op, key, value)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import Phase
 
-from tests.simulation.programs import Program
+from tests.simulation.activity import Fault
+from tests.simulation.programs import Gather, Program, Send, Sleep, Step
 from tests.simulation.simulate import EXAMPLES, SEED, simulate, simulations
 from tests.simulation.world import Action
 
@@ -28,3 +29,12 @@ def test_a_world_is_the_same_each_time() -> None:
 def simulate_from(dice: int, programs: Sequence[Program], actions: Sequence[Action]) -> object:
     random.seed(dice)
     return simulate(programs, actions)
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_what_the_other_branches_of_a_dead_process_do_is_seen_by_nobody(at: int) -> None:
+    """Its loop hands them what it had for them already, as no real one does."""
+    sends, steps = Send("a", "news/0", 1), Step("a", 0, "ok", None, False)
+    program = Program((Gather(((Sleep("a", 3), sends), (sends, steps))),), retries=0, is_async=True)
+    dies = (Fault("child dies", at),)
+    simulate([program], [Action("deliver"), Action("advance", 2), Action("tick", 1), Action("deliver", 0, dies)])
