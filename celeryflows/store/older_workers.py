@@ -23,13 +23,11 @@ def check_workers(store: Upgradable, connection: Any, silence: int) -> None:
         return
     is_told = any(column["name"] == "schema_version" for column in inspector.get_columns(workers.name))
     known = "schema_version" if is_told else "NULL"
-    now = {"now": store.clock.now()} if store.dialect.binds_now else {}
+    since_then, asked = f"{store.dialect.word('now')} - :silence", {"silence": silence}
+    if store.dialect.binds_now:
+        since_then, asked = ":since", {"since": store.clock.now() - silence}
     alive = connection.execute(
-        text(
-            f"SELECT host, pid, {known} FROM flows_workers "
-            f"WHERE beat_at > {store.dialect.word('now')} - :silence ORDER BY started_at"
-        ),
-        {"silence": silence, **now},
+        text(f"SELECT host, pid, {known} FROM flows_workers WHERE beat_at > {since_then} ORDER BY started_at"), asked
     )
     oldest = told or version_in(connection) or ""
     older = [(host, pid, version) for host, pid, version in alive if is_older(version or oldest, since)]

@@ -156,13 +156,16 @@ class Waits(Verbs):
         self._execute("UPDATE flows_waits SET state = 'closed' WHERE run_id = :run AND state = 'open'", run=run_id)
 
     def close_below(self, run_id: str, prefix: str) -> bool:
-        """Close all that is waited for in the branches whose path begins so; True when runs were bound to these."""
+        """Close all that is waited for in the branches whose path begins so; True when runs were bound to these, and
+        may go on: also those for which the time was out."""
         rows = self._execute(
-            "UPDATE flows_waits SET state = 'closed' WHERE run_id = :run AND state = 'open' AND branch <> '' "
+            "UPDATE flows_waits SET state = CASE WHEN state = 'open' THEN 'closed' ELSE state END WHERE run_id = :run "
+            "AND (state = 'open' OR (state = 'expired' AND kind = 'invoke' AND path = :bound)) AND branch <> '' "
             "AND substr(branch, 1, length(CAST(:prefix AS varchar))) = CAST(:prefix AS varchar) "
             "RETURNING CASE WHEN kind = 'invoke' THEN path END",
             run=run_id,
             prefix=prefix,
+            bound=BOUND,
         )
         return (BOUND,) in rows
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from celeryflows import Status
+from celeryflows import InvokeTimeout, Status
 from celeryflows.clock import TurnedClock
 from tests.engine.world import NEW_YEAR, World, statuses, store_at
 
@@ -52,6 +52,27 @@ def test_the_losers_child_is_cancelled_and_the_run_goes_on(turned: World) -> Non
     assert "lost a race" in str(child.reason)
     turned.advance("3h")
     assert turned.only_run("parent").output == [0, "soon"]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_the_losers_child_is_cancelled_though_its_time_was_out(turned: World, goes_on: bool) -> None:
+    """At the very moment at which the race is won, or long before, when the loser did something else since."""
+
+    def waits(ctx: Any) -> None:
+        try:
+            ctx.step.using(cancel_with_parent=True).invoke("call", "child", timeout="1s")
+        except InvokeTimeout:
+            after(ctx)
+
+    def wins(ctx: Any) -> str:
+        ctx.step.sleep("soon", "5s" if goes_on else "1s")
+        return "soon"
+
+    start(turned, lambda ctx: ctx.group.race(partial(wins, ctx), partial(waits, ctx)))
+    turned.advance("10s")
+    (child,) = turned.runs("child")
+    assert (child.status, turned.only_run("parent").output) == (Status.CANCELLED, [0, "soon"])
+    assert turned.store_rows("SELECT 1 FROM flows_runs WHERE owes IS NOT NULL") == []
 
 
 def test_a_child_that_is_not_bound_goes_on_and_so_does_one_outside_the_race(turned: World) -> None:
