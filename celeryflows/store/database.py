@@ -175,7 +175,7 @@ def _make_engine(url: URL, *, in_memory: bool) -> Engine:
     if url.get_backend_name() == "sqlite":
         options.setdefault("connect_args", {})["timeout"] = 30.0
         if not in_memory:
-            _make_folder(Path(str(url.database)))
+            _make_folder(Path(str(url.database).removeprefix("file:")))
     elif url.get_backend_name() == "mariadb":
         options["connect_args"] = {"connect_timeout": 5, "charset": "utf8mb4"}
     else:

@@ -127,9 +127,14 @@ def test_a_step_that_could_not_be_recorded_for_want_of_room_is_done_again_when_t
     assert take_turn(runtime, run_id).status == "completed"
 
 
-def test_a_store_opened_to_read_alone_is_told_and_reads(path: Path, file: Store) -> None:
+def test_a_store_opened_to_read_alone_is_told_and_reads(
+    path: Path, file: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put_run(file)
     file.dispose()
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     read_only = Store(f"sqlite:///file:{path}?mode=ro&uri=true")
     try:
         with read_only.connection() as connection, pytest.raises(StoreError, match="readonly"):
@@ -137,6 +142,7 @@ def test_a_store_opened_to_read_alone_is_told_and_reads(path: Path, file: Store)
         assert rows_of(read_only, "SELECT count(*) FROM flows_runs") == [(1,)]
     finally:
         read_only.dispose()
+    assert list(here.iterdir()) == [], "the URI is no folder's name"
 
 
 def test_a_reader_that_never_lets_go_keeps_nobody_from_writing_and_the_log_shrinks_when_it_has_gone(
