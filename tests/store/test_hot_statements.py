@@ -10,7 +10,7 @@ import pytest
 
 from celeryflows.errors import ConfigurationError, StoreError
 from celeryflows.model.steps import State
-from celeryflows.store import branches, runs, steps
+from celeryflows.store import branches, bundles, runs, steps
 from celeryflows.store.connection import Connection
 from celeryflows.store.database import Store
 from celeryflows.store.prepared import Prepared
@@ -25,6 +25,7 @@ HOT = {
         (runs, ("CLAIM", "CLAIM_CARRIED", "SUSPEND", "FINISH", "FINISH_UNHEARD")),
         (steps, ("RECORD", "RECORD_IN_BRANCH", "MEMOS")),
         (branches, ("CLAIM", "SUSPEND", "END", "END_AMONG")),
+        (bundles, ("FINISH_AND_CLAIM",)),
     )
     for name in names
 }
@@ -63,7 +64,9 @@ def a_step(store: Store, **fields: object) -> StepRow:
     return StepRow(**{**row.params(), **fields})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("module", "name"), [(m, n) for m in (runs, steps, branches) for n in HOT if hasattr(m, n)])
+@pytest.mark.parametrize(
+    ("module", "name"), [(m, n) for m in (runs, steps, branches, bundles) for n in HOT if hasattr(m, n)]
+)
 def test_each_parameter_gets_the_type_of_its_column(pg: Store, module: ModuleType, name: str) -> None:
     text = pg.dialect.compile(getattr(module, name))
     with pg.connection() as connection:

@@ -30,6 +30,7 @@ from celeryflows.store.reports.health import overdue, queued, unrouted
 from celeryflows.store.reports.runs import list_runs, one_run, run_events, run_steps
 from celeryflows.store.reports.selecting import events_of_runs, open_runs
 from celeryflows.store.upgrade import upgrade
+from tests.engine.bundles import take_bundle
 from tests.kinds import MARIADB
 from tests.store.making import FLOW, SECOND, a_runtime, an_event, put_run
 from tests.store.plans import NOW, RUNS, WatchedStore, fill, full_scans, plan, rows_read, strays
@@ -85,10 +86,19 @@ def live_together(store: WatchedStore, runtime: Runtime) -> None:
     assert cancel(runtime, run_id, "no")
 
 
+def live_bundled(store: WatchedStore) -> None:
+    """What runs do that came by one message, the last of which is given back."""
+    runtime = a_runtime(store, {"leaf": lambda ctx: 1})
+    runs = [put_run(store, flow="leaf") for _ in range(3)]
+    ends = take_bundle(runtime, runs, lambda bundled, run: bundled.release() if run == runs[1] else None)
+    assert [end.status for end in ends] == [Status.COMPLETED] * 2
+
+
 def live(store: WatchedStore) -> None:
     """All that senders, turns and the leader do."""
     runtime = a_runtime(store, {FLOW: buy, "join": join, "leaf": lambda ctx: 1})
     live_together(store, runtime)
+    live_bundled(store)
     send(runtime, [Event("shop/e3", {"x": 1}), Event("shop/e4", {"x": 2}, id="mine")])
     with store.connection() as connection:
         event = an_event("shop/bought", '{"x":1}')
