@@ -1,4 +1,4 @@
-"""Flows that many events start, each under a limit of one kind, and what must hold of what became of these events."""
+"""Flows that many events start, each under a limit of one kind or two, and what became of these events."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -64,7 +64,7 @@ def check_admission(world: World, runs: dict[str, Run], number: int, kind: str) 
     for k in (0, 1):
         its = [one for one in sorted(first.values(), key=lambda one: (one.at, one.id)) if one.k == k]
         of_key = sorted((run for run in rest if run.data["k"] == k), key=lambda run: (run.created_at, run.id))
-        LAWS[kind](Crowd(world, its, of_key))
+        law_of(kind)(Crowd(world, its, of_key))
 
 
 def _events(world: World, number: int) -> list[Sent]:
@@ -135,36 +135,60 @@ def _throttle(crowd: Crowd) -> None:
 
 
 def _debounce(crowd: Crowd) -> None:
-    """Of the events that came since a run was created, and before the next one was, the newest is its own."""
     assert all(run.status != "skipped" for run in crowd.runs), "a debounce skips nothing"
+    _newest(crowd)
+
+
+def _newest(crowd: Crowd) -> None:
+    """Of the events that came since a run was created, and before the next one was, the newest is its own."""
     assert bool(crowd.events) == bool(crowd.runs), "events and no run, or a run and no event"
     bounds = [*(run.created_at for run in crowd.runs[1:]), 1 << 62]
-    arrived = {one.id: one.at for one in crowd.events}
     for run, until in zip(crowd.runs, bounds, strict=False):
         its = [one for one in crowd.events if run.created_at <= one.at < until]
         newest = max(its, key=lambda one: (one.ts, one.at))
         assert run.event_id == newest.id, f"{run.id} starts with {run.data}, the newest is {newest}"
-        if run.started_at is not None:
-            quiet = min(arrived[run.event_id] + QUIET * SECOND, run.created_at + CAP * SECOND)
-            assert run.started_at >= quiet, f"{run.id} started {quiet - run.started_at} us too early"
+        _not_before(run, _quiet(crowd, run))
     if crowd.runs and crowd.runs[0].created_at > crowd.events[0].at:
         raise AssertionError(f"no run was created for {crowd.events[0]}")
 
 
+def _quiet(crowd: Crowd, run: Run) -> int:
+    """When a debounce fires at the earliest."""
+    arrived = {one.id: one.at for one in crowd.events}
+    return min(arrived[run.event_id] + QUIET * SECOND, run.created_at + CAP * SECOND)
+
+
+def _not_before(run: Run, at: int) -> None:
+    if run.started_at is not None:
+        assert run.started_at >= at, f"{run.id} started {at - run.started_at} us too early"
+
+
 def _batch(crowd: Crowd) -> None:
-    """One batch after the other has all events in their order."""
+    assert all(run.status != "skipped" for run in crowd.runs), "a batch skips nothing"
+    _gathered(crowd, [one.id for one in crowd.events], lambda run: run.created_at)
+
+
+def _debounced_batch(crowd: Crowd) -> None:
+    """What is debounced goes into a batch, where one is open, and its own run is none then."""
+    _newest(crowd)
+    for run in crowd.runs:
+        assert run.status != "skipped" or (run.reason or "").startswith("joined run "), f"{run.id}: {run.reason}"
+    _gathered(crowd, [run.event_id for run in crowd.runs], lambda run: _quiet(crowd, run))
+
+
+def _gathered(crowd: Crowd, events: Sequence[str], since: Callable[[Run], int]) -> None:
+    """One batch after the other has all events in their order; it gathers `since` a moment."""
     inside = {
         run: [event for _, event, _ in rows] for run, rows in groupby(crowd.world.look(INSIDE), key=lambda row: row[0])
     }
-    assert all(run.status != "skipped" for run in crowd.runs), "a batch skips nothing"
-    found = [event for run in crowd.runs for event in inside.get(run.id, [])]
-    assert found == [one.id for one in crowd.events], f"{crowd.events} are in batches as {inside}"
+    found = [event for run in crowd.started for event in inside.get(run.id, [])]
+    assert found == events, f"{events} are in batches as {inside}"
     numbers = {one.id: one.n for one in crowd.events}
-    for run in crowd.runs:
+    for run in crowd.started:
         its = inside[run.id]
         assert len(its) <= SIZE, f"{run.id} has {len(its)} events"
-        if run.started_at is not None and len(its) < SIZE:
-            assert run.started_at >= run.created_at + GATHERING * SECOND, f"{run.id} started too early with {its}"
+        if len(its) < SIZE:
+            _not_before(run, since(run) + GATHERING * SECOND)
         told = crowd.world.ledger.given_events.get(run.id)
         assert told in (None, [numbers[one] for one in its]), f"{run.id} was given {told}, and has {its}"
 
@@ -176,10 +200,10 @@ def _idempotency(crowd: Crowd) -> None:
     assert bool(crowd.started) == bool(crowd.events), "all of one key were skipped"
 
 
-def _priority(crowd: Crowd) -> None:
+def _held(crowd: Crowd) -> None:
     """Who was let in before whom, the world looks at itself."""
     _one_each(crowd)
-    assert all(run.status != "skipped" for run in crowd.runs), "concurrency skips nothing"
+    assert all(run.status != "skipped" for run in crowd.runs), "concurrency and throttle skip nothing"
 
 
 LAWS: dict[str, Callable[[Crowd], None]] = {
@@ -190,5 +214,13 @@ LAWS: dict[str, Callable[[Crowd], None]] = {
     "debounce": _debounce,
     "batch": _batch,
     "idempotency": _idempotency,
-    "priority": _priority,
+    "priority": _held,
+    "debounce, batch": _debounced_batch,
+    # Behind the throttle they wait again, and may come in together.
+    "throttle, one at a time": _held,
 }
+
+
+def law_of(kind: str) -> Callable[[Crowd], None]:
+    """That of both limits together, or of the first."""
+    return LAWS[kind] if kind in LAWS else LAWS[kind.split(", ")[0]]

@@ -31,9 +31,10 @@ SELECT s.gate, s.run_id, s.branch FROM flows_slots s JOIN flows_runs r ON r.id =
 LEFT JOIN flows_branches b ON b.run_id = s.run_id AND b.path = s.branch
 WHERE CASE WHEN s.branch = '' THEN r.ended_at ELSE b.ended_at END IS NOT NULL
 """
+# A throttle's line begins with a 0: that is none of a gate.
 LINES = """
 SELECT gate, (SELECT count(*) FROM flows_slots s WHERE s.gate = q.gate AND s.run_id IS NOT NULL)
-FROM (SELECT DISTINCT gate FROM flows_queue) AS q
+FROM (SELECT DISTINCT gate FROM flows_queue WHERE gate >= '1') AS q
 """
 Inside = tuple[str, ...]
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 
 from celeryflows.durations import SECOND
 from celeryflows.model.limits import (
@@ -28,6 +29,14 @@ KINDS: dict[str, Limits] = {
     "idempotency": Limits(idempotency=KEY),
     "priority": Limits(concurrency=(Concurrency(1),), priority=Priority("event.data.p")),
 }
+# Behind the limit that the first word names, all wait for their turn, or for a throttle.
+ONE, SLOWLY = (Concurrency(1),), KINDS["throttle"].throttle
+KINDS |= {f"{kind}, one at a time": replace(KINDS[kind], concurrency=ONE) for kind in (*KINDS,) if kind != "priority"}
+KINDS |= {
+    f"{kind}, throttle": replace(KINDS[kind], throttle=SLOWLY)
+    for kind in ("singleton skip", "singleton cancel", "rate limit", "debounce", "batch", "idempotency")
+}
+KINDS["debounce, batch"] = replace(KINDS["debounce"], batch=KINDS["batch"].batch)
 STANDS = """
 SELECT r.id, r.flow, r.status, r.held_at, r.started_at, r.created_at, e.data
 FROM flows_runs r JOIN flows_events e ON e.id = r.event_id

@@ -93,7 +93,8 @@ class World:
         self.release = 0
         self.roots = [i for i, program in enumerate(programs) if not program.is_child]
         self._is_linked = len(self.roots) < len(programs)
-        self._doorman = Doorman(self.store) if any(program.limits for program in programs) else None
+        is_limited = any(program.limits or program.admits for program in programs)
+        self._doorman = Doorman(self.store) if is_limited else None
         self._had_trouble = False
         # From when on time has passed without a leap, after which nobody is declared dead for a while.
         self._steady_since: int | None = None
