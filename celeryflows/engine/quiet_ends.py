@@ -22,7 +22,7 @@ def end_unheard(runtime: Runtime, recorder: Recorder, output: str) -> str | None
     if claim.gates:
         return _end_limited(runtime, connection, claim, output, snapshot)
     bundled = carrier.bundled if carrier is not None else None
-    may_go_on = connection.dialect.has_writing_ctes and not recorder.must_yield()
+    may_go_on = connection.bundles.claims_with_an_end and not recorder.must_yield()
     next = bundled.after(claim.run_id) if bundled is not None and may_go_on else None
     if bundled is None or next is None:
         return connection.runs.finish_unheard(claim, output, snapshot.version)

@@ -8,10 +8,14 @@ from celeryflows.store.executor import Row, Verbs
 from celeryflows.store.runs import CLAIM, FINISH_UNHEARD, Claim, claim_of
 
 # Of the next run nothing is lost when it is given back: one that has to start by a moment is claimed by itself.
-_NEXT = CLAIM.replace(":id", ":next").replace(":token", ":next_token")
-_IF_DONE = "AND flows_runs.expires_at IS NULL AND EXISTS (SELECT 1 FROM done) {its_trigger}"
+CLAIM_NEXT = (
+    CLAIM.replace(":id", ":next")
+    .replace(":token", ":next_token")
+    .replace("{its_trigger}", "AND flows_runs.expires_at IS NULL {its_trigger}")
+)
+_IF_DONE = "AND EXISTS (SELECT 1 FROM done) {its_trigger}"
 FINISH_AND_CLAIM = f"""
-WITH done (owed) AS ({FINISH_UNHEARD}), next AS ({_NEXT.replace("{its_trigger}", _IF_DONE)})
+WITH done (owed) AS ({FINISH_UNHEARD}), next AS ({CLAIM_NEXT.replace("{its_trigger}", _IF_DONE)})
 SELECT done.owed, next.* FROM done LEFT JOIN next ON true
 """
 
@@ -35,6 +39,11 @@ class NextRun:
 
 class Bundles(Verbs):
     """The verbs of runs that one delivery takes one after the other. Lock class 8, by id."""
+
+    @property
+    def claims_with_an_end(self) -> bool:
+        """True where one statement ends a run and claims the next."""
+        return self._connection.dialect.has_writing_ctes
 
     def finish_and_claim(self, claim: Claim, output: str, version: str, next: NextRun) -> tuple[str | None, list[Row]]:
         """running -> completed where nobody listens, and the next run queued -> running. What the end owes, None when
