@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tests.simulation.link import Outage
+from tests.simulation.messages import Bundle
 
 # So many seconds in which it could have gone on: the simulation itself may be stopped for longer, and goes on.
 HUNG_AFTER = 60
@@ -31,14 +32,22 @@ Faults = tuple[Fault, ...]
 
 
 class Activity:
-    """One piece of work of a process. `run` is the run whose turn it is, `task` the message that brought it."""
+    """One piece of work of a process. `run` is the run whose turn it is, `task` the message that brought it, `bundle`
+    that one if it brought several."""
 
     def __init__(
-        self, process: Any, work: Callable[[], Any], faults: Faults = (), run: str | None = None, task: str = ""
+        self,
+        process: Any,
+        work: Callable[[], Any],
+        faults: Faults = (),
+        run: str | None = None,
+        task: str = "",
+        bundle: Bundle | None = None,
     ) -> None:
         self.process = process
         self.run = run
         self.task = task
+        self.bundle = bundle
         self.faults = faults
         self.is_dead = False
         self.is_done = False

@@ -9,7 +9,7 @@ from typing import Any
 
 from celeryflows.durations import DAY, SECOND
 from tests.simulation.facts import Run
-from tests.simulation.kinds import CAP, GATHERING, MOST, PERIOD, QUIET, SIZE
+from tests.simulation.kinds import CAP, FREE, GATHERING, MOST, PERIOD, QUIET, SIZE
 from tests.simulation.world import World
 
 # Nobody dies any more: what is due is done within so long.
@@ -145,7 +145,7 @@ def _newest(crowd: Crowd) -> None:
     bounds = [*(run.created_at for run in crowd.runs[1:]), 1 << 62]
     for run, until in zip(crowd.runs, bounds, strict=False):
         its = [one for one in crowd.events if run.created_at <= one.at < until]
-        newest = max(its, key=lambda one: (one.ts, one.at))
+        newest = max(its, key=lambda one: (one.ts, one.at, one.id))
         assert run.event_id == newest.id, f"{run.id} starts with {run.data}, the newest is {newest}"
         _not_before(run, _quiet(crowd, run))
     if crowd.runs and crowd.runs[0].created_at > crowd.events[0].at:
@@ -201,7 +201,7 @@ def _idempotency(crowd: Crowd) -> None:
 
 
 def _held(crowd: Crowd) -> None:
-    """Who was let in before whom, the world looks at itself."""
+    """Who was let in before whom, where that matters, the world looks at itself."""
     _one_each(crowd)
     assert all(run.status != "skipped" for run in crowd.runs), "concurrency and throttle skip nothing"
 
@@ -214,6 +214,7 @@ LAWS: dict[str, Callable[[Crowd], None]] = {
     "debounce": _debounce,
     "batch": _batch,
     "idempotency": _idempotency,
+    FREE: _held,
     "priority": _held,
     "debounce, batch": _debounced_batch,
     # Behind the throttle they wait again, and may come in together.

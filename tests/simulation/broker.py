@@ -2,31 +2,51 @@
 
 Beside it the queue of tasks of elsewhere, and their result backend."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from celeryflows.model.remote_tasks import Outcome, SentTask
 from celeryflows.model.runs import Delivery
+from tests.simulation.messages import Bundle, Message
 
 
 class SimulatedBroker:
     """One queue."""
 
     def __init__(self) -> None:
-        self.messages: list[Delivery] = []
+        self.messages: list[Message] = []
         self.tasks: list[SentTask] = []
         self.results: dict[str, Outcome] = {}
         self._lives = 1
+        self._bundles = 0
 
-    def put(self, delivery: Delivery) -> None:
+    def put(self, message: Message) -> None:
         """A message arrives."""
-        self.messages.append(delivery)
+        self.messages.append(message)
 
-    def take(self, pick: int) -> Delivery | None:
+    def pack(self, runs: Sequence[Delivery]) -> Bundle:
+        """One message for all of them."""
+        self._bundles += 1
+        return Bundle(str(self._bundles), tuple(runs))
+
+    def redeliver(self, bundle: Bundle) -> None:
+        """Whoever had it died."""
+        if bundle.comes_back:
+            self.messages.append(replace(bundle, redelivered=True))
+
+    def take(self, pick: int) -> Message | None:
         """Any message, None when there is none."""
         return self.messages.pop(pick % len(self.messages)) if self.messages else None
 
     def double(self, pick: int) -> None:
-        """Some message stands in the queue twice, and some task."""
+        """Some message stands in the queue twice, and some task. Of a bundle that a busy worker has fetched and not
+        begun, the runs may be sent too."""
         if self.messages:
-            self.messages.append(self.messages[pick % len(self.messages)])
+            found = self.messages[pick % len(self.messages)]
+            if isinstance(found, Bundle) and pick % 2:
+                self.messages += [replace(one, alone=True) for one in found.runs]
+            else:
+                self.messages.append(found)
         if self.tasks:
             self.tasks.append(self.tasks[pick % len(self.tasks)])
 

@@ -37,6 +37,8 @@ KINDS |= {
     for kind in ("singleton skip", "singleton cancel", "rate limit", "debounce", "batch", "idempotency")
 }
 KINDS["debounce, batch"] = replace(KINDS["debounce"], batch=KINDS["batch"].batch)
+# Many events, and no limit of these.
+FREE = "free"
 STANDS = """
 SELECT r.id, r.flow, r.status, r.held_at, r.started_at, r.created_at, e.data
 FROM flows_runs r JOIN flows_events e ON e.id = r.event_id

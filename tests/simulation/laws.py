@@ -48,8 +48,10 @@ def check_starts(world: World, runs: dict[str, Run]) -> None:
 
 
 def check_end(world: World, run: Run, times: int) -> None:
-    """It ends as its plain reading, or cancelled, or as its worker died too often."""
+    """It ends as its plain reading, or cancelled, or as its worker died too often. Its handler was given its event."""
     assert run.wake_at is None, f"{run.id} is {run.status} and would wake again"
+    given = world.ledger.given_events.get(run.id, [run.data["n"]])
+    assert run.batch is not None or given == [run.data["n"]], f"{run.id} was given {given}, its event is {run.data}"
     if run.status in ("cancelled", "skipped"):
         return
     found = run.end
@@ -69,6 +71,10 @@ def check_counts(world: World, runs: dict[str, Run]) -> None:
     for run, seen in world.ledger.seen.items():
         if ("error", "RuntimeError", LOST) in seen.values():
             assert world.ledger.disturbed[run] >= 2, f"{run} was charged with losses that it never had"
+    for run, lost in world.look("SELECT id, lost FROM flows_runs"):
+        assert lost <= world.ledger.disturbed[run], (
+            f"{run} counts {lost} lost turns, and had {world.ledger.disturbed[run]}"
+        )
 
 
 def check_leftovers(world: World) -> None:

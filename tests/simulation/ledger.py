@@ -27,6 +27,8 @@ class Ledger:
         self.before: dict[tuple[str, str], tuple[str, ...]] = {}
         self.given_at: dict[tuple[str, str], int] = {}
         self.disturbed: Counter[str] = Counter()
+        # How runs stood before they were claimed with the end of another, by that claim's token.
+        self.stood: dict[int, list[Any]] = {}
         self._kept: dict[tuple[str, str], list[Any]] = {}
         self.signals: list[Signalled] = []
         self.given_events: dict[str, list[int]] = {}

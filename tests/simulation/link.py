@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,8 @@ from celeryflows.errors import StoreUnavailable
 from celeryflows.store import connection as connections
 from celeryflows.store.connection import Connection
 from celeryflows.store.executor import Row
+from tests.simulation.early_claims import LinkedBundles
+from tests.simulation.ledger import Ledger
 from tests.simulation.stores import KeptConnection, WorldStore
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "WITH")
@@ -20,14 +23,16 @@ class Outage(StoreUnavailable):
 
 
 class LinkedStore(WorldStore):
-    """One process's store. `touch` is called at each point; what it raises is what the process meets there.
+    """One process's store. `touch` is called at each point; what it raises is what the process meets there. The ledger
+    is told of claims that are given back.
 
     All processes share the world's one connection.
     """
 
-    def __init__(self, clock: TurnedClock, shared: WorldStore, touch: Callable[[str], None]) -> None:
+    def __init__(self, clock: TurnedClock, shared: WorldStore, touch: Callable[[str], None], ledger: Ledger) -> None:
         super().__init__(clock, shared)
         self.touch = touch
+        self.ledger = ledger
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -40,6 +45,11 @@ class LinkedConnection(KeptConnection):
 
     store: LinkedStore
     _inside = False
+
+    @cached_property
+    def bundles(self) -> LinkedBundles:
+        """With the verbs of databases that can."""
+        return LinkedBundles(self, self.store.ledger)
 
     def _command(self, sql: str) -> None:
         if sql == "ROLLBACK":

@@ -1,11 +1,13 @@
 """A process of the simulation: a worker or a client, with a runtime and a link of its own over the shared store."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from celeryflows import Event
 from celeryflows.clock import TurnedClock
+from celeryflows.engine.bundled_runs import BundledRuns
 from celeryflows.engine.catalog import Catalog
 from celeryflows.engine.intake import send
 from celeryflows.engine.registrar import release_of
@@ -17,19 +19,22 @@ from celeryflows.errors import StoreUnavailable
 from celeryflows.model.cancels import CancelOn, Timeouts
 from celeryflows.model.flows import FlowDefinition
 from celeryflows.model.retries import RetryPolicy
-from celeryflows.model.runs import Delivery
+from celeryflows.model.runs import Delivery, carrier_id
 from celeryflows.model.triggers import OnEvent
 from celeryflows.scheduler.tick import Scheduler
 from celeryflows.schemas import SchemaRegistry
-from celeryflows.store.runs import Claim
+from celeryflows.store.runs import Claim, Outcome
 from celeryflows.store.workers import WorkerRow
 from tests.simulation.activity import Activity, Faults
 from tests.simulation.broker import SimulatedBroker
+from tests.simulation.bundles import carried_by, take_bundle
 from tests.simulation.elsewhere import Elsewhere, Watch
 from tests.simulation.gates import limits_of
-from tests.simulation.kinds import KINDS
+from tests.simulation.kept import Kept
+from tests.simulation.kinds import FREE, KINDS
 from tests.simulation.ledger import Ledger, Signalled
 from tests.simulation.link import LinkedStore
+from tests.simulation.messages import Bundle, Message, packed
 from tests.simulation.player import flow_name, handler_of
 from tests.simulation.programs import Program
 from tests.simulation.stores import WorldStore
@@ -37,9 +42,8 @@ from tests.simulation.stores import WorldStore
 SETTINGS = Settings()
 # What a point costs: no two things happen at the same moment.
 A_WHILE = 100
-# Some points long: most branches are over sooner, some are not.
-A_MOMENT = 12 * A_WHILE
-
+# Some points long: most branches are over sooner, some are not; and a run of a bundle.
+A_MOMENT, A_LITTLE_LONGER = 12 * A_WHILE, 30 * A_WHILE
 
 RECORDED = """
 SELECT s.state FROM flows_steps s JOIN flows_runs r ON r.id = s.run_id
@@ -76,7 +80,9 @@ class Process:
         self.stopped: list[Activity] = []
         self._kept: list[Kept] = []
         self._clock, self._broker = clock, broker
-        self.store = LinkedStore(clock, shared, self.touch)
+        self._children = itertools.count()
+        self._shared = {flow_name(i) for i, program in enumerate(programs) if program.bundled}
+        self.store = LinkedStore(clock, shared, self.touch, ledger)
         flows = {flow_name(i): _flow(i, program, self, release) for i, program in enumerate(programs)}
         self.runtime = Runtime(
             "simulation",
@@ -92,8 +98,8 @@ class Process:
             self,
         )
         self.runtime.tasks = Elsewhere(self, broker)
-        # Every other one leaves each branch to its message.
-        self.runtime.carries = name[-1] in "02468"
+        # Every other one leaves each branch to its message; none does where runs travel together.
+        self.runtime.carries = name[-1] in "02468" or bool(self._shared)
         release = release_of([flow.definition for flow in flows.values()])
         row = WorkerRow(name, "simulation", release, "host", 1, "prefork", "celery")
         self.scheduler = Scheduler(self.runtime, broker, row, self._active)
@@ -103,39 +109,44 @@ class Process:
 
     # -- doing
 
-    def do(self, work: Callable[[], Any], faults: Faults = (), message: Delivery | None = None) -> None:
+    def do(self, work: Callable[[], Any], faults: Faults = ()) -> None:
         """Do something until it ends, dies or is stopped."""
-        run, task = (message.run_id, message.task_id) if message is not None else (None, "")
-        self._go_on(Activity(self, work, faults, run, task), lambda activity: activity.start())
+        self._go_on(Activity(self, work, faults), lambda activity: activity.start())
 
     def tick(self, faults: Faults = ()) -> None:
         """What a worker has one thread for: nothing while that was stopped in the middle."""
         if not any(one.work == self.scheduler.tick for one in self.stopped):
             self.do(self.scheduler.tick, faults)
 
-    def take(self, message: Delivery, faults: Faults = ()) -> None:
-        """Take the turn of the message, and what follows from it."""
+    def take(self, message: Message, faults: Faults = ()) -> None:
+        """Take the turn of the message, or those of its runs, and what follows from it."""
+        if isinstance(message, Bundle):
+            carrier = carrier_id(message.id, next(self._children))
+            mine = Activity(self, lambda: take_bundle(self, message, carrier, mine), faults, "", carrier, message)
+        else:
+            mine = Activity(self, lambda: self.take_turn(message, mine), faults, message.run_id, message.task_id)
+        self._go_on(mine, lambda activity: activity.start())
+
+    def take_turn(self, message: Delivery, mine: Activity, bundled: BundledRuns | None = None) -> None:
+        """One turn. When nobody else was at work, it has to tell what became of the run."""
         run = message.run_id
-
-        def turn() -> None:
-            mine = self.current
-            assert mine is not None
-            before = self._status(run)
-            end = take_turn(self.runtime, run, mine.must_yield, branch=message.branch)
-            if not (message.branch or mine.is_dead or mine.was_stopped) and self._status(run) != before != "running":
+        token = bundled.token(run) if bundled is not None else None
+        before = self._stands(run)
+        end = take_turn(self.runtime, run, mine.must_yield, branch=message.branch, bundled=bundled)
+        if not (message.branch or mine.is_dead or mine.was_stopped):
+            is_others = before.status == "running" and before.token != token
+            if self._stands(run).status != before.status and not is_others:
                 self._check_end(run, end)
-
-        self.do(turn, faults, message)
 
     def resume(self, activity: Activity, faults: Faults = ()) -> None:
         """Let a stopped activity go on."""
         self.stopped.remove(activity)
         self._go_on(activity, lambda activity: activity.resume(faults))
 
-    def send_event(self, event: Event, faults: Faults = ()) -> bool:
-        """Send as a client does; False when it cannot know whether the event was accepted."""
+    def send_events(self, events: Sequence[Event], faults: Faults = ()) -> bool:
+        """Send as a client does; False when it cannot know whether the events were accepted."""
         sent: list[str] = []
-        self.do(lambda: sent.extend(send(self.runtime, [event])), faults)
+        self.do(lambda: sent.extend(send(self.runtime, events)), faults)
         return bool(sent)
 
     def die(self) -> None:
@@ -158,21 +169,32 @@ class Process:
         finally:
             self.current = before
         if activity.run is not None and (activity.is_dead or not activity.is_done):
-            self.ledger.disturbed[activity.run] += 1
+            self.ledger.disturbed.update(self._held_by(activity))
+        if activity.bundle is not None and activity.is_dead:
+            self._broker.redeliver(activity.bundle)
         if not activity.is_done:
             self.stopped.append(activity)
 
+    def _held_by(self, activity: Activity) -> set[str]:
+        """What it is at, and what it has claimed for later."""
+        found = {activity.run or ""}
+        if activity.bundle is not None:
+            with self.store.unlinked() as connection:
+                found.update(carried_by(connection, activity.task, self.name))
+        return found
+
     def _check_end(self, run: str, end: TurnEnd) -> None:
-        """Nobody else was at work: the turn has to tell what became of the run, for Celery to tell who asks."""
-        now = self._status(run)
+        """What the turn tells, Celery tells who asks."""
+        now = self._stands(run).status
         # A branch that is done in passing may cancel it: Celery is told the same of both.
         if end.status != now and (end.status, now) != ("suspended", "cancelled"):
             self.ledger.trip(f"a turn tells {end.status}, and {run} is {now}")
 
-    def _status(self, run: str) -> str | None:
+    def _stands(self, run: str) -> Outcome:
         with self.store.unlinked() as connection:
             found = connection.runs.outcome(run)
-        return found.status if found is not None else None
+        assert found is not None
+        return found
 
     def _active(self) -> frozenset[str]:
         return frozenset(one.task for one in self.stopped if one.run is not None)
@@ -228,13 +250,24 @@ class Process:
 
     def send_runs(self, deliveries: Sequence[Delivery]) -> None:
         """Put messages into the broker; the process may die between any two."""
-        for delivery in deliveries:
+        for message in packed(deliveries, self._shared.__contains__, self._broker.pack):
             self.touch("message")
-            self._broker.put(delivery)
+            self._broker.put(message)
 
-    def postpone(self, let_go: LetGo) -> "Kept":
+    def postpone(self, let_go: LetGo) -> Kept:
         """Messages that wait a moment."""
-        kept = Kept(self, let_go)
+        return self._keep(let_go, A_MOMENT)
+
+    def behind(self, let_go: LetGo) -> Kept:
+        """Messages of runs that came together."""
+        return self._keep(let_go, A_LITTLE_LONGER)
+
+    def dawdle(self) -> None:
+        """What a task does behind its turn takes longer than that."""
+        self._clock.turn(A_LITTLE_LONGER)
+
+    def _keep(self, let_go: LetGo, patience: int) -> Kept:
+        kept = Kept(self, let_go, patience)
         self._kept.append(kept)
         return kept
 
@@ -270,43 +303,6 @@ class NoFigures:
     sample = forget = piece
 
 
-class Kept:
-    """Messages that wait for what their sender may do in passing; sent when that takes too long."""
-
-    def __init__(self, process: Process, let_go: LetGo) -> None:
-        self._process = process
-        self._let_go = let_go
-        self._waiting: dict[str, Delivery] = {}
-        self._is_over = True
-        self._until = 0
-
-    @property
-    def is_due(self) -> bool:
-        """They have waited for long enough."""
-        return not self._is_over and self._process.now() >= self._until
-
-    def add(self, deliveries: Sequence[Delivery]) -> None:
-        """They wait."""
-        self._waiting |= {delivery.branch: delivery for delivery in deliveries}
-        self._is_over = False
-        self._until = self._process.now() + A_MOMENT
-
-    def begin(self, path: str) -> bool:
-        """It is done in passing."""
-        self._until = self._process.now() + A_MOMENT
-        return self._waiting.pop(path, None) is not None
-
-    def take(self) -> list[Delivery]:
-        """What is left, which nobody does in passing any more."""
-        left, self._waiting, self._is_over = list(self._waiting.values()), {}, True
-        self._let_go(left)
-        return left
-
-    def release(self) -> None:
-        """Send what is left."""
-        self._process.send_runs(self.take())
-
-
 def _flow(number: int, program: Program, process: Process, release: int) -> Flow:
     bounds = Timeouts(*(_seconds(one) for one in (program.start, program.finish)))
     definition = FlowDefinition(
@@ -315,7 +311,7 @@ def _flow(number: int, program: Program, process: Process, release: int) -> Flow
         retries=program.retries,
         cancel_on=(CancelOn(program.cancel_on, match="data.of"),) if program.cancel_on else (),
         timeouts=None if bounds == Timeouts() else bounds,
-        limits=KINDS[program.admits] if program.admits else limits_of(program.limits, release),
+        limits=limits_of(program.limits, release) if program.admits in (None, FREE) else KINDS[program.admits],
     )
     policy = RetryPolicy(program.retries)
     return Flow(definition, handler_of(program, process), policy, is_async=program.is_async)

@@ -145,7 +145,8 @@ class Program:
     """A flow: its handler's block, its retries, whether it is async, and the names of its concurrency limits.
 
     `is_child`: only others start it. `cancel_on`: an event of this name and its own channel cancels its runs; `start`
-    and `finish` are the bounds of their time in seconds. `admits`: many events start it, under a limit of this kind.
+    and `finish` are the bounds of their time in seconds. `admits`: many events start it, under a limit of this kind;
+    `bundled`: several at once, and what becomes ready together travels so.
     """
 
     body: Block
@@ -157,6 +158,7 @@ class Program:
     start: int | None = None
     finish: int | None = None
     admits: str | None = None
+    bundled: bool = False
 
 
 def boom(key: str) -> str:

@@ -1,5 +1,5 @@
-"""Worlds of a kind of their own, made from any: few of their runs work at once, they send tasks of elsewhere, or they
-start, signal and cancel each other."""
+"""Worlds of a kind of their own, made from any: few of their runs work at once, they send tasks of elsewhere, they
+start, signal and cancel each other, or many start at once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +8,8 @@ from functools import partial
 from hypothesis import strategies as st
 
 from tests.simulation.activity import Fault
-from tests.simulation.choices import crowded, plans, worlds
-from tests.simulation.kinds import KINDS
+from tests.simulation.choices import crowded, plans, programs, steps, worlds
+from tests.simulation.kinds import FREE, KINDS
 from tests.simulation.programs import (
     Again,
     Block,
@@ -186,3 +186,44 @@ def crowded_by(*kinds: str) -> st.SearchStrategy[Simulated]:
 
 
 crowded_worlds = crowded_by(*sorted(KINDS))
+
+
+def _bundled(world: Simulated, kind: str, names: tuple[str, ...], start: int | None) -> Simulated:
+    """Several events at once start each program, and what becomes ready together travels so. Faults strike at any of
+    the runs of a message."""
+    programs, actions = world
+    found = [replace(programs[0], admits=FREE, limits=names, start=start, bundled=True)]
+    found += [replace(one, body=one.body[:2], admits=kind, limits=names, bundled=True) for one in programs[1:]]
+    changed = [one for action in actions for one in _flocking(action)]
+    return found, [replace(one, faults=tuple(_further(fault) for fault in one.faults)) for one in changed]
+
+
+def _flocking(action: Action) -> list[Action]:
+    match action.verb:
+        case "send":
+            return [replace(action, verb="start"), replace(action, verb="deliver")]
+        case "cancel":
+            # One of the last of a message, while the first is at work.
+            stopped = Action("deliver", -2, (Fault("stop", 2 + action.pick),))
+            return [Action("start", action.pick), stopped, Action("cancel", -1 - action.pick % 3), Action("resume", -1)]
+        case "restart" | "lose" | "double" | "flush" | "kill" if action.pick % 2:
+            return [Action("start", action.pick), action, Action("deliver")]
+    return [action]
+
+
+def _further(fault: Fault) -> Fault:
+    return replace(fault, at=fault.at * 3) if fault.at % 2 else fault
+
+
+# Runs that are over in one turn: the end of one claims the next.
+well = st.builds(Step, id=st.sampled_from("abc"), provokes=st.sampled_from([None, None, "news/0"]))
+quick = st.builds(
+    Program, body=st.lists(st.one_of(well, well, well, steps), max_size=2).map(tuple), retries=st.integers(0, 1)
+)
+bundled_worlds = st.builds(
+    _bundled,
+    st.tuples(st.tuples(quick, st.one_of(quick, programs)), plans),
+    st.sampled_from([FREE, FREE, FREE, "idempotency", "debounce", "batch", "singleton cancel", "priority"]),
+    st.sampled_from([(), (), (), ("all",), ("own",)]),
+    st.sampled_from([None, None, 1_000]),
+)

@@ -168,7 +168,15 @@ class World:
             self._started.add(number)
 
     def _start_another(self, number: int, pick: int, faults: Faults) -> None:
-        """One more event, or now and then the id of one that was sent before."""
+        """One more event, or several in one list."""
+        count = 3 + pick % 4 if self.programs[number].bundled else 1
+        events = [self._another(number, pick if i == 0 else 0) for i in range(count)]
+        if self.client.send_events([event for _, event in events], faults):
+            for root, event in events:
+                self.crowds.accepted[root].add(event.id or "")
+
+    def _another(self, number: int, pick: int) -> tuple[int, Event]:
+        """An event of its own id, or now and then of one that was sent before."""
         self._sent += 1
         again = pick % 5 == 4 and bool(self._ids)
         if not again:
@@ -182,8 +190,7 @@ class World:
             "k": int(int(id.split()[1]) % 3 == 0),
             "p": self._sent % 3 * 20,
         }
-        if self.client.send_event(Event(trigger_name(number), data, id=id), faults):
-            self.crowds.accepted[number].add(id)
+        return number, Event(trigger_name(number), data, id=id)
 
     def _send(self, pick: int, faults: Faults) -> None:
         self._sent += 1
@@ -191,12 +198,12 @@ class World:
 
     def _send_as_client(self, name: str, of: int, id: str | None, faults: Faults) -> bool:
         event = Event(name, {"of": of, "n": self._sent, "by": "client"}, id=id)
-        return self.client.send_event(event, faults)
+        return self.client.send_events([event], faults)
 
     def _deliver(self, pick: int, faults: Faults) -> None:
-        delivery = self.broker.take(pick // WORKERS)
-        if delivery is not None:
-            self.workers[pick % WORKERS].take(delivery, faults)
+        message = self.broker.take(pick // WORKERS)
+        if message is not None:
+            self.workers[pick % WORKERS].take(message, faults)
 
     def _work(self, pick: int, faults: Faults) -> None:
         """A task of elsewhere is done. Its answer is given by any process, which may die of it; odd ones are kept in a
@@ -307,8 +314,8 @@ class World:
         is_led = any(worker.scheduler.leads and not (is_first and worker in leaders) for worker in self.workers)
         if self._doorman is not None and is_led and (idle := self._doorman.idle()):
             raise AssertionError(idle)
-        while (delivery := self.broker.take(0)) is not None:
-            self.workers[len(self.broker.messages) % WORKERS].take(delivery)
+        while (message := self.broker.take(0)) is not None:
+            self.workers[len(self.broker.messages) % WORKERS].take(message)
         while self.broker.tasks:
             self._work(len(self.broker.tasks), ())
 
