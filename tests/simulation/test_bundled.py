@@ -68,6 +68,7 @@ def a_claim_whose_reply_was_lost_is_not_asked_for() -> Bug:
     return patch.object(BundledRuns, "claim", lambda bundled, *words: claim(bundled, *words) if bundled._rows else None)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("bug", "seed"),
     [
