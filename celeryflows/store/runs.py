@@ -21,11 +21,13 @@ TO_THE_DOOR = (
 )
 
 # The message is only a hint: a doubled or late one finds nothing to claim. The token fences what the turn cannot:
-# a claim that the database lost in a crash may be made again under the same number.
+# a claim that the database lost in a crash may be made again under the same number. Past its time nobody takes it on:
+# whoever should have cancelled it may be dead, and the leader will.
 CLAIM = """
 UPDATE flows_runs SET status = 'running', turn = turn + 1, worker = :worker, carrier = :carrier, claim_tok = :token,
   wake_at = NULL, expires_at = NULL, started_at = COALESCE(started_at, {now}) {with_trigger}
-WHERE flows_runs.id = :id AND status = 'queued' AND held_at IS NULL {its_trigger}
+WHERE flows_runs.id = :id AND status = 'queued' AND held_at IS NULL AND (finish_by IS NULL OR finish_by > {now})
+  {its_trigger}
 RETURNING turn, flow, version, attempt, lost, started_at, {now}, message, origin, {trigger}, g1, g2, n1, n2, batch,
   lost_since
 """

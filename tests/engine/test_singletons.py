@@ -7,6 +7,7 @@ import pytest
 from celeryflows import Event, Singleton, Status
 from celeryflows.durations import to_datetime
 from celeryflows.engine import routing
+from celeryflows.engine.resume import wake_due
 from tests.engine.world import NEW_YEAR, World, statuses
 
 EVENT = "sync/asked"
@@ -148,6 +149,23 @@ def test_who_replaced_it_may_die_before_the_cancel_and_the_leader_cancels(
     old, new = turned.runs()
     assert statuses([old, new]) == [CANCELLED, SLEEPING]
     assert old.reason == f"singleton: replaced by run {new.id}"
+
+
+def test_one_that_was_replaced_begins_no_other_turn_though_nobody_has_cancelled_it_yet(
+    turned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared(turned, Singleton("cancel"))
+    turned.send(EVENT, {"n": 1})
+    (old,) = turned.runs()
+    turned.clock.turn(60_000_000)
+    wake_due(turned.runtime)
+    with monkeypatch.context() as dead:
+        dead.setattr(routing, "end_replaced", lambda *_: None)
+        turned.flows.send(EVENT, {"n": 2})
+    turned.drain()
+    assert statuses(turned.runs()) == [Status.QUEUED, SLEEPING]
+    turned.run_due()
+    assert old.status == CANCELLED
 
 
 def test_who_replaced_it_may_die_while_the_old_one_goes_on_as_another(

@@ -48,11 +48,14 @@ WHERE r.status IN ('queued', 'running', 'suspended', 'completed', 'failed')
 
 class Crowds:
     """`accepted`: by program the ids of the events whose senders were told so; `let_in`: of each run between which two
-    looks it was let in. `ordered`: the flows whose runs are let in by rank."""
+    looks it was let in; `at_work`: of each run those that were at work before it came. `ordered`: the flows whose runs
+    are let in by rank."""
 
     def __init__(self, store: WorldStore, ordered: frozenset[str]) -> None:
         self.accepted: defaultdict[int, set[str]] = defaultdict(set)
         self.let_in: dict[str, tuple[int, int]] = {}
+        self.at_work: dict[str, frozenset[str]] = {}
+        self._running: frozenset[str] = frozenset()
         self._store = store
         self._ordered = ordered
         self._waiting: dict[str, dict[str, int]] = {}
@@ -64,6 +67,9 @@ class Crowds:
         inside: set[str] = set()
         with self._store.unlinked() as connection:
             rows = connection.execute(STANDS)
+        for row in rows:
+            self.at_work.setdefault(row[0], self._running)
+        self._running = frozenset(row[0] for row in rows if row[2] == "running")
         for id, flow, status, held_at, started_at, created_at, data in rows:
             if started_at is None and status == "queued" and held_at is not None:
                 if flow in self._ordered and held_at != "0":
