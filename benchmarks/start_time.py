@@ -16,20 +16,22 @@ from benchmarks.bench import load, store_of, worker
 from benchmarks.table import columns
 from tests.servers import running_redis
 
-ROUNDS, CALLS, GAP = 5, 200, 0.005
+ROUNDS, CALLS, GAP, PATIENCE = 5, 200, 0.005, 60
 STATIONS = ("message on its way", "sent", "the task begins", "claim asked", "claimed", "first line")
 Way = dict[str, float]
 
 
 def way_of(module: ModuleType, call: Callable[[], object]) -> Way:
-    """Milliseconds from one call to each station that it passes."""
+    """Milliseconds from one call to each station that it passes. Raises TimeoutError."""
     time.sleep(GAP)
     module.passed.clear()
     began = time.monotonic()
     call()
     module.pass_by("sent")
-    _, told = module.witness.blpop(["told"])
-    passed = module.passed | json.loads(told)
+    told = module.witness.blpop(["told"], timeout=PATIENCE)
+    if told is None:
+        raise TimeoutError(f"no handler told within {PATIENCE} s")
+    passed = module.passed | json.loads(told[1])
     return {station: (at - began) * 1000 for station, at in passed.items()}
 
 
